@@ -1,0 +1,104 @@
+"""Episodes → words: captions of single frames, summaries, and whole Tideos.
+
+A caption is made from a `FrameState` alone, so it never knows what came before or comes after.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from tideo.dollhouse import world
+from tideo.dollhouse.script import NUM_FRAMES, Episode, FrameState
+from tideo.types import Question, TextFrame, Tideo
+
+
+def frame_times(duration_s: float, num: int = NUM_FRAMES) -> list[float]:
+    """The middles of `num` equal intervals: where the `middle` sampler looks."""
+    return [(i + 0.5) * duration_s / num for i in range(num)]
+
+
+def action_phrase(action: str, rng: random.Random) -> str:
+    return rng.choice(world.ACTIONS[action].phrases)
+
+
+def tool_phrase(action: str, tool: str | None) -> str:
+    return f" {world.TOOL_WORD[action]} {tool}" if tool else ""
+
+
+def shelf_phrase(count: int, item: str) -> str:
+    return f"{world.COUNTS[count - 1]} {item if count > 1 else item[:-1]}"
+
+
+def caption(state: FrameState, rng: random.Random) -> TextFrame:
+    """Main caption (who does what, where), foreground (what is near) and background (what is behind)."""
+    return TextFrame(main=_main(state, rng), foreground=_foreground(state, rng), background=_background(state, rng))
+
+
+def one_line(frame: TextFrame) -> str:
+    """The captions of a frame as one text."""
+    return ". ".join(frame.captions)
+
+
+def _main(state: FrameState, rng: random.Random) -> str:
+    noun = state.actor.noun
+    doing = action_phrase(state.action, rng) + tool_phrase(state.action, state.tool)
+    form = rng.randrange(4)
+    if form == 0:
+        return f"a {noun} in a {state.shirt} shirt is {doing} in the {state.room}"
+    if form == 1:
+        return f"in the {state.room}, a {noun} with {state.actor.looks} is {doing}"
+    if form == 2:
+        return f"a {noun} is {doing} in the {state.room}"
+    return f"in the {state.room}, a {noun} in a {state.shirt} shirt is {doing}"
+
+
+def _foreground(state: FrameState, rng: random.Random) -> str:
+    noun = state.actor.noun
+    if state.distractor:
+        passing = rng.choice(world.DISTRACTORS[state.distractor])
+        return rng.choice((passing, f"{passing} in the foreground", f"{passing}, close to the {noun}"))
+    near = world.ACTIONS[state.action].object
+    return rng.choice(
+        (
+            f"the {noun} wears a {state.shirt} shirt",
+            f"the {noun} has {state.actor.looks} and a {state.shirt} shirt",
+            f"{near} is near the {noun}, a {state.shirt} shirt",
+        )
+    )
+
+
+def _background(state: FrameState, rng: random.Random) -> str:
+    items = shelf_phrase(state.shelf_count, state.shelf_item)
+    facts = [
+        rng.choice(world.WEATHER_PHRASES[state.weather]),
+        rng.choice((f"{items} on the shelf", f"the shelf holds {items}")),
+        rng.choice((f"{state.side_object} at the side", f"{state.side_object} lies there")),
+    ]
+    rng.shuffle(facts)
+    return ", ".join(facts[: rng.choice((2, 3))])
+
+
+def summary(episode: Episode, rng: random.Random) -> str:
+    """One or two sentences about the whole episode."""
+    noun, looks = episode.actor.noun, episode.actor.looks
+    doing = [rng.choice(world.ACTIVITIES[s.activity].phrases) for s in episode.segments]
+    who = rng.choice((f"a {noun}", f"a {noun} with {looks}", f"a {noun} in a {episode.shirt} shirt"))
+    where = list(dict.fromkeys(s.room for s in episode.segments))
+    told = ", then ".join(doing)
+    place = f" in the {where[0]}" if len(where) == 1 else ""
+    if len(doing) == 1:
+        return f"{who} is {told}{place}."
+    return f"{who} is {world.PURPOSES[episode.purpose][0]}: {told}{place}."
+
+
+def tideo(episode: Episode, rng: random.Random, questions: Sequence[Question] = ()) -> Tideo:
+    """The textual video of an episode: what ten even frames of it would show."""
+    states = [episode.state_at(t) for t in frame_times(episode.duration_s)]
+    return Tideo(
+        id=episode.id,
+        frames=tuple(caption(s, rng) for s in states),
+        summary=summary(episode, rng),
+        questions=tuple(questions),
+        provenance={"writer": "tideo.dollhouse", "episode": episode.id},
+    )

@@ -1,0 +1,379 @@
+"""Episodes → questions: NExT-QA's eight types, STAR's four and EgoSchema's overall purpose.
+
+Who sees only the words must not be able to guess. So the right answer and the wrong ones are drawn alike:
+from the same episode first, then from what was equally likely there; and over a whole split each option
+text is wrong four times as often as right (`Balance`), and each position is right equally often.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from tideo.dollhouse import world
+from tideo.dollhouse.captions import action_phrase, shelf_phrase
+from tideo.dollhouse.script import Episode, Event
+from tideo.types import Question
+
+NUM_OPTIONS = 5
+TEMPORAL = ("TN", "TP", "TC", "Sequence")
+DESCRIPTIVE = ("DC", "DL", "DO", "Interaction", "Feasibility")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A question before its wrong options are chosen. `key` is what a guesser could learn an answer for."""
+
+    question: str
+    answer: str
+    inside: tuple[str, ...]  # wrong options from the same episode
+    outside: tuple[str, ...]  # wrong options that were equally likely
+    key: str = ""
+    evidence_s: tuple[float, float] | None = None
+    text: Callable[[str, random.Random], str] = lambda name, rng: name
+
+
+class Balance:
+    """Chooses wrong options and positions so that neither tells the answer, over all questions it made."""
+
+    def __init__(self) -> None:
+        self._lack: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._positions: defaultdict[str, Counter[int]] = defaultdict(Counter)
+
+    def options(self, kind: str, draft: Draft, rng: random.Random) -> tuple[tuple[str, ...], int] | None:
+        """Five option names and the index of the right one; None when there are not enough wrong ones."""
+        lack = self._lack[f"{kind}/{draft.key}"]
+        wrong: list[str] = []
+        for candidates in (draft.inside, draft.outside):
+            fresh = sorted({c for c in candidates if c != draft.answer and c not in wrong})
+            rng.shuffle(fresh)
+            fresh.sort(key=lambda c: -lack[c])
+            wrong += fresh[: NUM_OPTIONS - 1 - len(wrong)]
+        if len(wrong) < NUM_OPTIONS - 1:
+            return None
+        lack[draft.answer] += NUM_OPTIONS - 1
+        lack.subtract(wrong)
+        used = self._positions[kind]
+        least = min(used[i] for i in range(NUM_OPTIONS))
+        position = rng.choice([i for i in range(NUM_OPTIONS) if used[i] == least])
+        used[position] += 1
+        rng.shuffle(wrong)
+        return (*wrong[:position], draft.answer, *wrong[position:]), position
+
+
+def ask(episode: Episode, rng: random.Random, balance: Balance, *, kinds: Iterable[str] | None = None) -> list[Question]:
+    """At most one question of each kind about the whole episode. Prediction is asked of a cut episode: `predict`."""
+    names = [k for k in KINDS if k != "Prediction"] if kinds is None else list(kinds)
+    asked = []
+    for kind in names:
+        drafts = list(KINDS[kind](episode, rng))
+        if drafts:
+            asked.append(_finish(kind, rng.choice(drafts), rng, balance))
+    return [q for q in asked if q is not None]
+
+
+def predict(episode: Episode, rng: random.Random, balance: Balance) -> tuple[Episode, Question] | None:
+    """STAR's prediction: the episode cut before its closing step, and the question what comes next."""
+    cut = episode.cut_before_closing()
+    if cut is None:
+        return None
+    question = _finish("Prediction", next(_prediction(episode, rng)), rng, balance)
+    return (cut, question) if question else None
+
+
+def _finish(kind: str, draft: Draft, rng: random.Random, balance: Balance) -> Question | None:
+    chosen = balance.options(kind, draft, rng)
+    if chosen is None:
+        return None
+    names, position = chosen
+    options = tuple(draft.text(name, rng) for name in names)
+    return Question(
+        question=draft.question,
+        options=options,
+        answer=position,
+        open_answer=options[position],
+        kind=kind,
+        evidence_s=draft.evidence_s,
+    )
+
+
+# Each kind below yields the drafts that an episode allows.
+
+
+def _action_text(name: str, rng: random.Random) -> str:
+    return action_phrase(name, rng)
+
+
+def _free_steps(episode: Episode, segment: int) -> tuple[str, ...]:
+    return tuple(e.action for e in episode.events if e.segment == segment and e.role == "free")
+
+
+def _pool(episode: Episode, segment: int) -> tuple[str, ...]:
+    """Free steps of the activity that could have been played at any place here, and were not."""
+    played = {e.action for e in episode.events}
+    return tuple(a for a in world.ACTIVITIES[episode.segments[segment].activity].free if a not in played)
+
+
+def _neighbours(episode: Episode, rng: random.Random, *, step: int) -> Iterator[Draft]:
+    words = ("after", "right after") if step == 1 else ("before", "right before")
+    for i, reference in enumerate(episode.events):
+        j = i + step
+        if not 0 <= j < len(episode.events):
+            continue
+        answer = episode.events[j]
+        if answer.segment != reference.segment or answer.role != "free":
+            continue
+        inside = tuple(a for a in _free_steps(episode, answer.segment) if a != reference.action)
+        yield Draft(
+            question=f"what is the {episode.actor.noun} doing {rng.choice(words)} "
+            f"{action_phrase(reference.action, rng)}?",
+            answer=answer.action,
+            inside=inside,
+            outside=_pool(episode, answer.segment),
+            key=reference.action,
+            evidence_s=_span(reference, answer),
+            text=_action_text,
+        )
+
+
+def _next(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    yield from _neighbours(episode, rng, step=1)
+
+
+def _previous(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    yield from _neighbours(episode, rng, step=-1)
+
+
+def _while(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    for passing in episode.distractors:
+        event = episode.event_at((passing.start_s + passing.end_s) / 2)
+        if event.role != "free":
+            continue
+        yield Draft(
+            question=f"what is the {episode.actor.noun} doing while {rng.choice(world.DISTRACTORS[passing.id])}?",
+            answer=event.action,
+            inside=tuple(e.action for e in episode.events if e.role == "free"),
+            outside=_pool(episode, event.segment),
+            key=passing.id,
+            evidence_s=(passing.start_s, passing.end_s),
+            text=_action_text,
+        )
+
+
+def _sequence(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    """First and last of the episode's free steps, and of its activities."""
+    for word, event, end in (("first", episode.events[0], 0), ("last", episode.events[-1], -1)):
+        if event.role == "free" and len(episode.segments) == 1:
+            yield Draft(
+                question=f"what is the {episode.actor.noun} doing {word}?",
+                answer=event.action,
+                inside=_free_steps(episode, event.segment),
+                outside=_pool(episode, event.segment),
+                key=f"{word} step",
+                evidence_s=(event.start_s, event.end_s),
+                text=_action_text,
+            )
+        if len(episode.segments) > 1:
+            played = tuple(s.activity for s in episode.segments)
+            yield Draft(
+                question=f"which activity of the {episode.actor.noun} comes {word}?",
+                answer=played[end],
+                inside=played,
+                outside=tuple(world.ACTIVITIES),
+                key=f"{word} activity",
+                evidence_s=_segment_span(episode, event.segment),
+                text=_activity_text,
+            )
+
+
+def _activity_text(name: str, rng: random.Random) -> str:
+    return rng.choice(world.ACTIVITIES[name].phrases)
+
+
+def _why(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    """The reason of a step that at least five activities share."""
+    for event in episode.events:
+        sharing = tuple(a.id for a in world.ACTIVITIES.values() if event.action in a.free)
+        if event.role != "free" or len(sharing) < NUM_OPTIONS:
+            continue
+        played = {s.activity for s in episode.segments}
+        yield Draft(
+            question=f"why is the {episode.actor.noun} {action_phrase(event.action, rng)}?",
+            answer=episode.segments[event.segment].activity,
+            # Another activity of the episode that has this step too would be right as well.
+            inside=(),
+            outside=tuple(a for a in sharing if a not in played),
+            key=event.action,
+            evidence_s=_segment_span(episode, event.segment),
+            text=lambda name, r: f"for {_activity_text(name, r)}",
+        )
+
+
+def _how(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    for event in episode.events:
+        if event.tool is None:
+            continue
+        word = world.TOOL_WORD[event.action]
+        yield Draft(
+            question=f"how is the {episode.actor.noun} {action_phrase(event.action, rng)}?",
+            answer=event.tool,
+            inside=(),
+            outside=world.TOOLS[event.action],
+            key=event.action,
+            evidence_s=(event.start_s, event.end_s),
+            text=lambda name, r, word=word: f"{word} {name}",  # type: ignore[misc]
+        )
+
+
+def _count(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    yield Draft(
+        question=f"how many {episode.shelf_item} are on the shelf?",
+        answer=world.COUNTS[episode.shelf_count - 1],
+        inside=(),
+        outside=world.COUNTS,
+        evidence_s=(0.0, episode.duration_s),
+    )
+
+
+def _location(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    noun = episode.actor.noun
+    rooms = tuple(s.room for s in episode.segments)
+    if len(set(rooms)) == 1:
+        yield Draft(
+            question=rng.choice((f"where is the {noun}?", f"in which room is the {noun}?")),
+            answer=rooms[0],
+            inside=(),
+            outside=world.ROOMS,
+            evidence_s=(0.0, episode.duration_s),
+            text=lambda name, r: f"in the {name}",
+        )
+        return
+    for word, end in (("at the beginning", 0), ("at the end", -1)):
+        yield Draft(
+            question=f"where is the {noun} {word}?",
+            answer=rooms[end],
+            inside=rooms,
+            outside=world.ROOMS,
+            key=word,
+            evidence_s=_segment_span(episode, end % len(rooms)),
+            text=lambda name, r: f"in the {name}",
+        )
+
+
+def _look(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    whole = (0.0, episode.duration_s)
+    noun = episode.actor.noun
+    yield Draft(
+        question=rng.choice((f"what color is the shirt of the {noun}?", f"what color does the {noun} wear?")),
+        answer=episode.shirt,
+        inside=(),
+        outside=world.SHIRTS,
+        key="shirt",
+        evidence_s=whole,
+    )
+    yield Draft(
+        question=rng.choice(("what is the weather like outside?", "how is it outside?")),
+        answer=episode.weather,
+        inside=(),
+        outside=world.WEATHER,
+        key="weather",
+        evidence_s=whole,
+    )
+
+
+def _interaction(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    played = {e.action for e in episode.events}
+    event = rng.choice(episode.events)
+    yield Draft(
+        question=rng.choice(
+            (f"which thing does the {episode.actor.noun} use?", f"which thing did the {episode.actor.noun} handle?")
+        ),
+        answer=world.ACTIONS[event.action].object,
+        inside=(),
+        outside=tuple(a.object for a in world.ACTIONS.values() if a.id not in played),
+        evidence_s=(event.start_s, event.end_s),
+    )
+
+
+def _prediction(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    played = {e.action for e in episode.events}
+    last = episode.events[-1]
+    closings = sorted({a.closing for a in world.ACTIVITIES.values()} - played)
+    yield Draft(
+        question=rng.choice(
+            (f"what will the {episode.actor.noun} do next?", f"what is the {episode.actor.noun} going to do next?")
+        ),
+        answer=last.action,
+        inside=(),
+        outside=tuple(closings),
+        evidence_s=_segment_span(episode, last.segment),
+        text=_action_text,
+    )
+
+
+def _feasibility(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    noun = episode.actor.noun
+    yield Draft(
+        question=rng.choice(
+            (f"what else could the {noun} do here?", f"which other thing is the {noun} able to do here?")
+        ),
+        answer=world.SIDE_OBJECTS[episode.side_object],
+        inside=(),
+        outside=tuple(world.SIDE_OBJECTS.values()),
+        evidence_s=(0.0, episode.duration_s),
+    )
+
+
+def _purpose(episode: Episode, rng: random.Random) -> Iterator[Draft]:
+    played = tuple(s.activity for s in episode.segments)
+    if len(played) == 1:
+        yield Draft(
+            question=rng.choice(
+                (f"what is the {episode.actor.noun} mainly doing?", "what is the overall purpose of the video?")
+            ),
+            answer=played[0],
+            inside=(),
+            outside=tuple(world.ACTIVITIES),
+            key="activity",
+            evidence_s=(0.0, episode.duration_s),
+            text=_activity_text,
+        )
+        return
+    others = tuple(p for p, (_, members) in world.PURPOSES.items() if not set(played) <= set(members))
+    yield Draft(
+        question="what is the overall purpose of the video?",
+        answer=episode.purpose,
+        inside=(),
+        outside=others,
+        key="purpose",
+        evidence_s=(0.0, episode.duration_s),
+        text=lambda name, r: world.PURPOSES[name][0],
+    )
+
+
+def _span(a: Event, b: Event) -> tuple[float, float]:
+    return min(a.start_s, b.start_s), max(a.end_s, b.end_s)
+
+
+def _segment_span(episode: Episode, segment: int) -> tuple[float, float]:
+    events = [e for e in episode.events if e.segment == segment]
+    return events[0].start_s, events[-1].end_s
+
+
+KINDS: dict[str, Callable[[Episode, random.Random], Iterator[Draft]]] = {
+    "CW": _why,
+    "CH": _how,
+    "TN": _next,
+    "TP": _previous,
+    "TC": _while,
+    "DC": _count,
+    "DL": _location,
+    "DO": _look,
+    "Interaction": _interaction,
+    "Sequence": _sequence,
+    "Prediction": _prediction,
+    "Feasibility": _feasibility,
+    "Purpose": _purpose,
+}

@@ -1,0 +1,156 @@
+"""The nouns of Tideo. Shape checks only; nothing here reads a file or knows a model.
+
+Shape legend: T frames, H height, W width, C = 3 colours, D feature width, N captions.
+Times are seconds (`_s`) on the video's own clock. Log-likelihoods: higher is better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Modality = Literal["text", "image", "projected"]
+
+
+class UserError(ValueError):
+    """The caller's input is wrong. The message is one line: what came, what was expected, what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class VideoError(UserError):
+    """A file that gives no frame: missing, empty, corrupt, without video, or of an unknown format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """A video file, or the segment [start_s, end_s] of one."""
+
+    id: str
+    path: str
+    start_s: float | None = None
+    end_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_s is not None and self.end_s is not None and self.end_s <= self.start_s:
+            raise UserError(
+                f"video {self.id}: the segment ends at {self.end_s} s, not after its start at {self.start_s} s"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frames:
+    """Decoded frames in time order. `missing_s` are the times asked for that could not be decoded."""
+
+    rgb_THWC: np.ndarray  # uint8
+    pts_s_T: np.ndarray  # float64
+    video_id: str
+    missing_s: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        rgb, pts = self.rgb_THWC, self.pts_s_T
+        if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[3] != 3:
+            raise ValueError(f"rgb_THWC must be uint8 [T, H, W, 3], not {rgb.dtype} {list(rgb.shape)}")
+        if pts.shape != rgb.shape[:1]:
+            raise ValueError(f"pts_s_T must be [{rgb.shape[0]}], not {list(pts.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.pts_s_T)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFrame:
+    """What one frame of a Tideo says. Only `main` is required, as in TextVid."""
+
+    main: str
+    foreground: str | None = None
+    background: str | None = None
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        return tuple(c for c in (self.main, self.foreground, self.background) if c)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question with its options. `answer` is the 0-based index of the right one, None where unknown.
+
+    `evidence_s` is the span of the video, in seconds, that shows the answer.
+    """
+
+    question: str
+    options: tuple[str, ...] = ()
+    answer: int | None = None
+    open_answer: str | None = None
+    kind: str = "all"
+    evidence_s: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.answer is not None and not 0 <= self.answer < len(self.options):
+            raise ValueError(f"answer {self.answer} is not an index of {len(self.options)} options")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tideo:
+    """A textual video: frames told in words, their summary, questions, and where it came from."""
+
+    id: str
+    frames: tuple[TextFrame, ...]
+    summary: str
+    questions: tuple[Question, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """Unit-length vectors of one encoder, one per frame. A Tideo and a Video both become this."""
+
+    values_TD: np.ndarray  # float32, every row of length 1
+    pts_s_T: np.ndarray | None  # None for a Tideo, which has no clock
+    modality: Modality
+    encoder: str
+
+    def __post_init__(self) -> None:
+        values = self.values_TD
+        if values.dtype != np.float32 or values.ndim != 2:
+            raise ValueError(f"values_TD must be float32 [T, D], not {values.dtype} {list(values.shape)}")
+        if self.pts_s_T is not None and self.pts_s_T.shape != values.shape[:1]:
+            raise ValueError(f"pts_s_T must be [{values.shape[0]}], not {list(self.pts_s_T.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.values_TD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One question of a benchmark about one video."""
+
+    id: str
+    video: Video
+    question: str
+    options: tuple[str, ...] = ()
+    answer: int | None = None
+    kind: str = "all"
+    evidence_s: tuple[float, float] | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model said. A failure is kept in `error`, with `choice` None, and counts as wrong.
+
+    `loglikelihoods` are sums over each option's tokens, `num_tokens` their counts, so that another
+    reduction needs no model. `choice` is 0-based.
+    """
+
+    sample_id: str
+    choice: int | None = None
+    loglikelihoods: tuple[float, ...] = ()
+    num_tokens: tuple[int, ...] = ()
+    text: str = ""
+    error: str | None = None
+    pts_s: tuple[float, ...] = ()
+    seconds: float = 0.0
