@@ -1,0 +1,5 @@
+"""`python -m tideo` is `tideo`."""
+
+from tideo.cli import main
+
+main()

@@ -1,0 +1,300 @@
+"""The command line. Each command parses and calls one function, imported on use so that help is quick.
+
+Exit codes: 0 done; 1 a fault of ours, with its traceback; 2 the user's input, told in one line; 3 done
+with failures, their number told; 130 interrupted. Results go to standard out, the rest to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from tideo import __version__
+from tideo.types import UserError
+
+DONE, USER_INPUT, WITH_FAILURES, INTERRUPTED = 0, 2, 3, 130
+
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        # Typer answers a closed pipe with 1, which here would mean a fault of ours. A reader that has
+        # left, as `head` does, has what it wanted.
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            raise typer.Exit(DONE) from None
+
+
+PURPOSE = "Questions about long videos, answered by language models that were never trained on video."
+app = typer.Typer(cls=_Group, pretty_exceptions_enable=False, help=PURPOSE)
+dollhouse_app = typer.Typer(help="The dollhouse, a procedural household world.")
+app.add_typer(dollhouse_app, name="dollhouse")
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command, tell errors as the contract says, and return the exit code."""
+    _quiet_libraries()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request to the hub
+    try:
+        code = app(args=list(args), prog_name="tideo", standalone_mode=False)
+    except TyperException as error:
+        told = error.format_message().replace("Value error, ", "")  # Pydantic's words, not ours
+        return _tell(f"{told} {_where_help_is(error)}")
+    except UserError as error:
+        return _tell(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _tell(f"{error.filename or 'output'}: {error.strerror}; free some space and run this again")
+    return _tell("interrupted", code=INTERRUPTED) if code == INTERRUPTED else code or DONE
+
+
+def _tell(message: str, *, code: int = USER_INPUT) -> int:
+    print("tideo:", " ".join(message.split()), file=sys.stderr)  # one line, whatever a file's name holds
+    return code
+
+
+def _where_help_is(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"(see {context.command_path} --help)" if context else ""
+
+
+def _quiet_libraries() -> None:
+    # Read by the libraries when they are imported, which happens later, inside the commands.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns at every fork
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar in a log is a line per step
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"tideo {__version__}")
+        raise typer.Exit(DONE)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+# --- parameters that several commands share ---------------------------------------------------------
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{text} is not a time in seconds")
+    return value
+
+
+VideoFile = Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False, show_default=False)]
+OutOrRuns = Annotated[
+    Path | None,
+    typer.Option("--out", help="Run directory.  [default: runs/RECIPE]", file_okay=False, show_default=False),
+]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="See tideo list recipes.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a field, as in train.lr=1e-4.", show_default=False
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="M",
+        help="A bundled name (tideo list models), a folder that training wrote, or a Hugging Face id.",
+    ),
+]
+
+
+def _recipe(name: str, settings: Sequence[str] | None) -> Any:
+    from tideo.config import override
+    from tideo.registry import load
+
+    return override(load("recipes", name)(), settings or ())
+
+
+def _finish(failed: int, of: int, what: str) -> None:
+    if failed:
+        print(f"tideo: {failed} of {of} {what} failed", file=sys.stderr)
+        raise typer.Exit(WITH_FAILURES)
+
+
+# --- commands ---------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(out: Out = Path("out/demo")) -> None:
+    """Answer held-out dollhouse questions and write a report, in minutes on a laptop."""
+    from tideo.demo import demo as make_demo
+
+    report = make_demo(out=out)
+    print(f"{report.accuracy:.1%} of {report.n} questions; report in {out / 'report.html'}")
+    _finish(report.n_failed, report.n, "questions")
+
+
+@app.command()
+def ask(
+    video: VideoFile,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", show_default=False)],
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="One possible answer; repeat it.", show_default=False),
+    ] = None,
+    model: Model = "dollhouse-topa",
+    start: Annotated[float | None, typer.Option(parser=_seconds, metavar="S", show_default=False)] = None,
+    end: Annotated[float | None, typer.Option(parser=_seconds, metavar="S", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Answer one question about a video."""
+    from tideo.evaluate.ask import ask as answer_question
+
+    told = answer_question(
+        video, question=question, options=tuple(option or ()), model=model, start_s=start, end_s=end
+    )
+    print(json.dumps(told, ensure_ascii=False) if as_json else told["answer"])
+
+
+@app.command()
+def frames(
+    video: VideoFile,
+    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many frames.", show_default=False)],
+    out: Out,
+    sampler: Annotated[str, typer.Option(metavar="NAME", help="See tideo list samplers.")] = "middle",
+) -> None:
+    """Write frames of a video as PNG files, named by their place and time."""
+    from PIL import Image
+
+    from tideo.types import Video
+    from tideo.video.samplers import sample_frames
+
+    found = sample_frames(Video(id=Path(video).stem, path=video), num, sampler=sampler)
+    out.mkdir(parents=True, exist_ok=True)
+    for place, (rgb_HWC, pts_s) in enumerate(zip(found.rgb_THWC, found.pts_s_T, strict=True)):
+        path = out / f"{place:04d}_{pts_s:.3f}s.png"
+        Image.fromarray(rgb_HWC).save(path)
+        print(path)
+    _finish(len(found.missing_s), num, "frames")
+
+
+@dollhouse_app.command()
+def make(
+    split: Annotated[Literal["train", "val", "test"], typer.Option(show_default=False)],
+    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many episodes.", show_default=False)],
+    out: Out,
+    seed: Annotated[int, typer.Option(metavar="K", min=0)] = 0,
+) -> None:
+    """Write videos, questions and Tideos of a split; the same seed gives the same annotations."""
+    from tideo.dollhouse.export import make as make_split
+
+    make_split(split=split, num=num, seed=seed, out=out)
+    print(out)
+
+
+@app.command()
+def prealign(
+    recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False
+) -> None:
+    """Pre-align a frozen language model on text alone (TOPA)."""
+    config = _recipe(recipe, settings)  # first: a wrong name is told before the slow imports
+    from tideo.train.prealign import prealign as train_prefix
+
+    print(train_prefix(config, out=out or Path("runs", recipe), resume=resume))
+
+
+@app.command()
+def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False) -> None:
+    """Train one of the dollhouse's tiny models."""
+    config = _recipe(recipe, settings)
+    from tideo.train.pretrain import pretrain
+
+    print(pretrain(config, out=out or Path("runs", recipe), resume=resume))
+
+
+@app.command("eval")
+def evaluate(
+    benchmark: Annotated[str, typer.Argument(help="See tideo list benchmarks.", show_default=False)],
+    data: Annotated[Path, typer.Option(exists=True, help="Its annotations.", show_default=False)],
+    videos: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Its videos.", show_default=False)
+    ],
+    model: Annotated[str, typer.Option(metavar="M", help="As for tideo ask.", show_default=False)],
+    out: Out,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, show_default=False)] = None,
+) -> None:
+    """Answer a benchmark's questions; continues where it stopped."""
+    from tideo.evaluate.run import evaluate as run_benchmark
+
+    report = run_benchmark(benchmark=benchmark, data=data, videos=videos, model=model, out=out, limit=limit)
+    print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")
+    _finish(report.n_failed, report.n, "questions")
+
+
+@app.command()
+def report(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False, show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", dir_okay=False, show_default=False)] = None,
+) -> None:
+    """Write one page about one or several runs."""
+    from tideo.evaluate.report import write_report
+
+    print(write_report(run_dirs, out=out or run_dirs[0] / "report.html"))
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[
+        Literal["models", "benchmarks", "samplers", "recipes"], typer.Argument(show_default=False)
+    ],
+) -> None:
+    """List what a name can be."""
+    from tideo.registry import describe
+
+    for name, doc in describe(kind).items():
+        print(f"{name:20} {doc}".rstrip())
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what works on this machine."""
+    from tideo.doctor import doctor as look
+
+    checks = look()
+    for check in checks:
+        sign = {True: "ok", False: "NO", None: "--"}[check.ok]
+        print(f"{sign}  {check.area:8} {check.name:14} {check.told}")
+    judged = [check.ok for check in checks if check.ok is not None]
+    _finish(judged.count(False), len(judged), "checks")

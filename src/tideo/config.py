@@ -1,0 +1,257 @@
+"""Recipes: a run is configured by a function that returns a frozen, possibly nested, dataclass.
+
+`--set train.lr=1e-4` replaces one field and is typed by the field's annotation. `run.json` keeps the
+resolved recipe with what is needed to do the run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tideo
+from tideo.types import UserError
+
+Config = TypeVar("Config")
+
+RUN_FILE = "run.json"
+PACKAGES = ("torch", "transformers", "peft", "av", "numpy")  # what a number may depend on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What `run.json` holds. `commit` is None outside a checkout and ends in -dirty where files differ."""
+
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    commit: str | None
+    seed: int | None
+    command: str
+
+
+# --- --set key=value ------------------------------------------------------------------------------
+
+
+def override(config: Config, settings: Iterable[str]) -> Config:
+    """A copy of the dataclass with each "dotted.key=value" set, in order; the last one of a key holds.
+
+    Values: int, float, bool (true/false), str, none, a Literal's choices, tuples as a,b,c.
+    Raises UserError for an unknown key (naming the near ones), a value of another type, or a value
+    that the dataclass itself refuses.
+    """
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {setting}: expected key=value, as in --set train.lr=1e-4")
+        config = _replaced(config, key.strip().split("."), text.strip(), setting=setting)
+    return config
+
+
+def _replaced(config: Any, path: list[str], text: str, *, setting: str) -> Any:
+    name, *rest = path
+    hints = get_type_hints(type(config))
+    if name not in hints:
+        near = get_close_matches(name, hints, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(hints)}"
+        raise UserError(f"--set {setting}: unknown key {name!r}; {hint}")
+    old = getattr(config, name)
+    if rest and not dataclasses.is_dataclass(old):
+        raise UserError(f"--set {setting}: {name} is {old!r}, it has no key {rest[0]!r}")
+    try:
+        new = _replaced(old, rest, text, setting=setting) if rest else _convert(text, hints[name], _FROM_TEXT)
+        return dataclasses.replace(config, **{name: new})
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--set {setting}: {error}") from error
+
+
+def from_plain(cls: type[Config], data: Mapping[str, Any]) -> Config:
+    """The dataclass back from what `run.json` holds of it.
+
+    Raises UserError where a key is unknown or a value has another type, as after an incompatible change.
+    """
+    try:
+        return _convert(data, cls, _FROM_JSON)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"this is no {cls.__name__}: {error}") from error
+
+
+# A leaf type → how a value of it is read; each raises ValueError with what was expected.
+def _text_bool(text: Any) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError(f"expected true or false, not {text!r}")
+    return words[text.lower()]
+
+
+def _text_int(text: Any) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number, not {text!r}") from None
+
+
+def _text_float(text: Any) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):  # run.json is strict JSON, which has neither nan nor inf
+        raise ValueError(f"expected a finite number, not {text!r}")
+    return value
+
+
+def _text_none(text: Any) -> None:
+    if text.lower() not in ("none", "null"):
+        raise ValueError(f"expected none, not {text!r}")
+
+
+def _json_leaf(leaf: type) -> Callable[[Any], Any]:
+    accepted: tuple[type, ...] = (int, float) if leaf is float else (leaf,)
+
+    def read(value: Any) -> Any:
+        # bool is an int to Python, not to a reader of the file
+        if not isinstance(value, accepted) or (isinstance(value, bool) and leaf is not bool):
+            raise ValueError(f"expected {leaf.__name__}, not {value!r}")
+        return leaf(value) if leaf is not type(None) else None
+
+    return read
+
+
+Leaves = Mapping[Any, Callable[[Any], Any]]
+_FROM_TEXT: Leaves = {bool: _text_bool, int: _text_int, float: _text_float, str: str, type(None): _text_none}
+_FROM_JSON: Leaves = {leaf: _json_leaf(leaf) for leaf in _FROM_TEXT}
+
+
+def _convert(value: Any, annotation: Any, leaves: Leaves) -> Any:
+    """`value` (text of the command line, or JSON) as the annotation wants it, or ValueError."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation in leaves:
+        return leaves[annotation](value)
+    if origin in (Union, types.UnionType):
+        return _first_that_fits(value, args, leaves)
+    if origin is Literal:
+        for choice in args:
+            if value == (str(choice) if leaves is _FROM_TEXT else choice):
+                return choice
+        raise ValueError(f"expected one of {', '.join(map(str, args))}, not {value!r}")
+    if origin is tuple:
+        return _convert_tuple(value, args, leaves)
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return _convert_dataclass(value, annotation, leaves)
+    if origin is dict and leaves is _FROM_JSON and isinstance(value, Mapping):
+        return {key: _convert(item, args[1], leaves) for key, item in value.items()}
+    if annotation is Any and leaves is _FROM_JSON:
+        return value
+    raise ValueError(f"a value of type {annotation} cannot be read from {value!r}")
+
+
+def _first_that_fits(value: Any, args: tuple[Any, ...], leaves: Leaves) -> Any:
+    # None first and str last: "none" and "3" are also strings.
+    order = sorted(args, key=lambda arg: (arg is str) - (arg is type(None)))
+    refusals = []
+    for arg in order:
+        try:
+            return _convert(value, arg, leaves)
+        except ValueError as error:
+            refusals.append(str(error))
+    raise ValueError("; ".join(reversed(refusals)))
+
+
+def _convert_tuple(value: Any, args: tuple[Any, ...], leaves: Leaves) -> tuple[Any, ...]:
+    if leaves is _FROM_TEXT:
+        inner = value.removeprefix("(").removesuffix(")").strip().removesuffix(",")
+        value = [item.strip() for item in inner.split(",")] if inner else []
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"expected a list, not {value!r}")
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_convert(item, args[0], leaves) for item in value)
+    if len(args) != len(value):
+        raise ValueError(f"expected {len(args)} values, not {len(value)}")
+    return tuple(_convert(item, arg, leaves) for item, arg in zip(value, args, strict=True))
+
+
+def _convert_dataclass(value: Any, cls: type, leaves: Leaves) -> Any:
+    hints = get_type_hints(cls)
+    if leaves is _FROM_TEXT:
+        raise ValueError(f"set its keys one by one: {', '.join(hints)}")
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected the keys of {cls.__name__}, not {value!r}")
+    if extra := sorted(set(value) - set(hints)):
+        raise ValueError(f"{cls.__name__} has no {', '.join(extra)}; known: {', '.join(hints)}")
+    return cls(**{key: _convert(item, hints[key], leaves) for key, item in value.items()})
+
+
+# --- run.json -------------------------------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, Tideo and the packages that a number may depend on, without importing them."""
+    found = {"python": platform.python_version(), "tideo": tideo.__version__}
+    return found | {name: metadata.version(name) for name in PACKAGES}
+
+
+def git_commit() -> str | None:
+    """The commit that this source is of, "-dirty" behind it where files differ; None if it is of none.
+
+    Asked of the package's own folder, not of the working directory, which may be another project.
+    """
+    here = Path(__file__).parent
+    try:
+        # An installed package can lie inside somebody's repository without being part of it.
+        _git(here, "ls-files", "--error-unmatch", "config.py")
+        return _git(here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *args: str) -> str:
+    # GIT_DIR of a surrounding hook would answer for another repository
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    return subprocess.check_output(
+        ["git", *args], cwd=folder, env=env, text=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command: str | None = None) -> Path:
+    """Write DIR/run.json: the resolved recipe (a dataclass or a mapping), versions, commit, seed, command.
+
+    Atomic: a reader sees the old file or the new one. Returns its path.
+    """
+    plain = dataclasses.asdict(recipe) if dataclasses.is_dataclass(recipe) else dict(recipe)  # type: ignore[arg-type]
+    told = command if command is not None else shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    run = Run(recipe=plain, versions=versions(), commit=git_commit(), seed=seed, command=told)
+    path = Path(out) / RUN_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{RUN_FILE}.{os.getpid()}")
+    text = json.dumps(dataclasses.asdict(run), indent=2, ensure_ascii=False, allow_nan=False)
+    fresh.write_text(text + "\n", encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+def read_run(out: str | Path) -> Run:
+    """Read DIR/run.json. Raises UserError where it is missing, is not JSON or lacks a key."""
+    path = Path(out) / RUN_FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return _convert(data, Run, _FROM_JSON)
+    except OSError as error:
+        raise UserError(f"{out} is no run directory: {path} cannot be read ({error.strerror})") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} is no record of a run: {error}; do the run again") from error

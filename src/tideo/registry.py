@@ -1,0 +1,112 @@
+"""Names for what comes in kinds: name → "module:object", imported on use.
+
+Another package adds to a kind through an entry point in the group `tideo.<kind>`:
+
+    [project.entry-points."tideo.samplers"]
+    every_second = "their_package.samplers:every_second"
+
+A name of ours cannot be replaced that way: a result that names a model, a sampler or a benchmark
+must mean the same on every machine.
+"""
+
+from __future__ import annotations
+
+import ast
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tideo.types import UserError
+
+BUILTIN: dict[str, dict[str, str]] = {
+    "models": {},
+    "benchmarks": {},
+    "samplers": {
+        "fps": "tideo.video.samplers:fps",
+        "keyframes": "tideo.video.samplers:keyframes",
+        "middle": "tideo.video.samplers:middle",
+        "uniform": "tideo.video.samplers:uniform",
+    },
+    "recipes": {},
+}
+
+# module → the extra of ours that installs it
+EXTRAS: dict[str, str] = {
+    "deepspeed": "deepspeed",
+    "fastapi": "serve",
+    "gradio": "serve",
+    "lmms_eval": "lmms",
+    "open_clip": "open_clip",
+    "openai": "openai",
+    "ray": "ray",
+    "uvicorn": "serve",
+    "vllm": "vllm",
+}
+
+
+def targets(kind: str) -> dict[str, str]:
+    """name → "module:object" of one kind, ours and what other packages add, sorted by name. Imports none.
+
+    Raises UserError for an unknown kind.
+    """
+    if kind not in BUILTIN:
+        raise UserError(unknown(kind, known=BUILTIN, what="kind"))
+    added = {point.name: point.value for point in entry_points(group=f"tideo.{kind}")}
+    return dict(sorted((added | BUILTIN[kind]).items()))
+
+
+def load(kind: str, name: str) -> Any:
+    """Import and return the object of that name.
+
+    Raises UserError for an unknown kind or name, telling the near ones, and for a missing optional
+    dependency, telling the extra that installs it.
+    """
+    known = targets(kind)
+    if name not in known:
+        raise UserError(unknown(name, known=known, what=kind.removesuffix("s")))
+    module, _, attribute = known[name].partition(":")
+    return getattr(require(module), attribute)
+
+
+def require(module: str) -> ModuleType:
+    """Import a module that may need an extra, or raise UserError with the command that installs the extra."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise
+        raise UserError(
+            f"{missing} is not installed: run pip install 'tideo[{EXTRAS[missing]}]' to use it"
+        ) from error
+
+
+def describe(kind: str) -> dict[str, str]:
+    """name → the first line of the object's docstring, read from its source without importing it.
+
+    So a list is quick, and complete where an optional dependency is missing.
+    """
+    return {name: _first_doc_line(target) for name, target in targets(kind).items()}
+
+
+def unknown(name: str, *, known: Any, what: str) -> str:
+    """The line for a name that is not in `known`: the near matches, or all where none is near."""
+    near = get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
+    return f"unknown {what} {name!r}; {hint}"
+
+
+def _first_doc_line(target: str) -> str:
+    module, _, attribute = target.partition(":")
+    spec = find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    documented = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    own = [ast.get_docstring(n) for n in tree.body if isinstance(n, documented) and n.name == attribute]
+    doc = next(filter(None, [*own, ast.get_docstring(tree)]), "")
+    return doc.partition("\n")[0]
