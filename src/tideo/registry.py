@@ -23,15 +23,27 @@ from typing import Any
 from tideo.types import UserError
 
 BUILTIN: dict[str, dict[str, str]] = {
-    "models": {},
-    "benchmarks": {},
+    "models": {
+        "blind": "tideo.models.bundled:blind",
+        "dollhouse-topa": "tideo.models.bundled:dollhouse_topa",
+    },
+    "benchmarks": {
+        "dollhouse": "tideo.benchmarks.dollhouse:dollhouse",
+    },
     "samplers": {
         "fps": "tideo.video.samplers:fps",
         "keyframes": "tideo.video.samplers:keyframes",
         "middle": "tideo.video.samplers:middle",
         "uniform": "tideo.video.samplers:uniform",
     },
-    "recipes": {},
+    "recipes": {
+        "dollhouse": "tideo.recipes.dollhouse:dollhouse",
+        "llama2_7b": "tideo.recipes.llama2_7b:llama2_7b",
+        "llama2_13b": "tideo.recipes.llama2_13b:llama2_13b",
+        "llama3_8b": "tideo.recipes.llama3_8b:llama3_8b",
+        "tiny_clip": "tideo.recipes.tiny_clip:tiny_clip",
+        "tiny_lm": "tideo.recipes.tiny_lm:tiny_lm",
+    },
 }
 
 # module → the extra of ours that installs it

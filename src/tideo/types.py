@@ -22,7 +22,7 @@ class UserError(ValueError):
 
 
 class VideoError(UserError):
-    """A file that gives no frame: missing, empty, corrupt, without video, or of an unknown format."""
+    """A file that gives no frame: missing, empty, corrupt, without video, or of unknown format."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,9 @@ def shelf_phrase(count: int, item: str) -> str:
 
 def caption(state: FrameState, rng: random.Random) -> TextFrame:
     """Main caption (who does what, where), foreground (what is near) and background (what is behind)."""
-    return TextFrame(main=_main(state, rng), foreground=_foreground(state, rng), background=_background(state, rng))
+    return TextFrame(
+        main=_main(state, rng), foreground=_foreground(state, rng), background=_background(state, rng)
+    )
 
 
 def one_line(frame: TextFrame) -> str:
@@ -88,8 +90,8 @@ def summary(episode: Episode, rng: random.Random) -> str:
     told = ", then ".join(doing)
     place = f" in the {where[0]}" if len(where) == 1 else ""
     if len(doing) == 1:
-        return f"{who} is {told}{place}."
-    return f"{who} is {world.PURPOSES[episode.purpose][0]}: {told}{place}."
+        return f"{who} is {told}{place}"
+    return f"{who} is {world.PURPOSES[episode.purpose][0]}: {told}{place}"
 
 
 def tideo(episode: Episode, rng: random.Random, questions: Sequence[Question] = ()) -> Tideo:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from tideo.dollhouse import world
-from tideo.dollhouse.captions import action_phrase, shelf_phrase
+from tideo.dollhouse.captions import action_phrase
 from tideo.dollhouse.script import Episode, Event
 from tideo.types import Question
 
@@ -63,7 +63,9 @@ class Balance:
         return (*wrong[:position], draft.answer, *wrong[position:]), position
 
 
-def ask(episode: Episode, rng: random.Random, balance: Balance, *, kinds: Iterable[str] | None = None) -> list[Question]:
+def ask(
+    episode: Episode, rng: random.Random, balance: Balance, *, kinds: Iterable[str] | None = None
+) -> list[Question]:
     """At most one question of each kind about the whole episode. Prediction is asked of a cut episode: `predict`."""
     names = [k for k in KINDS if k != "Prediction"] if kinds is None else list(kinds)
     asked = []
@@ -288,7 +290,10 @@ def _interaction(episode: Episode, rng: random.Random) -> Iterator[Draft]:
     event = rng.choice(episode.events)
     yield Draft(
         question=rng.choice(
-            (f"which thing does the {episode.actor.noun} use?", f"which thing did the {episode.actor.noun} handle?")
+            (
+                f"which thing does the {episode.actor.noun} use?",
+                f"which thing did the {episode.actor.noun} handle?",
+            )
         ),
         answer=world.ACTIONS[event.action].object,
         inside=(),
@@ -303,12 +308,15 @@ def _prediction(episode: Episode, rng: random.Random) -> Iterator[Draft]:
     closings = sorted({a.closing for a in world.ACTIVITIES.values()} - played)
     yield Draft(
         question=rng.choice(
-            (f"what will the {episode.actor.noun} do next?", f"what is the {episode.actor.noun} going to do next?")
+            (
+                f"what will the {episode.actor.noun} do next?",
+                f"what is the {episode.actor.noun} going to do next?",
+            )
         ),
         answer=last.action,
         inside=(),
         outside=tuple(closings),
-        evidence_s=_segment_span(episode, last.segment),
+        evidence_s=(_segment_span(episode, last.segment)[0], last.start_s),
         text=_action_text,
     )
 
@@ -331,7 +339,10 @@ def _purpose(episode: Episode, rng: random.Random) -> Iterator[Draft]:
     if len(played) == 1:
         yield Draft(
             question=rng.choice(
-                (f"what is the {episode.actor.noun} mainly doing?", "what is the overall purpose of the video?")
+                (
+                    f"what is the {episode.actor.noun} mainly doing?",
+                    "what is the overall purpose of the video?",
+                )
             ),
             answer=played[0],
             inside=(),

@@ -131,7 +131,9 @@ class Episode:
             progress=min(1.0, max(0.0, (time_s - event.start_s) / (event.end_s - event.start_s))),
             time_s=time_s,
             distractor=passing.id if passing else None,
-            distractor_progress=(time_s - passing.start_s) / (passing.end_s - passing.start_s) if passing else 0.0,
+            distractor_progress=(time_s - passing.start_s) / (passing.end_s - passing.start_s)
+            if passing
+            else 0.0,
             weather=self.weather,
             shelf_item=self.shelf_item,
             shelf_count=self.shelf_count,
@@ -140,9 +142,13 @@ class Episode:
         )
 
     def cut_before_closing(self) -> Episode | None:
-        """The episode up to its last closing step, which a prediction question then asks for."""
-        last = self.events[-1]
-        if last.role != "closing" or len(self.events) < 4:
+        """The episode up to its last closing step, which a prediction question then asks for.
+
+        None where there is none, or where what is left shows only steps that many activities share.
+        """
+        *before, last = self.events
+        telling = [e for e in before if e.segment == last.segment and e.action not in world.SHARED]
+        if last.role != "closing" or not telling:
             return None
         end_s = last.start_s
         passing = tuple(d for d in self.distractors if d.end_s <= end_s)
@@ -235,7 +241,9 @@ def _sample_steps(rng: random.Random, segments: tuple[Segment, ...]) -> list[tup
         chosen = rng.sample(free, min(num_free, len(free)))
         used |= set(chosen)
         middle = [(a, i, "free") for a in chosen]
-        steps += [(script.opening, i, "opening")] * opening + middle + [(script.closing, i, "closing")] * closing
+        steps += (
+            [(script.opening, i, "opening")] * opening + middle + [(script.closing, i, "closing")] * closing
+        )
         done |= {script.opening} if opening else set()
         done |= {script.closing} if closing else set()
     return steps
@@ -243,7 +251,7 @@ def _sample_steps(rng: random.Random, segments: tuple[Segment, ...]) -> list[tup
 
 def _lay_out(rng: random.Random, steps: list[tuple[str, int, str]], duration_s: float) -> tuple[Event, ...]:
     least = 1.03 / NUM_FRAMES
-    cuts = [0.0] + sorted(rng.random() for _ in range(len(steps) - 1)) + [1.0]
+    cuts = [0.0, *sorted(rng.random() for _ in range(len(steps) - 1)), 1.0]
     slack = 1.0 - least * len(steps)
     events, start_s = [], 0.0
     for i, (action, segment, role) in enumerate(steps):

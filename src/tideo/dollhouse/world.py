@@ -56,7 +56,9 @@ ACTORS = {
         Actor("man_red", "man", "short red hair", "adult", "red", "short", "trousers", "denim"),
         Actor("man_bald", "man", "a bald head", "adult", "brown", "bald", "shorts", "navy"),
         Actor("grandma", "grandmother", "a grey bun and glasses", "old", "grey", "bun", "skirt", "plum"),
-        Actor("grandpa", "grandfather", "white hair and glasses", "old", "white", "short", "trousers", "brown"),
+        Actor(
+            "grandpa", "grandfather", "white hair and glasses", "old", "white", "short", "trousers", "brown"
+        ),
     )
 }
 
@@ -110,7 +112,9 @@ ACTIONS = {
         Action("fold_towel", ("folding towels", "stacking towels"), "the towels"),
         Action("iron_shirt", ("ironing a shirt", "pressing a shirt"), "the iron"),
         Action("hang_laundry", ("hanging up laundry", "pegging out laundry"), "the clothes line"),
-        Action("load_washer", ("loading a washing machine", "filling a washing machine"), "the washing machine"),
+        Action(
+            "load_washer", ("loading a washing machine", "filling a washing machine"), "the washing machine"
+        ),
         Action("pack_suitcase", ("packing a suitcase", "filling a suitcase"), "the suitcase"),
         Action("shake_pillow", ("shaking a pillow", "fluffing up a pillow"), "the pillow"),
         Action("spread_blanket", ("spreading a blanket", "smoothing a blanket"), "the blanket"),
@@ -162,7 +166,9 @@ class Activity:
     free: tuple[str, ...]
 
 
-def _activity(id: str, phrases: str, rooms: str, opening: str, closing: str, own: str, shared: str) -> Activity:
+def _activity(
+    id: str, phrases: str, rooms: str, opening: str, closing: str, own: str, shared: str
+) -> Activity:
     return Activity(
         id=id,
         phrases=tuple(phrases.split("/")),

@@ -1,0 +1,111 @@
+"""The dollhouse: rendered household videos with questions of thirteen kinds and their evidence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tideo.types import Sample, UserError, Video
+
+
+class EpisodeRef(BaseModel):
+    """Arguments of `tideo.dollhouse.script.sample_episode`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    split: str
+    index: int
+    seed: int
+
+
+class Row(BaseModel):
+    """One line of SPLIT.jsonl, as `tideo dollhouse make` writes it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str = Field(min_length=1)
+    video: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    options: list[str] = Field(min_length=2)
+    answer: int | None = Field(ge=0)
+    kind: str
+    evidence_s: list[float] | None = Field(default=None, min_length=2, max_length=2)
+    start_s: float | None = None
+    end_s: float | None = None
+    open_answer: str | None = None
+    held_out: bool = False
+    episode: EpisodeRef
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Row:
+        if self.answer is not None and self.answer >= len(self.options):
+            raise ValueError(f"answer {self.answer} is not an index of the {len(self.options)} options")
+        if self.start_s is not None and self.end_s is not None and self.end_s <= self.start_s:
+            raise ValueError(f"the segment ends at {self.end_s} s, not after its start at {self.start_s} s")
+        return self
+
+
+def dollhouse(data: str | Path, *, videos: str | Path) -> list[Sample]:
+    """The dollhouse's questions: `data` is SPLIT.jsonl or the folder that holds exactly one such file.
+
+    Raises UserError for a malformed line, naming file, line and field, and for an id that occurs twice.
+    Whether the videos exist is not looked at here.
+    """
+    path = _annotation(Path(data))
+    samples, line_of = [], dict[str, int]()
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+        where = f"{path} line {number}"
+        row = _row(line, where=where)
+        if row.id in line_of:
+            raise UserError(f"{where}: id {row.id!r} occurs in line {line_of[row.id]} already; remove one")
+        line_of[row.id] = number
+        samples.append(_sample(row, videos=Path(videos)))
+    return samples
+
+
+def _annotation(data: Path) -> Path:
+    if data.is_file():
+        return data
+    found = sorted(data.glob("*.jsonl"))
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise UserError(
+            f"{data}: expected one .jsonl file of the dollhouse, found {names}; name the file itself"
+        )
+    return found[0]
+
+
+def _row(line: str, *, where: str) -> Row:
+    try:
+        data: Any = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON ({error}): make it again with tideo dollhouse make") from error
+    try:
+        return Row.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the row"
+        raise UserError(f"{where}, {field}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _sample(row: Row, *, videos: Path) -> Sample:
+    return Sample(
+        id=row.id,
+        video=Video(
+            id=row.video, path=str(videos / f"{row.video}.mp4"), start_s=row.start_s, end_s=row.end_s
+        ),
+        question=row.question,
+        options=tuple(row.options),
+        answer=row.answer,
+        kind=row.kind,
+        evidence_s=(row.evidence_s[0], row.evidence_s[1]) if row.evidence_s else None,
+        meta={
+            "split": row.episode.split,
+            "open_answer": row.open_answer,
+            "held_out": row.held_out,
+            "episode": row.episode.model_dump(),
+        },
+    )

@@ -1,0 +1,85 @@
+"""`tideo demo`: render episodes that no model has seen, ask about them, show the result and its controls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from tideo.benchmarks.dollhouse import dollhouse
+from tideo.dollhouse.export import make
+from tideo.evaluate.plan import MAIN, read_answers
+from tideo.evaluate.results import Report
+from tideo.evaluate.run import evaluate
+from tideo.evaluate.scoring import decide
+from tideo.models.bundled import load_model
+from tideo.models.settings import VideoModel
+from tideo.types import Answer, Sample
+from tideo.video.decode import decode_at
+
+# Some 170 questions: rendering and answering them takes a minute or two on two cores.
+NUM_EPISODES = 14
+COLUMNS = 5
+
+
+def demo(
+    *, out: str | Path, model: str | VideoModel = "dollhouse-topa", num_episodes: int = NUM_EPISODES
+) -> Report:
+    """Write OUT/dollhouse (a small test split), OUT/report.json, OUT/report.html and OUT/example.png.
+
+    Prints the table of results and one question. A second call continues. Raises UserError where the model is
+    missing.
+    """
+    out = Path(out)
+    asked = load_model(model) if isinstance(model, str) else model  # first: without it, rendering is in vain
+    data = out / "dollhouse"
+    make(split="test", num=num_episodes, out=data)
+    report = evaluate(benchmark="dollhouse", data=data, videos=data / "videos", model=asked, out=out)
+    console = Console()
+    console.print(_table(report))
+    _print_example(
+        out, dollhouse(data, videos=data / "videos"), reduction=asked.settings.reduction, console=console
+    )
+    return report
+
+
+def _table(report: Report) -> Table:
+    table = Table(title=f"{report.model}, {report.n} questions", title_justify="left")
+    for name in ("condition", "accuracy %", "95% interval"):
+        table.add_column(name, justify="left" if name == "condition" else "right")
+    table.add_row("[bold]the result", *_cells(report.accuracy, report.ci95))
+    for name, control in report.controls.items():
+        table.add_row(name.replace("_", " "), *_cells(control["accuracy"], control["ci95"]))
+    return table
+
+
+def _cells(accuracy: float, ci95: tuple[float, float]) -> tuple[str, str]:
+    return f"{100 * accuracy:.1f}", f"{100 * ci95[0]:.1f} to {100 * ci95[1]:.1f}"
+
+
+def _print_example(out: Path, samples: list[Sample], *, reduction: str, console: Console) -> None:
+    """The first question about what happened before or after, its answer, and the frames as one picture."""
+    answers, _ = read_answers(out)
+    seen = [s for s in samples if answers[MAIN][s.id].pts_s]
+    sample = next((s for s in seen if s.kind in ("TN", "TP")), seen[0] if seen else None)
+    if sample is None:
+        return
+    answer = decide(answers[MAIN][sample.id], reduction=reduction)
+    picture = _picture(sample, answer, path=out / "example.png")
+    console.print(f"\n[bold]{sample.question}", highlight=False)
+    for i, option in enumerate(sample.options):
+        marks = ("answered " if i == answer.choice else "") + ("right" if i == sample.answer else "")
+        console.print(f"  {'ABCDE'[i]} {option:40} {marks}".rstrip(), highlight=False)
+    console.print(f"the frames that it looked at: {picture}", highlight=False, soft_wrap=True)
+
+
+def _picture(sample: Sample, answer: Answer, *, path: Path) -> Path:
+    rgb_THWC = decode_at(sample.video.path, answer.pts_s).rgb_THWC
+    blank = np.full_like(rgb_THWC[:1], 255)
+    padded = np.concatenate([rgb_THWC, *[blank] * (-len(rgb_THWC) % COLUMNS)])
+    rows = [np.concatenate(list(padded[i : i + COLUMNS]), axis=1) for i in range(0, len(padded), COLUMNS)]
+    Image.fromarray(np.concatenate(rows)).save(path)
+    return path

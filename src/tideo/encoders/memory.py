@@ -1,0 +1,245 @@
+"""Cross-modal projection: image features moved among the text features that a language model was trained on.
+
+    v' = normalise(softmax(100 · v · Mᵀ) · M)          (TOPA, arXiv 2405.13911; llama/model.py of its code)
+
+M is a memory of caption features, unit rows [M, D]. The published code makes the [Q, M] matrix three times
+over; here M is read once, in chunks that stay in the processor's cache, with a running maximum and sum (the
+online softmax of Milakov and Gimelshein, arXiv 1805.02867). The result is exact and costs a few MB beside
+the memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tideo.store import atomic_path
+from tideo.types import Features, UserError
+
+# Rows of M read at a time. 1024 × 768 float32 are 3 MB; larger chunks fall out of the cache before their
+# second use.
+CHUNK = 1024
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Memory:
+    """Caption features of one encoder: unit rows [M, D], float32, float16 or bfloat16.
+
+    float16 halves the size and stays within 1e-6 (1 - cosine) of float32; bfloat16 is the fast one on
+    processors with bfloat16 instructions, within 1e-4 (docs/projection.md). `threshold` is the familiarity
+    below which a video is unlike anything in the memory; None until `calibrated`.
+    """
+
+    values_MD: torch.Tensor
+    encoder: str
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.values_MD.ndim != 2 or self.values_MD.dtype not in DTYPES.values():
+            raise ValueError(
+                f"values_MD must be float [M, D], not {self.values_MD.dtype} {list(self.values_MD.shape)}"
+            )
+        if not len(self.values_MD):
+            raise UserError("a memory needs at least one caption, this one has none")
+
+    def __len__(self) -> int:
+        return len(self.values_MD)
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, whole or not at all; encoder, size and threshold are JSON in its
+        header."""
+        about = {"encoder": self.encoder, "num_captions": len(self), "threshold": self.threshold}
+        with atomic_path(path) as tmp:
+            save_file(
+                {"values": self.values_MD.contiguous()}, tmp, metadata={"tideo_memory": json.dumps(about)}
+            )
+
+    @classmethod
+    def load(cls, path: str | Path, *, dtype: str | None = None, device: str = "cpu") -> Memory:
+        """Read what `save` wrote. As stored and on the CPU it stays a memory map; `dtype` (a name in
+        DTYPES) converts.
+
+        Raises UserError where the file is missing or is no memory.
+        """
+        if dtype not in (None, *DTYPES):
+            raise UserError(f"unknown memory dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["tideo_memory"])
+                values = file.get_tensor("values")
+        except (OSError, SafetensorError, KeyError) as error:
+            raise UserError(
+                f"{path} is not a memory of caption features ({error}): make one first"
+            ) from error
+        values = values.to(device=device, dtype=DTYPES[dtype] if dtype else None)
+        return cls(values_MD=values, encoder=about["encoder"], threshold=about["threshold"])
+
+
+def project(
+    features: Features, memory: Memory, *, temperature: float = 100.0, top_k: int | None = None
+) -> Features:
+    """Features [T, D] → "projected" Features [T, D]: each row a mean of the memory's rows, softmax-weighted.
+
+    `temperature` multiplies the cosines, 100 as published. `top_k` keeps each row's k nearest captions
+    only: less work, but an approximation that is coarse for small k (docs/projection.md has its measured
+    error). Raises UserError where features and memory come from different encoders.
+    """
+    query_QD = _queries(features, memory)
+    if not 0 < temperature < math.inf:
+        raise UserError(f"temperature must be a finite number above 0, not {temperature}; 100 is published")
+    if top_k is not None and not 1 <= top_k <= len(memory):
+        raise UserError(f"top_k must be within 1..{len(memory)}, the size of the memory, not {top_k}")
+    with torch.inference_mode():
+        if top_k is not None:
+            out_QD = _nearest_mean(query_QD, memory.values_MD, temperature=temperature, k=top_k)
+        elif memory.values_MD.dtype == torch.bfloat16 and _has_bfloat16(memory.values_MD.device):
+            out_QD = _softmax_mean_bfloat16(query_QD, memory.values_MD, temperature=temperature)
+        else:
+            out_QD = _softmax_mean(query_QD, memory.values_MD, temperature=temperature)
+        values = torch.nn.functional.normalize(out_QD, dim=-1).cpu().numpy()
+    return replace(features, values_TD=values, modality="projected")
+
+
+def familiarity(features: Features, memory: Memory) -> np.ndarray:
+    """The cosine of each frame with its nearest caption in the memory, float32 [T]."""
+    query_QD = _queries(features, memory)
+    with torch.inference_mode():
+        best_Q = query_QD.new_full((len(query_QD),), -math.inf)
+        for chunk_CD in _chunks(memory.values_MD):
+            best_Q = torch.maximum(best_Q, _times_transposed(query_QD, chunk_CD).amax(dim=1))
+    return best_Q.cpu().numpy()
+
+
+def video_familiarity(features: Features, memory: Memory) -> float:
+    """The median of the frames' familiarity: one odd frame (a fade, a title) does not make a video
+    strange."""
+    if not len(features):
+        raise UserError("no frame to compare with the memory: the features are empty")
+    return float(np.median(familiarity(features, memory)))
+
+
+def calibrated(memory: Memory, held_in: Sequence[Features], *, percentile: float = 1.0) -> Memory:
+    """The memory with a threshold: that percentile of the familiarity of videos which are known to fit it.
+
+    So about `percentile` in a hundred fitting videos will be called unfamiliar.
+    """
+    if not held_in:
+        raise UserError(
+            "a threshold needs the features of at least one video that fits the memory; none came"
+        )
+    known = [video_familiarity(features, memory) for features in held_in]
+    return replace(memory, threshold=float(np.percentile(known, percentile)))
+
+
+def is_familiar(features: Features, memory: Memory) -> bool:
+    """Whether a video is like something in the memory. Raises UserError where the memory was never
+    calibrated."""
+    if memory.threshold is None:
+        raise UserError("this memory has no familiarity threshold: calibrate it on videos that fit it")
+    return video_familiarity(features, memory) >= memory.threshold
+
+
+def _queries(features: Features, memory: Memory) -> torch.Tensor:
+    if features.encoder != memory.encoder or features.values_TD.shape[1] != memory.values_MD.shape[1]:
+        raise UserError(
+            f"features of {features.encoder} (width {features.values_TD.shape[1]}) do not fit a memory of "
+            f"{memory.encoder} (width {memory.values_MD.shape[1]}): encode both with one encoder"
+        )
+    return torch.from_numpy(features.values_TD).to(memory.values_MD.device)
+
+
+def _chunks(values_MD: torch.Tensor) -> Iterator[torch.Tensor]:
+    for chunk_CD in values_MD.split(CHUNK):
+        yield chunk_CD.float()
+
+
+def _softmax_mean(query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperature: float) -> torch.Tensor:
+    """softmax(temperature · q · Mᵀ) · M up to a positive factor for each row, which the caller normalises
+    away."""
+    query_QD = query_QD * temperature
+    best_Q1 = query_QD.new_full((len(query_QD), 1), -math.inf)
+    mean_QD = torch.zeros_like(query_QD)
+    for chunk_CD in _chunks(values_MD):
+        weights_QC = _times_transposed(query_QD, chunk_CD)
+        new_best_Q1 = torch.maximum(best_Q1, weights_QC.amax(dim=1, keepdim=True))
+        weights_QC.sub_(new_best_Q1).exp_()
+        mean_QD.mul_((best_Q1 - new_best_Q1).exp_()).add_(_times_transposed(weights_QC, chunk_CD.T))
+        best_Q1 = new_best_Q1
+    return mean_QD
+
+
+def _softmax_mean_bfloat16(
+    query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperature: float
+) -> torch.Tensor:
+    """The same with bfloat16 products, which return bfloat16: 8 bits, an error of 6% in a weight at a score
+    of 30.
+
+    So the running maximum is subtracted inside the product, whose sum is float32: the scores that come out
+    are small exactly where the weights are large.
+    """
+    query_QD = (query_QD * temperature).bfloat16()
+    first_QC = query_QD.float() @ values_MD[:CHUNK].float().T
+    best_Q1 = first_QC.amax(dim=1, keepdim=True).bfloat16()
+    mean_QD = torch.zeros(query_QD.shape, device=query_QD.device)
+    for chunk_CD in values_MD.split(CHUNK):
+        weights_QC = torch.addmm(-best_Q1, query_QD, chunk_CD.T)
+        new_best_Q1 = best_Q1 + weights_QC.amax(dim=1, keepdim=True).clamp_(min=0)
+        drop_Q1 = best_Q1.float() - new_best_Q1.float()
+        weights_QC.add_(drop_Q1).exp_()
+        mean_QD.mul_(drop_Q1.exp_()).add_(weights_QC @ chunk_CD)
+        best_Q1 = new_best_Q1
+    return mean_QD
+
+
+def _nearest_mean(
+    query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperature: float, k: int
+) -> torch.Tensor:
+    """The softmax over each query's k nearest rows, found exactly; one query's rows are gathered at a
+    time."""
+    scores_QK = query_QD.new_empty((len(query_QD), 0))
+    rows_QK = torch.empty((len(query_QD), 0), dtype=torch.long, device=query_QD.device)
+    start = 0
+    for chunk_CD in _chunks(values_MD):
+        scores = torch.cat([scores_QK, _times_transposed(query_QD, chunk_CD)], dim=1)
+        rows = torch.arange(start, start + len(chunk_CD), device=rows_QK.device).expand(len(query_QD), -1)
+        scores_QK, kept = scores.topk(min(k, scores.shape[1]), dim=1)
+        rows_QK = torch.cat([rows_QK, rows], dim=1).gather(1, kept)
+        start += len(chunk_CD)
+    weights_QK = (scores_QK * temperature).softmax(dim=1)
+    return torch.stack(
+        [w_K @ values_MD[rows_K].float() for w_K, rows_K in zip(weights_QK, rows_QK, strict=True)]
+    )
+
+
+def _times_transposed(a_QK: torch.Tensor, b_NK: torch.Tensor) -> torch.Tensor:
+    """a · bᵀ in float32: by oneDNN on the CPU, as torch.mm goes to MKL, half as fast on AMD processors."""
+    if _has_onednn(a_QK.device):
+        return torch.ops.mkldnn._linear_pointwise(a_QK, b_NK, None, "none", [], "")
+    return a_QK @ b_NK.T
+
+
+def _has_onednn(device: torch.device) -> bool:
+    """Whether torch has the operator, the one that torch.compile emits for a linear layer on the CPU."""
+    return (
+        device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are computed as such; elsewhere they are emulated, slower than float32."""
+    if device.type != "cpu":
+        return True
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,68 @@
+"""One question about one video: what `tideo ask` answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tideo.evaluate.scoring import decide, scores
+from tideo.models.bundled import load_model
+from tideo.models.settings import VideoModel
+from tideo.types import Sample, UserError, Video
+
+log = logging.getLogger(__name__)
+
+
+def ask(
+    video: str | Path,
+    *,
+    question: str,
+    options: Sequence[str] = (),
+    model: str | VideoModel = "dollhouse-topa",
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> dict[str, Any]:
+    """The object that `tideo ask --json` prints.
+
+    `answer` is the chosen option, or generated text where there are no options; `choice` its 0-based index or
+    None. `loglikelihoods` are the options' scores, of which the best is chosen: the mean over the tokens,
+    unless the model's settings say otherwise. `pts_s` are the times of the frames looked at, `seconds` the
+    time from call to answer. A video unlike anything in the model's memory is told in one line of the log.
+
+    Raises UserError for a video that gives no frame, an empty question, a single or an empty option, or what
+    the model cannot take.
+    """
+    started_s = time.perf_counter()
+    if not question.strip():
+        raise UserError("the question is empty: ask something")
+    if len(options) == 1 or not all(option.strip() for option in options):
+        raise UserError(
+            f"options {list(options)}: give two or more, none empty, or none at all for a free answer"
+        )
+    path = str(video)
+    sample = Sample(
+        id="ask",
+        video=Video(id=Path(path).name, path=path, start_s=start_s, end_s=end_s),
+        question=question,
+        options=tuple(options),
+    )
+    asked = load_model(model) if isinstance(model, str) else model
+    frames = asked.look(sample.video)
+    if frames is not None and (warning := asked.strange(frames)) is not None:
+        log.warning(warning)
+    reduction = asked.settings.reduction
+    answer = decide(asked.answer(sample.video, [sample], frames=frames)[0], reduction=reduction)
+    if answer.error is not None:
+        raise UserError(answer.error)
+    return {
+        "answer": answer.text if answer.choice is None else options[answer.choice],
+        "choice": answer.choice,
+        "options": list(options),
+        "loglikelihoods": list(scores(answer.loglikelihoods, answer.num_tokens, reduction=reduction)),
+        "model": asked.name,
+        "pts_s": list(answer.pts_s),
+        "seconds": round(time.perf_counter() - started_s, 3),
+    }

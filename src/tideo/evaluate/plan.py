@@ -1,0 +1,159 @@
+"""What a run has to answer: control conditions, the key of each answer, and the answers that are there."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tideo.models.settings import AS_TRAINED, Controls, VideoModel
+from tideo.registry import unknown
+from tideo.store import atomic_write_text, key_of, read_records
+from tideo.types import Answer, Sample, UserError, Video
+
+ANSWERS_FILE, MAIN = "answers.jsonl", "main"
+
+CONTROLS: dict[str, Controls] = {
+    "blind": Controls(blind=True),
+    "single_frame": Controls(num_frames=1),
+    "two_frames": Controls(num_frames=2),
+    "five_frames": Controls(num_frames=5),
+    "shuffled_frames": Controls(shuffled=0),
+    "projection_off": Controls(project=False),
+    "text_features": Controls(source="text"),
+    "letter_scoring": Controls(form="letter"),
+    "text_scoring": Controls(form="text"),
+}
+_BLOCK = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question under one control; its answer is stored under `key`."""
+
+    control: str
+    sample: Sample
+    key: str
+
+
+def choose_controls(
+    names: Sequence[str] | None, samples: Sequence[Sample], *, model: VideoModel
+) -> dict[str, Controls]:
+    """name → Controls; None: all that change something for this model and these questions.
+
+    Raises UserError for an unknown name, or one that this model does not heed.
+    """
+    if names is None:
+        return {name: c for name, c in CONTROLS.items() if _applies(c, samples, model=model)}
+    for name in names:
+        if name not in CONTROLS:
+            raise UserError(unknown(name, known=CONTROLS, what="control"))
+        if not _changed(CONTROLS[name]) <= model.controls:
+            raise UserError(f"the control {name} does not apply to model {model.name}: leave it out")
+    return {name: CONTROLS[name] for name in names}
+
+
+def _applies(controls: Controls, samples: Sequence[Sample], *, model: VideoModel) -> bool:
+    return (
+        _changed(controls) <= model.controls
+        and controls.form != model.settings.form
+        and controls.num_frames != model.settings.num_frames
+        and (controls.source == "video" or all("episode" in s.meta for s in samples))
+    )
+
+
+def _changed(controls: Controls) -> set[str]:
+    return {
+        f.name
+        for f in dataclasses.fields(Controls)
+        if getattr(controls, f.name) != getattr(AS_TRAINED, f.name)
+    }
+
+
+def plan(samples: Sequence[Sample], named: Mapping[str, Controls], *, model: VideoModel) -> list[Item]:
+    """Every question under every control, grouped by segment, in the order of the questions."""
+    segments: dict[Video, list[Sample]] = {}
+    for sample in samples:
+        segments.setdefault(sample.video, []).append(sample)
+    content = {path: video_key(path) for path in dict.fromkeys(video.path for video in segments)}
+    return [
+        Item(control=name, sample=s, key=_key(name, controls, s, content=content[video.path], model=model))
+        for video, asked in segments.items()
+        for name, controls in named.items()
+        for s in asked
+    ]
+
+
+def _key(name: str, controls: Controls, sample: Sample, *, content: str | None, model: VideoModel) -> str:
+    sees_video = not controls.blind and controls.source == "video"
+    return key_of(
+        {
+            "control": [name, controls],
+            "model": [model.key, model.settings],
+            "question": [sample.id, sample.question, sample.options],
+            "segment": [sample.video.id, sample.video.start_s, sample.video.end_s],
+            "seen": content if sees_video else sample.meta.get("episode"),
+        }
+    )
+
+
+def video_key(path: str | Path) -> str | None:
+    """What stands for a video's content: its size, beginning, middle and end. None where it is missing.
+
+    Reading whole data sets anew at every start would take longer than answering.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            blocks = []
+            for start in (0, size // 2, max(0, size - _BLOCK)):
+                file.seek(start)
+                blocks.append(hashlib.sha256(file.read(_BLOCK)).hexdigest())
+    except OSError:
+        return None
+    return key_of([size, blocks])
+
+
+# --- answers.jsonl ---------------------------------------------------------------------------------
+
+
+def record(item: Item, answer: Answer, *, strange: bool) -> dict[str, Any]:
+    return {"key": item.key, "control": item.control, "strange": strange, **dataclasses.asdict(answer)}
+
+
+def drop_replaced(path: Path, current: Collection[Item]) -> None:
+    """Remove answers to the same question and control that another video file, model or wording gave."""
+    keys = {(i.control, i.sample.id): i.key for i in current}
+    records = read_records(path)
+    kept = [r for r in records if keys.get((r["control"], r["sample_id"]), r["key"]) == r["key"]]
+    if len(kept) < len(records):
+        atomic_write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
+
+
+def read_answers(out: str | Path) -> tuple[dict[str, dict[str, Answer]], set[str]]:
+    """control → sample id → Answer, and the ids of the samples whose video was strange to the model."""
+    names = {f.name for f in dataclasses.fields(Answer)}
+    answers: dict[str, dict[str, Answer]] = {}
+    strange = set()
+    for stored in read_records(Path(out) / ANSWERS_FILE):
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+            if name in names
+        }
+        answers.setdefault(stored["control"], {})[stored["sample_id"]] = Answer(**fields)
+        if stored["strange"]:
+            strange.add(stored["sample_id"])
+    return answers, strange
+
+
+def by_segment(items: Iterable[Item]) -> Iterator[tuple[Video, dict[str, list[Item]]]]:
+    """Segment, and its items of each control."""
+    segments: dict[Video, dict[str, list[Item]]] = {}
+    for item in items:
+        segments.setdefault(item.sample.video, {}).setdefault(item.control, []).append(item)
+    yield from segments.items()

@@ -1,0 +1,175 @@
+"""Run directories → one HTML page that needs no network: figures, controls, bars by kind, examples."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from tideo import registry
+from tideo.evaluate.plan import MAIN, read_answers
+from tideo.evaluate.results import REPORT_FILE, compared
+from tideo.evaluate.scoring import decide, scores
+from tideo.store import atomic_write_text
+from tideo.types import Answer, Sample, UserError, VideoError
+from tideo.video.decode import decode_at
+
+TEMPLATE = "report.html.j2"
+THUMBNAIL_WIDTH = 144
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One answered question of the gallery. `bars` are the options' scores from 0 to 1, the best one 1."""
+
+    sample: Sample
+    answer: Answer
+    scores: tuple[float, ...]
+    bars: tuple[float, ...]
+    frames: tuple[tuple[str, float, bool], ...]  # data URI, time in seconds, inside the evidence
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """What the page tells of one run. `difference` is the first run's accuracy minus this one's."""
+
+    name: str
+    report: dict[str, Any]
+    right: list[Shown] = field(default_factory=list)
+    wrong: list[Shown] = field(default_factory=list)
+    difference: dict[str, Any] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    directory: Path
+    report: dict[str, Any]
+    samples: list[Sample]
+    answers: dict[str, Answer]
+    note: str
+
+
+def write_report(run_dirs: Sequence[str | Path], *, out: str | Path, examples: int = 6) -> Path:
+    """Write one page about one or several runs: `examples` right and as many wrong answers of each.
+
+    Runs over the same questions are compared with the first one. Raises UserError where a directory holds no
+    finished run.
+    """
+    runs = [_read(Path(d)) for d in run_dirs]
+    views = [
+        RunView(
+            name=run.directory.resolve().name,
+            report=run.report,
+            right=_gallery(run, right=True, num=examples),
+            wrong=_gallery(run, right=False, num=examples),
+            difference=_against(runs[0], run) if run is not runs[0] else None,
+            note=run.note,
+        )
+        for run in runs
+    ]
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(TEMPLATE)
+    atomic_write_text(out, page.render(runs=views))
+    return Path(out)
+
+
+def _read(directory: Path) -> _Run:
+    try:
+        report = json.loads((directory / REPORT_FILE).read_text(encoding="utf-8"))
+        recipe = report["run"]["recipe"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{directory} holds no finished run ({REPORT_FILE} is missing or damaged): "
+            "run tideo eval with it as --out"
+        ) from error
+    answers, _ = read_answers(directory)
+    decided = {i: decide(a, reduction=recipe["reduction"]) for i, a in answers.get(MAIN, {}).items()}
+    try:
+        read = registry.load("benchmarks", recipe["benchmark"])
+        samples, note = read(recipe["data"], videos=recipe["videos"])[: recipe["limit"]], ""
+    except UserError as error:  # the figures need no questions, only the gallery does
+        samples, note = [], f"No examples: {error}"
+    return _Run(directory=directory, report=report, samples=samples, answers=decided, note=note)
+
+
+def _against(first: _Run, other: _Run) -> dict[str, Any] | None:
+    """The paired difference over the questions that both answered; None where there are none."""
+    both = [
+        s for s in first.samples if s.answer is not None and s.id in first.answers and s.id in other.answers
+    ]
+    same = {s.id: (s.question, s.options) for s in other.samples}
+    both = [s for s in both if same.get(s.id) == (s.question, s.options)]
+    return compared(both, first.answers, other.answers) if both else None
+
+
+# --- gallery ---------------------------------------------------------------------------------------
+
+
+def _gallery(run: _Run, *, right: bool, num: int) -> list[Shown]:
+    """Up to `num` questions, of as many kinds and videos as there are."""
+    by_kind: dict[str, list[Sample]] = defaultdict(list)
+    for sample in run.samples:
+        answer = run.answers.get(sample.id)
+        if sample.answer is not None and answer is not None and (answer.choice == sample.answer) == right:
+            by_kind[sample.kind].append(sample)
+    seen: defaultdict[str, int] = defaultdict(int)
+    chosen: list[Sample] = []
+    while len(chosen) < num and any(by_kind.values()):
+        for kind in [k for k, of in by_kind.items() if of][: num - len(chosen)]:
+            sample = min(by_kind[kind], key=lambda s: seen[s.video.id])
+            by_kind[kind].remove(sample)
+            seen[sample.video.id] += 1
+            chosen.append(sample)
+    return [_shown(s, run.answers[s.id], reduction=run.report["run"]["recipe"]["reduction"]) for s in chosen]
+
+
+def _shown(sample: Sample, answer: Answer, *, reduction: str) -> Shown:
+    scored = scores(answer.loglikelihoods, answer.num_tokens, reduction=reduction)
+    frames, note = _thumbnails(sample, answer)
+    return Shown(
+        sample=sample,
+        answer=answer,
+        scores=scored,
+        bars=tuple(math.exp(s - max(scored)) for s in scored),
+        frames=frames,
+        note=note,
+    )
+
+
+def _thumbnails(sample: Sample, answer: Answer) -> tuple[tuple[tuple[str, float, bool], ...], str]:
+    """The frames that the model looked at, and a note where they cannot be shown."""
+    if not answer.pts_s:
+        return (), answer.error or ""
+    try:
+        frames = decode_at(sample.video.path, answer.pts_s, video_id=sample.video.id)
+    except VideoError as error:
+        return (), f"No frames: {error}"
+    start_s, end_s = sample.evidence_s or (-math.inf, -math.inf)
+    pairs = zip(frames.rgb_THWC, frames.pts_s_T.tolist(), strict=True)
+    return tuple((jpeg_uri(rgb_HWC), pts_s, start_s <= pts_s < end_s) for rgb_HWC, pts_s in pairs), ""
+
+
+def jpeg_uri(rgb_HWC: np.ndarray) -> str:
+    """A small JPEG of the picture as a data URI."""
+    image = Image.fromarray(rgb_HWC)
+    image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,128 @@
+"""Answers → the figures of a report: accuracy, by kind, beside its controls."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tideo.evaluate.metrics import accuracy, difference
+from tideo.store import atomic_write_text
+from tideo.types import Answer, Sample, UserError
+
+REPORT_FILE = "report.json"
+Answers = Mapping[str, Answer]  # by sample id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """report.json. Accuracies are shares of 1; a failure counts as wrong; intervals are clustered by video.
+
+    `by_kind`, `by_group` and each of `controls` hold `n`, `accuracy`, `stderr`, `ci95`; a control also its
+    own `by_kind`, `n_failed`, and `difference`, the result minus the control on the same questions.
+    `by_group` parts the questions by `meta["held_out"]` where the benchmark has it.
+    `n_strange` counts the videos unlike anything in the model's memory.
+    """
+
+    benchmark: str
+    split: str
+    model: str
+    n: int
+    n_failed: int
+    accuracy: float
+    stderr: float
+    ci95: tuple[float, float]
+    by_kind: dict[str, dict[str, Any]]
+    controls: dict[str, dict[str, Any]]
+    run: dict[str, Any]
+    by_group: dict[str, dict[str, Any]] = field(default_factory=dict)
+    n_strange: int = 0
+
+    def save(self, directory: str | Path) -> None:
+        text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        atomic_write_text(Path(directory) / REPORT_FILE, text + "\n")
+
+
+def summarise(
+    samples: Sequence[Sample],
+    answers: Answers,
+    *,
+    controls: Mapping[str, Answers],
+    benchmark: str,
+    model: str,
+    run: Mapping[str, Any],
+    n_strange: int = 0,
+) -> Report:
+    """The report of one run. Questions without a known answer are left out of every figure.
+
+    Raises UserError where no question has one.
+    """
+    known = [s for s in samples if s.answer is not None]
+    if not known:
+        raise UserError(f"{benchmark}: no question has a known answer, so there is no accuracy to report")
+    result = figures(known, answers)
+    return Report(
+        benchmark=benchmark,
+        split=_split(known),
+        model=model,
+        n=result["n"],
+        n_failed=num_failed(known, answers),
+        accuracy=result["accuracy"],
+        stderr=result["stderr"],
+        ci95=result["ci95"],
+        by_kind=_parts(known, answers, {s.id: s.kind for s in known}),
+        by_group=_parts(known, answers, _groups(known)),
+        controls={name: _control(known, answers, other) for name, other in controls.items()},
+        n_strange=n_strange,
+        run=dict(run),
+    )
+
+
+def figures(samples: Sequence[Sample], answers: Answers) -> dict[str, Any]:
+    """n, accuracy, stderr, ci95 of these questions."""
+    return dataclasses.asdict(accuracy(_correct(samples, answers), clusters=[s.video.id for s in samples]))
+
+
+def compared(samples: Sequence[Sample], answers: Answers, other: Answers) -> dict[str, Any]:
+    """n, difference, stderr, ci95, p of two results on the same questions."""
+    pair = _correct(samples, answers), _correct(samples, other)
+    return dataclasses.asdict(difference(*pair, clusters=[s.video.id for s in samples]))
+
+
+def num_failed(samples: Sequence[Sample], answers: Answers) -> int:
+    return sum(answers[s.id].error is not None for s in samples)
+
+
+def _correct(samples: Sequence[Sample], answers: Answers) -> list[bool]:
+    return [answers[s.id].choice == s.answer for s in samples]
+
+
+def _parts(
+    samples: Sequence[Sample], answers: Answers, part_of: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    parts: dict[str, list[Sample]] = {}
+    for sample in samples:
+        if sample.id in part_of:
+            parts.setdefault(part_of[sample.id], []).append(sample)
+    return {name: figures(part, answers) for name, part in parts.items()}
+
+
+def _groups(samples: Sequence[Sample]) -> dict[str, str]:
+    names = {True: "held out", False: "seen"}
+    return {s.id: names[s.meta["held_out"]] for s in samples if "held_out" in s.meta}
+
+
+def _control(samples: Sequence[Sample], answers: Answers, other: Answers) -> dict[str, Any]:
+    return {
+        **figures(samples, other),
+        "by_kind": _parts(samples, other, {s.id: s.kind for s in samples}),
+        "n_failed": num_failed(samples, other),
+        "difference": compared(samples, answers, other),
+    }
+
+
+def _split(samples: Sequence[Sample]) -> str:
+    return ", ".join(sorted({str(s.meta.get("split", "all")) for s in samples}))

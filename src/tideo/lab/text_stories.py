@@ -1,0 +1,63 @@
+"""Gate: does the tiny language model answer when the captions stand in its prompt, without any feature?
+
+    python -m tideo.lab.text_stories --split test --num 120
+
+What fails here cannot appear after pre-alignment. Stories are the captions of ten even frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+from tideo.dollhouse.captions import frame_times
+from tideo.dollhouse.export import ask_split
+from tideo.dollhouse.script import Split
+from tideo.models.bundled import bundled
+from tideo.models.likelihood import question_loglikelihoods
+from tideo.models.prefix_files import load_llm
+from tideo.models.prompts import FORMS, encode, style
+from tideo.train.stories import told
+
+
+def text_stories(
+    llm: str | Path, *, split: Split = "test", num: int = 120, seed: int = 0, form: str = "text"
+) -> dict[str, tuple[int, int]]:
+    """Right answers and questions by kind, over `num` episodes. `form`: a name in models/prompts.py, FORMS."""
+    model, tokenizer = load_llm(str(llm))
+    torch.set_num_threads(1)
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for asked in ask_split(split, num=num, seed=seed):
+        rng = random.Random(f"text stories/{asked.episode.id}/{asked.is_cut}")
+        states = [asked.episode.state_at(t) for t in frame_times(asked.episode.duration_s)]
+        story = torch.tensor(tokenizer(told(states, rng, form="full"))["input_ids"])
+        prompts = [FORMS[form](q.question, q.options, style("plain")) for q in asked.questions]
+        tokens = [encode(tokenizer, prompt, continuations=options) for prompt, options in prompts]
+        stems = [(torch.tensor(t.after), t.continuations) for t in tokens]
+        scores = question_loglikelihoods(model, prefix=story, questions=stems)
+        for question, score in zip(asked.questions, scores, strict=True):
+            means = [s / n for s, n in zip(*score, strict=True)]
+            counts[question.kind][0] += means.index(max(means)) == question.answer
+            counts[question.kind][1] += 1
+    return {kind: (right, of) for kind, (right, of) in sorted(counts.items())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--llm", help="a folder; the bundled dollhouse-lm if left out")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument("--num", type=int, default=120)
+    parser.add_argument("--form", default="text", choices=tuple(FORMS))
+    args = parser.parse_args()
+    table = text_stories(args.llm or bundled("dollhouse-lm"), split=args.split, num=args.num, form=args.form)
+    right, of = (sum(column) for column in zip(*table.values(), strict=True))
+    for kind, (r, n) in [*table.items(), ("all", (right, of))]:
+        print(f"{kind:12} {100 * r / n:5.1f}%  ({r} of {n})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""TOPA's gated attention (arXiv 2405.13911, after LLaMA-Adapter, arXiv 2303.16199) for Hugging Face decoders.
+
+Every layer owns `adapter_len` learned vectors. The frozen k and v projections turn them into keys and values
+without a rotary position; they get a softmax of their own, scaled by tanh(gate1) per head, added to the
+usual attention:
+
+    out = softmax(q K^T + mask + gate2 [query after the video] [key in the video]) V + tanh(gate1) softmax(q
+    Ka^T) Va
+
+gate1 starts at 0, so training starts from the plain LLM apart from gate2, which starts at -gate_bias.
+Formula read in the published code, dhg-wei/TOPA llama/model.py.
+
+Shapes: B batch, L layers, A adapter vectors, D hidden width, H heads, G key-value heads, Q queries, K keys,
+E head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from tideo.types import UserError
+
+ATTENTION = "tideo_gated_video"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GatedVideo:
+    """What the attention of every layer needs; passed as the keyword `gated_video` of the LLM's forward.
+
+    `video_start_B` and `video_end_B` are key positions, so the same object serves a full sequence, a cached
+    prefix and a packed forward: the queries of a forward are always its last keys.
+    """
+
+    keys_LAGE: tuple[torch.Tensor, ...]  # per layer [1, G, A, E]
+    values_LAGE: tuple[torch.Tensor, ...]
+    gate1_LH: torch.Tensor
+    gate2_LH: torch.Tensor
+    video_start_B: torch.Tensor
+    video_end_B: torch.Tensor
+
+
+class LlamaAdapter(nn.Module):
+    """The trained part: `query_LAD`, `gate1_LH` and `gate2_LH`."""
+
+    def __init__(
+        self, llm: PreTrainedModel, *, adapter_len: int, gate_bias: float, init_std: float = 1.0
+    ) -> None:
+        super().__init__()
+        config = llm.config.get_text_config()
+        num_layers, num_heads = len(attention_layers(llm)), config.num_attention_heads
+        # TOPA keeps its queries in an nn.Embedding, which starts at a spread of 1.
+        self.query_LAD = nn.Parameter(torch.randn(num_layers, adapter_len, config.hidden_size) * init_std)
+        self.gate1_LH = nn.Parameter(torch.zeros(num_layers, num_heads))
+        self.gate2_LH = nn.Parameter(torch.full((num_layers, num_heads), -float(gate_bias)))
+
+    def forward(
+        self, llm: PreTrainedModel, *, video_start_B: torch.Tensor, video_end_B: torch.Tensor
+    ) -> GatedVideo:
+        """Keys and values of all layers, once per prompt, however many forwards follow."""
+        keys, values = [], []
+        for query_AD, attention in zip(self.query_LAD, attention_layers(llm), strict=True):
+            query_AD, shape = query_AD.to(attention.k_proj.weight.dtype), (-1, attention.head_dim)
+            keys.append(attention.k_proj(query_AD).unflatten(-1, shape).transpose(0, 1)[None])
+            values.append(attention.v_proj(query_AD).unflatten(-1, shape).transpose(0, 1)[None])
+        return GatedVideo(
+            keys_LAGE=tuple(keys),
+            values_LAGE=tuple(values),
+            gate1_LH=self.gate1_LH,
+            gate2_LH=self.gate2_LH,
+            video_start_B=video_start_B,
+            video_end_B=video_end_B,
+        )
+
+
+def attention_layers(llm: PreTrainedModel) -> list[Any]:
+    """Every layer's attention module, first to last. Raises UserError where the formula does not apply."""
+    layers = [getattr(layer, "self_attn", None) for layer in getattr(llm.get_decoder(), "layers", [])]
+    fits = [hasattr(a, "k_proj") and hasattr(a, "v_proj") and not hasattr(a, "k_norm") for a in layers]
+    if not layers or not all(fits):
+        raise UserError(
+            f"adapter 'llama-adapter' needs layers with plain k_proj and v_proj, not {type(llm).__name__}: "
+            "use a Llama-like model, or adapter 'lora'"
+        )
+    return layers
+
+
+def use_gated_attention(llm: PreTrainedModel) -> None:
+    """Let `llm` compute its attention here. Forwards without `gated_video` stay plain attention."""
+    llm.set_attn_implementation(ATTENTION)
+
+
+def gated_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    gated_video: GatedVideo | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """An attention function for transformers: query [B, H, Q, E], key, value [B, G, K, E] to [B, Q, H, E]."""
+    if gated_video is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+    layer, groups = module.layer_idx, query.shape[1] // key.shape[1]
+    bias = _mask(attention_mask, query, key) + _video_bias(gated_video, layer, query, key)
+    text = F.scaled_dot_product_attention(
+        query,
+        key.repeat_interleave(groups, dim=1),
+        value.repeat_interleave(groups, dim=1),
+        attn_mask=bias,
+        dropout_p=dropout,
+        scale=scaling,
+    )
+    adapter = F.scaled_dot_product_attention(
+        query,
+        gated_video.keys_LAGE[layer].repeat_interleave(groups, dim=1).expand(len(query), -1, -1, -1),
+        gated_video.values_LAGE[layer].repeat_interleave(groups, dim=1).expand(len(query), -1, -1, -1),
+        scale=scaling,
+    )
+    gate1 = gated_video.gate1_LH[layer].tanh().to(query.dtype)[:, None, None]
+    return (text + gate1 * adapter).transpose(1, 2).contiguous(), None
+
+
+def _mask(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """An additive mask; None stands for causal attention of the last Q positions."""
+    num_queries, num_keys = query.shape[2], key.shape[2]
+    if mask is None:
+        mask = torch.ones(num_queries, num_keys, dtype=torch.bool, device=query.device)
+        mask = mask.tril(num_keys - num_queries)
+    if mask.dtype == torch.bool:
+        return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+    return mask.to(query.dtype)
+
+
+def _video_bias(video: GatedVideo, layer: int, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """gate2 where a text token after the video looks at the video: [B, H, Q, K]."""
+    key_K = torch.arange(key.shape[2], device=query.device)
+    query_Q = key_K[-query.shape[2] :]
+    start_B1, end_B1 = video.video_start_B[:, None], video.video_end_B[:, None]
+    after_BQ, inside_BK = query_Q >= end_B1, (key_K >= start_B1) & (key_K < end_B1)
+    where_BQK = after_BQ[:, :, None] & inside_BK[:, None]
+    return where_BQK[:, None].to(query.dtype) * video.gate2_LH[layer].to(query.dtype)[:, None, None]
+
+
+# The library's own extension point: a name of ours in its tables, nothing of its code changed.
+AttentionInterface.register(ATTENTION, gated_attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

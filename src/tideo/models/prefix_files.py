@@ -1,0 +1,154 @@
+"""The files of a PrefixLM directory: config.json, model.safetensors, lora/ as PEFT writes it; and its LLM."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tideo.types import UserError
+
+MODEL_TYPE = "tideo-prefix-lm"
+Adapter = Literal["llama-adapter", "lora", "none"]
+PadFrames = Literal["zeros", "spread"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixLMConfig:
+    """What a PrefixLM is made of.
+
+    `llm`: a Hugging Face id, or a directory, absolute or relative to the one that holds this config.
+    `pad_frames`: what becomes of fewer frames than `max_frames`. "zeros": all slots are filled, missing
+    frames with zero vectors, as TOPA does. "spread": T frames take T slots spread evenly, so one frame takes
+    the middle one.
+    `init_std`: spread of the temporal embedding and the adapter's vectors at the start; 1 is TOPA's
+    (nn.Embedding).
+    `gate_bias`: gate2 starts at its negative; 3.5 in TOPA's training.
+    `lora_targets`: names of linear layers, or ("all-linear",).
+    `prompt_style`: a name in models/prompts.py, STYLES.
+    `dtype`: of the frozen LLM, a torch name; "auto" takes the checkpoint's.
+    """
+
+    llm: str
+    encoder: str
+    feature_dim: int
+    max_frames: int = 10
+    pad_frames: PadFrames = "zeros"
+    adapter: Adapter = "llama-adapter"
+    adapter_len: int = 50
+    gate_bias: float = 3.5
+    init_std: float = 1.0
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    prompt_style: str = "topa"
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("adapter", get_args(Adapter)), ("pad_frames", get_args(PadFrames))):
+            if getattr(self, name) not in choices:
+                raise UserError(
+                    f"{name} {getattr(self, name)!r} is unknown; expected one of {', '.join(choices)}"
+                )
+
+
+def llm_name(config: PrefixLMConfig, *, beside: Path) -> str:
+    """The LLM's name in a file of `beside`: relative if it is a directory, so that both can move."""
+    return os.path.relpath(config.llm, beside) if Path(config.llm).is_dir() else config.llm
+
+
+def write_config(directory: Path, config: PrefixLMConfig) -> None:
+    """config.json, in a directory that is made if need be."""
+    directory.mkdir(parents=True, exist_ok=True)
+    fields = {
+        "model_type": MODEL_TYPE,
+        **dataclasses.asdict(config),
+        "llm": llm_name(config, beside=directory),
+    }
+    (directory / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+
+def read_config(directory: Path) -> PrefixLMConfig:
+    """The config in a directory. Raises UserError where it is absent, of another kind, or does not fit."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise UserError(f"{directory} holds no config.json: give a directory that `tideo prealign` wrote")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(fields, dict) or fields.pop("model_type", None) != MODEL_TYPE:
+        raise UserError(f"{path} describes another kind of model: expected model_type {MODEL_TYPE!r}")
+    known = {field.name: field for field in dataclasses.fields(PrefixLMConfig)}
+    unknown = sorted(fields.keys() - known.keys())
+    missing = sorted(n for n, f in known.items() if f.default is dataclasses.MISSING and n not in fields)
+    if unknown or missing:
+        raise UserError(
+            f"{path} does not fit this version of tideo: "
+            f"unknown {unknown or 'nothing'}, missing {missing or 'nothing'}"
+        )
+    if "lora_targets" in fields:
+        fields["lora_targets"] = tuple(fields["lora_targets"])
+    return PrefixLMConfig(**fields)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """A safetensors file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def read_tensors(path: Path, *, expected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a file. Raises UserError unless names and shapes are those expected."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: the model's directory is incomplete")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    for name in sorted(tensors.keys() | expected.keys()):
+        shape = list(tensors[name].shape) if name in tensors else "nothing"
+        wanted = list(expected[name].shape) if name in expected else "nothing"
+        if shape != wanted:
+            raise UserError(
+                f"{path}: {name} is {shape}, expected {wanted}: it was trained on another LLM or config"
+            )
+    return tensors
+
+
+def find_llm(name: str, *, beside: Path) -> str:
+    """A directory, looked for in `beside` first, else the Hugging Face id that `name` must then be."""
+    for path in (beside / name, Path(name)):
+        if path.is_dir():
+            return str(path)
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise UserError(
+            f"the language model {name!r} is not a directory, nor is {beside / name}: "
+            "give its directory or its Hugging Face id"
+        )
+    return name
+
+
+def load_llm(source: str, *, dtype: str = "auto") -> tuple[Any, Any]:
+    """The causal LM, in eval mode, and the tokenizer of a directory or a Hugging Face id.
+
+    Weights are read from safetensors only. Raises UserError in one line where that fails.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        llm = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the language model {source!r} cannot be loaded: {reason}") from error
+    return llm.eval(), tokenizer

@@ -1,0 +1,178 @@
+"""The prompts of the three tasks, the two ways to put options to a model, and their tokens.
+
+A prompt is a string with one `<video>` marker, where the frame vectors go. TOPA's texts were read in the
+published code (arXiv 2405.13911; dhg-wei/TOPA llama/tokenizer.py and dataloader/). `plain` is for tiny
+models: fewer tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tideo.types import UserError
+
+VIDEO = "<video>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptStyle:
+    """Texts with the fields {question} and {choices}; `choice` is one line of the choices.
+
+    `capitalise` writes a question as TOPA does: first letter large, all others small, a question mark at the
+    end.
+    `end` follows an answer in words (not a letter) in training.
+    """
+
+    choose: str
+    answer: str
+    summarise: str
+    choice: str = "({letter}) {option}\n"
+    end: str = ""
+    capitalise: bool = False
+
+
+def _topa(choice_is: str) -> PromptStyle:
+    return PromptStyle(
+        choose="Instruction: Choose the correct answer based on the video and question.\n"
+        f"Video:<video>\nQuestion: {{question}}\nChoices: \n{{choices}}Answer: {choice_is} ",
+        answer="Instruction: Predict the answer based on the video and question.\n"
+        "Video:<video>\nQuestion: {question}\nAnswer: ",
+        summarise="Instruction: Generate a summary for the video.\nVideo:<video>\n\nDescription: ",
+        end="\n",
+        capitalise=True,
+    )
+
+
+STYLES = {
+    "topa": _topa("The correct choice is"),
+    "topa_star": _topa("The answer is"),
+    "plain": PromptStyle(
+        choose="Video:<video>\nQuestion: {question}\nOptions:{choices}\nAnswer: ",
+        answer="Video:<video>\nQuestion: {question}\nAnswer: ",
+        summarise="Video:<video>\nSummary: ",
+        choice=" ({letter}) {option}",
+        end=".",
+    ),
+}
+
+
+def style(name: str) -> PromptStyle:
+    """The prompt style of that name. Raises UserError for an unknown one."""
+    if name not in STYLES:
+        raise UserError(f"prompt style {name!r} is unknown; expected one of {', '.join(STYLES)}")
+    return STYLES[name]
+
+
+def choose_prompt(question: str, options: Sequence[str], *, style: PromptStyle) -> str:
+    """Multiple choice: the question and its lettered options."""
+    choices = "".join(
+        style.choice.format(letter=letter, option=option)
+        for letter, option in zip(letters(len(options)), options, strict=True)
+    )
+    return style.choose.format(question=_question(question, style), choices=choices)
+
+
+def answer_prompt(question: str, *, style: PromptStyle) -> str:
+    """Open question answering."""
+    return style.answer.format(question=_question(question, style))
+
+
+def summary_prompt(*, style: PromptStyle) -> str:
+    """The summary of the whole video."""
+    return style.summarise
+
+
+def letters(num: int) -> list[str]:
+    """A, B, C … for `num` options, at most 26."""
+    if num > 26:
+        raise UserError(f"{num} options cannot be lettered A to Z: use at most 26, or scoring form 'text'")
+    return [chr(ord("A") + i) for i in range(num)]
+
+
+def _by_letter(question: str, options: Sequence[str], style: PromptStyle) -> tuple[str, list[str]]:
+    return choose_prompt(question, options, style=style), [f"({letter})" for letter in letters(len(options))]
+
+
+def _by_text(question: str, options: Sequence[str], style: PromptStyle) -> tuple[str, list[str]]:
+    return answer_prompt(question, style=style), [option + style.end for option in options]
+
+
+def _by_listed_text(question: str, options: Sequence[str], style: PromptStyle) -> tuple[str, list[str]]:
+    return choose_prompt(question, options, style=style), [option + style.end for option in options]
+
+
+# How options are put to a model: question, options, style -> prompt, the continuation of each option.
+# `letter` is TOPA's score, `text` its open form, `listed_text` names the options in the prompt and scores
+# their words.
+FORMS: dict[str, Callable[[str, Sequence[str], PromptStyle], tuple[str, list[str]]]] = {
+    "letter": _by_letter,
+    "text": _by_text,
+    "listed_text": _by_listed_text,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTokens:
+    """Token ids before and after the video, and of each continuation."""
+
+    before: list[int]
+    after: list[int]
+    continuations: list[list[int]]
+
+
+def encode(
+    tokenizer: Any, prompt: str, *, continuations: Sequence[str] = (), end_of_text: bool = True
+) -> PromptTokens:
+    """Tokenise a prompt and its continuations, which `end_of_text` closes with the tokenizer's end token.
+
+    Prompt and continuation are tokenised together, as in training, and parted where they first differ from
+    the prompt without its trailing spaces: most vocabularies merge a space with the word behind it. Raises
+    UserError unless the prompt has exactly one `<video>`.
+    """
+    if prompt.count(VIDEO) != 1:
+        raise UserError(f"the prompt has {prompt.count(VIDEO)} {VIDEO} markers; expected exactly one")
+    if blank := [i for i, text in enumerate(continuations) if not text.strip()]:
+        raise UserError(f"option {blank[0] + 1} of {len(continuations)} is empty: give it some text")
+    before, after = prompt.split(VIDEO)
+    start = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
+    end = [tokenizer.eos_token_id] if end_of_text and tokenizer.eos_token_id is not None else []
+    stem = _after_video(tokenizer, after.rstrip(" "))
+    whole = [_after_video(tokenizer, after + text) + end for text in continuations]
+    shared = min((_common(stem, ids) for ids in whole), default=len(stem))
+    return PromptTokens(
+        before=start + _ids(tokenizer, before),
+        after=stem[:shared],
+        continuations=[ids[shared:] for ids in whole],
+    )
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether this tokenizer starts a text with its begin token (Llama does, Qwen2 has none)."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("a").input_ids[:1] == [bos]
+
+
+def _after_video(tokenizer: Any, text: str) -> list[int]:
+    """A leading line break is its own token, as in TOPA; SentencePiece would put a space before it."""
+    if text.startswith("\n"):
+        return _ids(tokenizer, "\n")[-1:] + _ids(tokenizer, text[1:])
+    return _ids(tokenizer, text)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False).input_ids) if text else []
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    """The length of the common start."""
+    pairs = zip(left, right, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+
+
+def _question(text: str, style: PromptStyle) -> str:
+    if not style.capitalise:
+        return text.strip()
+    text = text.capitalize().strip()
+    return text if text.endswith("?") else text + "?"

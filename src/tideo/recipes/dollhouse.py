@@ -1,0 +1,27 @@
+"""Pre-alignment of the dollhouse's language model on dollhouse text, with the dollhouse's CLIP.
+
+    tideo prealign dollhouse --out runs/dollhouse-topa
+
+Two CPU cores. The bundled model `dollhouse-topa` was made by this recipe.
+"""
+
+from tideo.train.prealign import PrealignConfig, PrealignTraining
+
+
+def dollhouse() -> PrealignConfig:
+    return PrealignConfig(
+        llm="dollhouse-lm",
+        encoder="dollhouse-clip",
+        tideos="dollhouse",
+        num_tideos=12_000,
+        prompt_style="plain",
+        adapter="lora",
+        lora_rank=16,
+        init_std=0.02,
+        from_llm=True,
+        memory="frames",
+        memory_rows=8192,
+        form="text",
+        reduction="mean",
+        train=PrealignTraining(steps=2500, batch=64, lr=2e-3, proj_lr=3.0, weight_decay=0.01),
+    )

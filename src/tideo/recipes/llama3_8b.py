@@ -1,0 +1,28 @@
+"""TOPA on Llama-3-8B: the published hyper-parameters (arXiv 2405.13911 and its code).
+
+    accelerate launch --num_processes 4 -m tideo prealign \
+        llama3_8b --set tideos=textvid.json --out runs/topa_llama3_8b
+
+Published hardware: 4 x A100-40G, one to two days. Effective batch 448 on four processes: the learning rate
+follows the published rule, base rate x effective batch / 256, so change both together. Not run by us.
+"""
+
+from tideo.train.prealign import PrealignConfig, PrealignTraining
+
+
+# The published code resets RoPE to theta 10000 for Llama-3 too; here the model keeps its own theta.
+def llama3_8b() -> PrealignConfig:
+    return PrealignConfig(
+        llm="meta-llama/Meta-Llama-3-8B",
+        encoder="openai/clip-vit-large-patch14",
+        tideos="textvid.json",
+        train=PrealignTraining(
+            epochs=20,
+            batch=28,
+            accumulate=4,
+            lr=5e-3 * 448 / 256,
+            warmup=1 / 20,
+            weight_decay=0.1,
+            save_steps=1000,
+        ),
+    )

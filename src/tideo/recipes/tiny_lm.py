@@ -1,0 +1,25 @@
+"""The dollhouse's language model: a Llama of 2.3 million parameters, trained on dollhouse text alone.
+
+tideo train tiny_lm --out runs/tiny_lm
+"""
+
+from tideo.train.pretrain_lm import LMConfig, Stage
+
+
+def tiny_lm() -> LMConfig:
+    return LMConfig(
+        stages=(
+            Stage(steps=450, batch=48, drills=1.0, bare=0.9, plain=1.0),
+            Stage(steps=500, batch=32, drills=1.0, bare=0.4, plain=0.4),
+            Stage(steps=1100, drills=0.15, bare=0.3, plain=0.2, letters=0.15, shown_options=0.1),
+            Stage(
+                steps=600,
+                forms=(("full", 0.7), ("actions", 0.15), ("list", 0.15)),
+                lookups=1,
+                again=("CH", "TC", "DC", "DO", "Feasibility"),
+                repeats=2,
+                letters=0.1,
+                shown_options=0.1,
+            ),
+        )
+    )

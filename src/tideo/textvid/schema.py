@@ -1,0 +1,174 @@
+"""TextVid's JSON: what the code of TOPA (arXiv 2405.13911) reads, and the `Tideo` that it means.
+
+    {"idx", "frames": [{"main": …, "foreground": …, …}], "global_video_caption",
+     "QAs": [{"question", "options": [5], "answer": "A".."E", "answer_open_ended"}]}
+
+Nothing is lost on the way: `dump(load(path))` gives the same values, with keys that are not known
+here kept as they are; `to_tideo(from_tideo(tideo)) == tideo`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tideo.store import atomic_write_text
+from tideo.types import Question, TextFrame, Tideo, UserError
+
+LETTERS = "ABCDE"
+CAPTIONS = ("main", "foreground", "background")
+Text = Annotated[str, Field(min_length=1)]
+
+
+class QA(BaseModel):
+    """A question with its options. `type` and `evidence_s` are ours."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    question: Text
+    options: list[Text] = Field(default_factory=list, max_length=5)
+    answer: str | None = Field(default=None, pattern="^[A-E]$")
+    answer_open_ended: str | None = None
+    type: str = "all"
+    evidence_s: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _answer_names_an_option(self) -> QA:
+        if self.answer is not None and LETTERS.index(self.answer) >= len(self.options):
+            raise ValueError(f"answer {self.answer} names none of the {len(self.options)} options")
+        return self
+
+
+class Record(BaseModel):
+    """One textual video. Each value of a frame is one caption of it. `provenance` is ours."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    idx: int | str
+    frames: list[Annotated[dict[str, Text], Field(min_length=1)]] = Field(min_length=1)
+    global_video_caption: str
+    QAs: list[QA] = Field(default_factory=list)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+def load(path: str | Path) -> list[Record]:
+    """The records of a JSON list, or of a file with one record a line (.jsonl).
+
+    Raises UserError that names the file, the entry (or line) and the field of the first bad record.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as TextVid JSON: {error}") from error
+    return [_record(data, where=f"{path} {place}") for place, data in _entries(text, path=path)]
+
+
+def dump(records: Iterable[Record], path: str | Path) -> None:
+    """Write the records in the layout that the file's name asks for: .jsonl one a line, else a JSON list."""
+    plain = [record.model_dump(exclude_unset=True) for record in records]
+    if Path(path).suffix == ".jsonl":
+        text = "".join(json.dumps(p, ensure_ascii=False) + "\n" for p in plain)
+    else:
+        text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+    atomic_write_text(path, text)
+
+
+def _entries(text: str, *, path: Path) -> Iterator[tuple[str, Any]]:
+    if path.suffix == ".jsonl":
+        # Not splitlines: a JSON string may hold other line separators.
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+            yield f"line {number}", _json(line, where=f"{path} line {number}")
+        return
+    data = _json(text, where=str(path))
+    if not isinstance(data, list):
+        raise UserError(f"{path} holds a JSON {type(data).__name__}; expected a list of TextVid records")
+    for number, entry in enumerate(data, start=1):
+        yield f"entry {number}", entry
+
+
+def _json(text: str, *, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where} is not JSON ({error}): repair or remove it") from error
+
+
+def _record(data: Any, *, where: str) -> Record:
+    try:
+        return Record.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the record"
+        told = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}, {field}: {told}") from error
+
+
+# --- Record ↔ Tideo --------------------------------------------------------------------------------
+
+
+def to_tideo(record: Record) -> Tideo:
+    """The Tideo that a record tells.
+
+    Raises UserError for a frame with captions other than main, foreground and background, which are all that
+    a TextFrame holds.
+    """
+    return Tideo(
+        id=str(record.idx),
+        frames=tuple(
+            _frame(f, where=f"record {record.idx} frame {i}") for i, f in enumerate(record.frames, 1)
+        ),
+        summary=record.global_video_caption,
+        questions=tuple(_question(qa) for qa in record.QAs),
+        provenance=dict(record.provenance),
+    )
+
+
+def from_tideo(tideo: Tideo) -> Record:
+    """The record that tells a Tideo; kind, evidence and provenance go into keys of ours."""
+    return Record.model_validate(
+        {
+            "idx": tideo.id,
+            "frames": [
+                {name: text for name in CAPTIONS if (text := getattr(frame, name)) is not None}
+                for frame in tideo.frames
+            ],
+            "global_video_caption": tideo.summary,
+            "QAs": [
+                {
+                    "question": q.question,
+                    "options": list(q.options),
+                    "answer": None if q.answer is None else LETTERS[q.answer],
+                    "answer_open_ended": q.open_answer,
+                    "type": q.kind,
+                    "evidence_s": None if q.evidence_s is None else list(q.evidence_s),
+                }
+                for q in tideo.questions
+            ],
+            "provenance": tideo.provenance,
+        }
+    )
+
+
+def _frame(captions: dict[str, str], *, where: str) -> TextFrame:
+    if "main" not in captions or set(captions) - set(CAPTIONS):
+        raise UserError(
+            f"{where} has the captions {', '.join(captions)}; "
+            "expected main, and foreground and background at most"
+        )
+    return TextFrame(**captions)
+
+
+def _question(qa: QA) -> Question:
+    return Question(
+        question=qa.question,
+        options=tuple(qa.options),
+        answer=None if qa.answer is None else LETTERS.index(qa.answer),
+        open_answer=qa.answer_open_ended,
+        kind=qa.type,
+        evidence_s=None if qa.evidence_s is None else (qa.evidence_s[0], qa.evidence_s[1]),
+    )

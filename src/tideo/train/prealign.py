@@ -1,0 +1,316 @@
+"""Text-only pre-alignment (TOPA, arXiv 2405.13911): a frozen language model learns to read CLIP text features.
+
+Tideos are encoded once; a linear projection, temporal embeddings and an adapter are trained on three tasks; the
+memory for the cross-modal projection is kept beside them. No picture is seen: for the dollhouse alone, held-in
+pictures set the threshold below which `tideo ask` calls a video unfamiliar, which no answer depends on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from transformers import Trainer, TrainingArguments
+
+from tideo.config import write_run
+from tideo.dollhouse.captions import frame_times
+from tideo.dollhouse.export import ask_split, told
+from tideo.dollhouse.render import draw_frame
+from tideo.dollhouse.script import sample_episode
+from tideo.encoders.dual import DualEncoder, load_encoder
+from tideo.encoders.extract import caption_memory, frame_features, sampled, text_vectors, tideo_features
+from tideo.encoders.memory import Memory, calibrated
+from tideo.models.bundled import ASSETS
+from tideo.models.prefix_files import PrefixLMConfig, load_llm
+from tideo.models.prefix_lm import PrefixLM, collate_examples, ridge_projection
+from tideo.models.prompts import adds_bos
+from tideo.models.settings import MEMORY_FILE, Settings
+from tideo.textvid.schema import load, to_tideo
+from tideo.train.tasks import Examples, TaskWeights
+from tideo.train.trainer import fit
+from tideo.types import Features, Frames, Tideo, UserError
+
+DOLLHOUSE = "dollhouse"
+VAL_EPISODES = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrealignTraining:
+    """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
+
+    `proj_lr` multiplies the rate of projection and temporal embedding.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch: int = 64
+    accumulate: int = 1
+    lr: float = 2e-3
+    proj_lr: float = 1.0
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    bf16: bool = True
+    save_steps: int = 500
+    log_steps: int = 50
+    deepspeed: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise UserError("give either train.steps or train.epochs, and set the other to none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrealignConfig:
+    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
+
+    `tideos` is "dollhouse" (generated, `num_tideos` of them) or a TextVid JSON file. `memory` says what the
+    projection's memory is made of: single captions, as published, or whole textual frames. `from_llm` starts
+    the projection from a ridge regression onto the LLM's own embeddings of the captions.
+    """
+
+    llm: str
+    encoder: str
+    tideos: str
+    num_tideos: int | None = None
+    prompt_style: str = "topa"
+    adapter: Literal["llama-adapter", "lora", "none"] = "llama-adapter"
+    adapter_len: int = 50
+    lora_rank: int = 16
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    pad_frames: Literal["zeros", "spread"] = "zeros"
+    max_frames: int = 10
+    init_std: float = 1.0
+    from_llm: bool = False
+    tasks: TaskWeights = field(default_factory=TaskWeights)
+    choose_form: str = "letter"
+    noise_std: float = 0.0
+    memory: Literal["captions", "frames"] = "captions"
+    memory_rows: int = 1_000_000
+    form: str = "letter"
+    reduction: str = "mean"
+    temperature: float = 100.0
+    train: PrealignTraining
+    seed: int = 0
+
+
+def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -> Path:
+    """Train and write a model directory that `tideo ask` and `tideo eval` load. Checkpoints in `out`/steps."""
+    if not isinstance(config, PrealignConfig):
+        raise UserError(
+            f"this recipe is for `tideo train`, not for pre-alignment: it makes a {type(config).__name__}"
+        )
+    out = Path(out)
+    torch.manual_seed(config.seed)
+    write_run(out, recipe=config, seed=config.seed)
+    encoder = load_encoder(_located(config.encoder))
+    tideos = read_tideos(config)
+    features = list(
+        tideo_features(tideos, encoder, num_frames=config.max_frames, cache_dir=out.parent / "text_features")
+    )
+    model = new_prefix_lm(config, encoder)
+    if config.from_llm:
+        init_from_llm_(model, tideos, features, encoder, cache_dir=out.parent / "text_features")
+    trainer = _trainer(config, model, tideos, features, out=out / "steps")
+    fit(trainer, resume=resume)
+    model.save_pretrained(out)
+    memory = make_memory(config, tideos, features, encoder)
+    if config.tideos == DOLLHOUSE:
+        memory = calibrated(memory, list(_pictures(encoder, seed=config.seed)))
+    memory.save(out / MEMORY_FILE)
+    located = _located(config.encoder)
+    Settings(
+        encoder=os.path.relpath(located, out) if Path(located).is_dir() else located,
+        num_frames=config.max_frames,
+        temperature=config.temperature,
+        form=config.form,
+        reduction=config.reduction,
+    ).save(out)
+    shutil.rmtree(out / "steps", ignore_errors=True)
+    return out
+
+
+def read_tideos(config: PrealignConfig) -> list[Tideo]:
+    """The Tideos with their questions; from a file evenly spaced ones where `num_tideos` is fewer."""
+    if config.tideos == DOLLHOUSE:
+        num = config.num_tideos or 10_000
+        return [told(a, seed=config.seed) for a in ask_split("train", num=num, seed=config.seed)]
+    tideos = [to_tideo(record) for record in load(config.tideos)]
+    return list(tideos if config.num_tideos is None else sampled(tideos, config.num_tideos))
+
+
+def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
+    name = _located(config.llm)
+    llm, tokenizer = load_llm(name, dtype="auto")
+    return PrefixLM(
+        PrefixLMConfig(
+            llm=name,
+            encoder=encoder.id,
+            feature_dim=encoder.dim,
+            max_frames=config.max_frames,
+            pad_frames=config.pad_frames,
+            adapter=config.adapter,
+            adapter_len=config.adapter_len,
+            lora_rank=config.lora_rank,
+            lora_alpha=2 * config.lora_rank,
+            lora_targets=config.lora_targets,
+            init_std=config.init_std,
+            prompt_style=config.prompt_style,
+        ),
+        llm=llm,
+        tokenizer=tokenizer,
+    )
+
+
+@torch.no_grad()
+def init_from_llm_(
+    model: PrefixLM,
+    tideos: Sequence[Tideo],
+    features: Sequence[Features],
+    encoder: DualEncoder,
+    *,
+    cache_dir: Path,
+    num: int = 3000,
+    l2: float = 1e-4,
+) -> None:
+    """Start the projection from text features to the LLM's mean embedding of the same captions.
+
+    Single captions and whole frames of `num` Tideos are regressed; the result is scaled to the length of a
+    usual embedding, and slot i of the temporal embedding starts as the LLM's embedding of the number i + 1.
+    """
+    table_VH = model.llm.get_input_embeddings().weight.float()
+    usual = table_VH.norm(dim=1).median()
+
+    def mean_embedding(text: str) -> torch.Tensor:
+        ids = model.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
+        return table_VH[ids].mean(0)
+
+    few = list(zip(tideos, features, strict=True))[:num]
+    captions = list({c for t, _ in few for f in t.frames for c in f.captions})
+    vector_of = text_vectors(captions, encoder, cache_dir=cache_dir)
+    rows = [(vector_of(c), mean_embedding(c)) for c in captions[: 5 * num]]
+    for tideo, feature in few:
+        for frame, value in zip(tideo.frames, feature.values_TD, strict=False):
+            rows.append((value, torch.stack([mean_embedding(c) for c in frame.captions]).mean(0)))
+    inputs = torch.from_numpy(np.stack([r[0] for r in rows]))
+    weight_HD = ridge_projection(inputs, targets_NH=torch.stack([r[1] for r in rows]), l2=l2)
+    length = (inputs @ weight_HD.T).norm(dim=1).median()
+    model.init_visual_proj_(weight_HD * (usual / length))
+    start = int(adds_bos(model.tokenizer))
+    numbers = [
+        model.tokenizer(f" {i + 1}")["input_ids"][start:] for i in range(model.prefix_config.max_frames)
+    ]
+    model.temporal_emb.weight.copy_(torch.stack([table_VH[ids].mean(0) for ids in numbers]))
+
+
+class _PrealignTrainer(Trainer):
+    """Checkpoints hold the trained tensors alone, as `PrefixLM.save_pretrained` writes them."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        self.model.save_pretrained(output_dir or self.args.output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.model.load_trained(resume_from_checkpoint)
+
+
+def _trainer(
+    config: PrealignConfig,
+    model: PrefixLM,
+    tideos: Sequence[Tideo],
+    features: Sequence[Features],
+    *,
+    out: Path,
+) -> Trainer:
+    train = config.train
+    world = PartialState().num_processes
+    batch = train.batch * train.accumulate * world
+    steps = train.steps or max(1, round((train.epochs or 0) * len(tideos) / batch))
+    arguments = TrainingArguments(
+        output_dir=str(out),
+        max_steps=steps,
+        per_device_train_batch_size=train.batch,
+        seed=config.seed,
+        bf16=train.bf16,
+        use_cpu=not torch.accelerator.is_available(),
+        save_steps=train.save_steps,
+        save_total_limit=1,
+        logging_steps=train.log_steps,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(train.warmup * steps),
+        gradient_accumulation_steps=train.accumulate,
+        max_grad_norm=1.0,
+        train_sampling_strategy="sequential",  # the examples shuffle themselves
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to=[],
+        deepspeed=train.deepspeed,
+    )
+    examples = Examples(
+        tideos,
+        features,
+        model,
+        batch=batch,
+        steps=steps,
+        weights=config.tasks,
+        choose_form=config.choose_form,
+        noise_std=config.noise_std,
+        seed=config.seed,
+    )
+    return _PrealignTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=collate_examples,
+        optimizers=(_optimizer(model, train), None),
+    )
+
+
+def _optimizer(model: PrefixLM, train: PrealignTraining) -> torch.optim.Optimizer:
+    """No decay on vectors (biases, gates), as published; projection and temporal embedding at their own rate."""
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            own = train.proj_lr if name.startswith(("visual_proj", "temporal_emb")) else 1.0
+            decay = train.weight_decay if parameter.squeeze().ndim > 1 else 0.0
+            groups.setdefault((train.lr * own, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
+        betas=train.betas,
+    )
+
+
+def make_memory(
+    config: PrealignConfig, tideos: Sequence[Tideo], features: Sequence[Features], encoder: DualEncoder
+) -> Memory:
+    """At most `memory_rows` vectors, evenly spaced: of the captions (as published) or of the textual frames."""
+    if config.memory == "frames":
+        rows = sampled(list(chain.from_iterable(f.values_TD for f in features)), config.memory_rows)
+        return Memory(values_MD=torch.from_numpy(np.stack(rows)).half(), encoder=encoder.id)
+    return caption_memory(tideos, encoder, max_captions=config.memory_rows)
+
+
+def _pictures(encoder: DualEncoder, *, seed: int) -> Iterator[Features]:
+    """Features of held-in pictures: ten even frames of validation episodes."""
+    for index in range(VAL_EPISODES):
+        episode = sample_episode("val", index, seed=seed)
+        times = np.array(frame_times(episode.duration_s))
+        style = episode.style
+        rgb = np.stack(
+            [draw_frame(episode.state_at(t), width=style.width, height=style.height) for t in times]
+        )
+        yield frame_features(Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id), encoder)
+
+
+def _located(name: str) -> str:
+    """A bundled model's folder, or the name as it is."""
+    bundled = ASSETS / name
+    return str(bundled) if bundled.is_dir() else name

@@ -1,0 +1,24 @@
+"""`tideo train RECIPE`: which function trains what a recipe describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tideo.config import write_run
+from tideo.train.pretrain_clip import ClipRecipe, pretrain_clip
+from tideo.train.pretrain_lm import LMConfig, pretrain_lm
+from tideo.types import UserError
+
+TRAININGS: dict[type, Callable[..., Path]] = {ClipRecipe: pretrain_clip, LMConfig: pretrain_lm}
+
+
+def pretrain(config: Any, *, out: str | Path, resume: bool = False) -> Path:
+    """Train a tiny model and return its folder. Raises UserError for a recipe of another command."""
+    if type(config) not in TRAININGS:
+        raise UserError(
+            f"this recipe makes a {type(config).__name__}: it is for another command, as prealign"
+        )
+    write_run(out, recipe=config, seed=config.seed)
+    return TRAININGS[type(config)](config, out=out, resume=resume)

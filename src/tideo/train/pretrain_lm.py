@@ -1,0 +1,193 @@
+"""The tiny language model: a `LlamaForCausalLM` trained on dollhouse text only, from a random start.
+
+A curriculum: drills in matching (lists of random actions), then stories of episodes. Shapes as in stories.py.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from bisect import bisect
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer
+
+from tideo.train.stories import IGNORE, Document, Drills, Stories, collate, corpus
+from tideo.train.tokenizer import train_tokenizer
+from tideo.train.trainer import cpu_arguments, fit, muon_adamw
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A lesson of the curriculum: `steps` batches of `batch` documents, all drills or all stories of one form."""
+
+    steps: int
+    batch: int = 16
+    drills: float = 0.0  # share of batches that are drills
+    bare: float = 0.0  # share of drills without anything between two actions
+    plain: float = 0.0  # share of drills that call every action by its plain name
+    forms: tuple[tuple[str, float], ...] = (("full", 0.4), ("main", 0.2), ("actions", 0.25), ("list", 0.15))
+    lookups: int = 4
+    again: tuple[str, ...] = ("TN", "TP")  # kinds of question asked `repeats` times more
+    repeats: int = 1
+    letters: float = 0.0
+    shown_options: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMConfig:
+    """`stages` follow one another; the learning rates warm up over 50 steps and fall over the last `decay`."""
+
+    stages: tuple[Stage, ...]
+    hidden_size: int = 192
+    intermediate_size: int = 576
+    num_layers: int = 4
+    num_heads: int = 6
+    matching_heads: int = 4
+    rope_theta: float = 1e6
+    tokenizer_episodes: int = 4000
+    muon_lr: float = 0.02
+    adamw_lr: float = 2e-3
+    decay: float = 0.4
+    seed: int = 0
+
+
+class Curriculum(Dataset[list[Document]]):
+    """The stages as one data set: item `index` is the whole batch of that step, whatever came before."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: LMConfig) -> None:
+        self.seed = config.seed
+        self.ends = list(accumulate(stage.steps for stage in config.stages))
+        self.lessons = [(stage, *_lessons(tokenizer, stage, config.seed)) for stage in config.stages]
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> list[Document]:
+        if index >= len(self):
+            raise IndexError(index)
+        stage, drills, stories = self.lessons[bisect(self.ends, index)]
+        draw = random.Random(f"lesson/{self.seed}/{index}").random()
+        lesson = drills if draw < stage.drills else stories
+        return [lesson[i] for i in range(index * stage.batch, (index + 1) * stage.batch)]
+
+
+def _lessons(tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int) -> tuple[Drills, Stories]:
+    drills = Drills(
+        tokenizer,
+        num=sys.maxsize,
+        seed=seed,
+        bare=stage.bare,
+        plain=stage.plain,
+        group=stage.batch,
+    )
+    stories = Stories(
+        tokenizer,
+        num=sys.maxsize,
+        seed=seed,
+        forms=stage.forms,
+        lookups=stage.lookups,
+        again=stage.again,
+        repeats=stage.repeats,
+        letters=stage.letters,
+        shown_options=stage.shown_options,
+        group=stage.batch,
+    )
+    return drills, stories
+
+
+@torch.no_grad()
+def init_matching_(model: LlamaForCausalLM, *, heads: int) -> None:
+    """Start `heads` heads of each layer with keys equal to queries, and all heads with outputs that copy values.
+
+    Such heads look for what equals the token at hand and write it down (mimetic initialisation, arXiv
+    2305.09828, with the sign of a copy). From the usual start a model this small took too long to find
+    that by itself; everything is trained from here on.
+    """
+    hidden, size = model.config.hidden_size, model.config.hidden_size // model.config.num_attention_heads
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        for head in range(model.config.num_attention_heads):
+            rows = slice(head * size, (head + 1) * size)
+            if head < heads:
+                query = nn.init.orthogonal_(torch.empty(size, hidden))
+                attention.q_proj.weight[rows] = query
+                attention.k_proj.weight[rows] = query
+            value = 0.7 * nn.init.orthogonal_(torch.empty(size, hidden))
+            attention.v_proj.weight[rows] = value
+            attention.o_proj.weight[:, rows] = value.T
+
+
+class _LMTrainer(Trainer):
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        labels_BL = inputs.pop("labels")
+        scored = labels_BL != IGNORE  # the head only where there is a label: a third of the work
+        dtype = torch.bfloat16 if self.args.bf16 else torch.float32
+        # The Trainer's own autocast wraps model.forward alone, which is not called here.
+        with torch.autocast(labels_BL.device.type, dtype=dtype, enabled=self.args.bf16):
+            mask = inputs.pop("attention_mask").to(dtype)
+            hidden_BLH = model.model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
+            loss = F.cross_entropy(model.lm_head(hidden_BLH[scored]).float(), labels_BL[scored])
+        return (loss, hidden_BLH) if return_outputs else loss
+
+
+def _rate(step: int, *, steps: int, decay: float) -> float:
+    left = max(0.0, 1 - step / steps)
+    return min(1.0, (step + 1) / 50, max(0.02, left / decay))
+
+
+def pretrain_lm(config: LMConfig, *, out: str | Path, resume: bool = False) -> Path:
+    """Train and save to `out` (save_pretrained layout, tokenizer beside it); checkpoints in `out`/checkpoints."""
+    torch.manual_seed(config.seed)
+    out = Path(out)
+    tokenizer = train_tokenizer(corpus(config.tokenizer_episodes, seed=config.seed))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            attn_implementation="eager",  # under bf16 autocast on a CPU 1.6 times as fast as sdpa with a mask
+        )
+    )
+    init_matching_(model, heads=config.matching_heads)
+    curriculum = Curriculum(tokenizer, config)
+    optimizer = muon_adamw(model, muon_lr=config.muon_lr, adamw_lr=config.adamw_lr)
+    trainer = _LMTrainer(
+        model=model,
+        args=cpu_arguments(
+            out / "checkpoints",
+            steps=len(curriculum),
+            batch=1,
+            save_steps=250,
+            seed=config.seed,
+        ),
+        train_dataset=curriculum,
+        data_collator=lambda batches: collate(batches[0], pad_id=tokenizer.pad_token_id),
+        optimizers=(
+            optimizer,
+            LambdaLR(optimizer, partial(_rate, steps=len(curriculum), decay=config.decay)),
+        ),
+    )
+    fit(trainer, resume=resume)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return out

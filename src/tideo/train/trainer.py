@@ -1,0 +1,184 @@
+"""What the tiny models' trainings share: transformers' Trainer on a CPU, Muon, progress lines, resuming.
+
+Nothing here knows a model. The optimiser is Muon for the matrices of the hidden layers (torch.optim.Muon) and
+AdamW for everything else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+def cpu_arguments(
+    out: str | Path,
+    *,
+    steps: int,
+    batch: int,
+    warmup_steps: int = 0,
+    schedule: str = "linear",
+    seed: int = 0,
+    save_steps: int = 500,
+    log_steps: int = 50,
+    bf16: bool = True,
+    shuffle: bool = False,
+    max_grad_norm: float = 1.0,
+) -> TrainingArguments:
+    """Arguments for training on a CPU. `batch` counts items; learning rates are the optimiser's.
+
+    With `shuffle` off, items come by index: the data set gives the order.
+    """
+    return TrainingArguments(
+        output_dir=str(out),
+        max_steps=steps,
+        per_device_train_batch_size=batch,
+        warmup_steps=warmup_steps,
+        lr_scheduler_type=schedule,
+        seed=seed,
+        save_steps=save_steps,
+        save_total_limit=2,
+        logging_steps=log_steps,
+        bf16=bf16,
+        max_grad_norm=max_grad_norm,
+        use_cpu=True,
+        train_sampling_strategy="random" if shuffle else "sequential",
+        dataloader_drop_last=True,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to=[],
+    )
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Two optimisers that step, save and are scheduled as one.
+
+    `kernels` are convolutions that Muon, which takes matrices only, sees as [out, rest] on the same memory.
+    """
+
+    def __init__(
+        self,
+        muon: torch.optim.Optimizer,
+        adamw: torch.optim.Optimizer,
+        *,
+        kernels: dict[nn.Parameter, nn.Parameter],
+    ) -> None:
+        self.parts, self.kernels = (muon, adamw), kernels
+        super().__init__([p for part in self.parts for g in part.param_groups for p in g["params"]], {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        # The very dictionaries of the parts, so that a scheduler's rate reaches them.
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:
+        for kernel, matrix in self.kernels.items():
+            matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
+        for part in self.parts:
+            part.step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        for kernel in self.kernels:
+            kernel.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()
+
+
+def muon_adamw(
+    model: nn.Module,
+    *,
+    muon_lr: float = 0.02,
+    adamw_lr: float = 2e-3,
+    weight_decay: float = 0.01,
+    pace: Mapping[str, float] | None = None,
+) -> MuonAdamW:
+    """Muon for the weights of linear layers and convolutions; AdamW for embeddings, norms, biases, heads.
+
+    `weight_decay` is of what Muon moves; all else has none. `pace` (start of a parameter's name → factor)
+    slows parts of the model down.
+    """
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    owners = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m is not head]
+    # The convolutions last, as matrices on the kernels' own memory.
+    matrices = {m.weight: m.weight for m in owners if isinstance(m, nn.Linear)}
+    kernels = {
+        m.weight: nn.Parameter(m.weight.detach().flatten(1)) for m in owners if isinstance(m, nn.Conv2d)
+    }
+    names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    rest = {p: p for p in names if p not in matrices and p not in kernels}
+
+    def paced(moved: Mapping[nn.Parameter, nn.Parameter], lr: float) -> list[dict[str, Any]]:
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in filter(names.get, moved):
+            factor = next((f for start, f in (pace or {}).items() if names[parameter].startswith(start)), 1.0)
+            groups.setdefault(factor, []).append(moved[parameter])
+        return [{"params": parameters, "lr": lr * factor} for factor, parameters in groups.items()]
+
+    return MuonAdamW(
+        torch.optim.Muon(paced(matrices | kernels, muon_lr), weight_decay=weight_decay),
+        torch.optim.AdamW(paced(rest, adamw_lr), betas=(0.9, 0.98), weight_decay=0.0),
+        kernels=kernels,
+    )
+
+
+class ProgressLines(TrainerCallback):
+    """One line to standard error at each logging step: step, loss, rate, minutes left."""
+
+    def __init__(self) -> None:
+        self.begun_s, self.first_step = 0.0, 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.begun_s, self.first_step = time.monotonic(), state.global_step
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        logs = kwargs.get("logs") or {}
+        done = state.global_step - self.first_step
+        if "loss" not in logs or not done:
+            return
+        step_s = (time.monotonic() - self.begun_s) / done
+        told = " ".join(f"{k} {v:.4g}" for k, v in logs.items() if isinstance(v, float) and k != "epoch")
+        left_min = step_s * (state.max_steps - state.global_step) / 60
+        print(
+            f"step {state.global_step}/{state.max_steps} {told} · {left_min:.1f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def fit(trainer: Trainer, *, resume: bool = False) -> None:
+    """Train to the end; with `resume`, from the last checkpoint in the output folder, if there is one."""
+    keep_heap()
+    trainer.add_callback(ProgressLines())
+    folder = str(trainer.args.output_dir)
+    last = get_last_checkpoint(folder) if resume and Path(folder).is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+
+
+def keep_heap() -> None:
+    """Tell glibc to keep freed memory: giving it back and faulting it in again costs a third of a step."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,49 @@
+"""Which compressed frames no other frame refers to, read from the headers of their NAL units.
+
+H.264: `nal_ref_idc` is 0, ITU-T H.264 section 7.4.1. HEVC: the sub-layer non-reference types, ITU-T H.265
+table 7-1; they may still serve a higher temporal layer, so only those of the highest layer count.
+To decode such a frame helps nobody but the one who wants to see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import av
+
+
+def droppable(codec: str, extradata: bytes | None) -> Callable[[av.Packet], bool]:
+    """A test for packets that no other packet needs. Where that cannot be told, it holds for none."""
+    if extradata is None or len(extradata) < 23 or extradata[0] != 1:  # Annex B, neither avcC nor hvcC
+        return lambda packet: False
+    if codec == "h264":
+        return lambda packet: _unneeded_h264(memoryview(packet), (extradata[4] & 3) + 1)
+    if codec == "hevc":
+        num_layers = extradata[21] >> 3 & 7
+        return lambda packet: _unneeded_hevc(memoryview(packet), (extradata[21] & 3) + 1, num_layers)
+    return lambda packet: False
+
+
+def _unneeded_h264(data: memoryview, size_bytes: int) -> bool:
+    headers = [data[at] for at in _units(data, size_bytes)]
+    slices = [header for header in headers if 1 <= header & 31 <= 5]
+    return bool(slices) and all(header & 0x60 == 0 for header in slices)
+
+
+def _unneeded_hevc(data: memoryview, size_bytes: int, num_layers: int) -> bool:
+    starts = [at for at in _units(data, size_bytes) if at + 1 < len(data)]
+    slices = [(data[at] >> 1 & 63, data[at + 1] & 7) for at in starts if data[at] >> 1 & 63 < 32]
+    return bool(slices) and all(kind < 16 and kind % 2 == 0 and layer == num_layers for kind, layer in slices)
+
+
+def _units(data: memoryview, size_bytes: int) -> list[int]:
+    """Where each unit starts, or nothing where the sizes do not add up to the packet's."""
+    starts = []
+    end = 0
+    while end < len(data):
+        start = end + size_bytes
+        end = start + int.from_bytes(data[end:start], "big")
+        if not start < end <= len(data):
+            return []
+        starts.append(start)
+    return starts

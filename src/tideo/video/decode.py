@@ -1,0 +1,274 @@
+"""Frames at given times, exactly those that a decode from the first to the last would show, for less work.
+
+Decoding starts at the key frame before each time, leaves out what no other frame refers to, and ends at the
+last frame wanted of a stretch, where the decoder is drained instead of being fed until it lets go of it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, dropwhile
+
+import av
+import numpy as np
+
+from tideo.types import Frames, UserError, VideoError
+from tideo.video.bitstream import droppable
+from tideo.video.streams import OpenVideo, Source
+
+# H.264 and HEVC reorder over at most 16 frames: once 17 later ones were read, no earlier one follows.
+LOOKAHEAD = 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """What a video's header tells; width and height as displayed, fps 0 where the file does not tell."""
+
+    duration_s: float
+    start_s: float  # the first frame's time: seldom 0 in transport streams
+    width: int
+    height: int
+    fps: float
+    codec: str
+    format: str
+    stream_index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Frames to decode from one key frame: seek to `seek`, start at the packet `key`, end after `wanted`."""
+
+    seek: int | None  # None: the start of the file
+    key: int
+    wanted: frozenset[int]
+
+
+def probe(source: Source) -> VideoInfo:
+    """Facts about the best video stream. Decodes one frame. Raises VideoError where there is none."""
+    with OpenVideo(source) as video:
+        first = next(((tick, frame) for tick, frame in video.frames() if frame is not None), None)
+        if first is None:
+            raise nothing_decoded(video)
+        start, frame = first
+        height, width, _ = video.rgb(frame, None).shape
+        return VideoInfo(
+            duration_s=video.seconds(video.end) - video.seconds(start),
+            start_s=video.seconds(start),
+            width=width,
+            height=height,
+            fps=video.fps,
+            codec=video.decoder.codec.canonical_name,
+            format=video.container.format.name,
+            stream_index=video.stream.index,
+        )
+
+
+def decode_at(
+    source: Source, times_s: Sequence[float], *, size: tuple[int, int] | None = None, video_id: str = ""
+) -> Frames:
+    """The frame on display at each time, in the order of the times: the last with pts <= time, or the first.
+
+    Pixel for pixel what a sequential decode of the best video stream gives, rotation applied; or scaled
+    straight to `size` (width, height). Times may be unsorted and may repeat. A time whose frame is damaged or
+    cut off is listed in `missing_s`, with one warning; VideoError where no frame at all could be decoded.
+    """
+    with OpenVideo(source) as video:
+        return frames_at(video, times_s, size=size, video_id=video_id)
+
+
+def read_all(source: Source, *, size: tuple[int, int] | None = None, video_id: str = "") -> Frames:
+    """Every frame, by a sequential decode: the reference for `decode_at`, and heavy on memory."""
+    with OpenVideo(source) as video:
+        shown = [(tick, video.rgb(frame, size)) for tick, frame in video.frames() if frame is not None]
+        if not shown:
+            raise nothing_decoded(video)
+        return Frames(
+            rgb_THWC=np.stack([rgb_HWC for _, rgb_HWC in shown]),
+            pts_s_T=np.array([video.seconds(tick) for tick, _ in shown]),
+            video_id=video_id,
+        )
+
+
+def frames_at(
+    video: OpenVideo, times_s: Sequence[float], *, size: tuple[int, int] | None, video_id: str
+) -> Frames:
+    """`decode_at` for a video that is already open."""
+    if len(times_s) == 0 or not all(math.isfinite(time_s) for time_s in times_s):
+        raise UserError(f"times {list(times_s)}: expected at least one, all of them finite seconds")
+    if size is not None and min(size) < 1:
+        raise UserError(f"size {size}: expected (width, height) of at least one pixel each")
+    ticks = [video.floor_tick(time_s) for time_s in times_s]
+    shown: dict[
+        int, int | None
+    ] = {}  # by the tick asked for: the tick of its frame; None: the file ends before
+    rgb = _Kept(video, size=size, num=len(set(ticks)))
+    if video.indexed:
+        shown, stretches = plan(video, sorted(set(ticks)))
+        for stretch in stretches:
+            for at, frame in decode_stretch(video, stretch):
+                rgb.keep(at, frame)
+    # Where the shortcut did not give the frame, or there is none, only watching from the start is exact.
+    unsure = {tick for tick in ticks if tick not in shown or shown[tick] not in (None, *rgb.row)}
+    shown |= dict.fromkeys(unsure)
+    for tick, seen_at, frame in watch(video, sorted(unsure)):
+        shown[tick] = seen_at
+        rgb.keep(seen_at, frame)
+    if not rgb.row:
+        raise nothing_decoded(video)
+    found = [frame_tick for tick in ticks if (frame_tick := shown[tick]) is not None]
+    missing_s = tuple(time_s for time_s, tick in zip(times_s, ticks, strict=True) if shown[tick] is None)
+    if missing_s:
+        listed = ", ".join(f"{time_s:.3f} s" for time_s in missing_s)
+        warnings.warn(
+            f"video {video.name}: damaged or cut off are the frames at {listed}; {len(found)} were decoded",
+            stacklevel=3,
+        )
+    return Frames(
+        rgb_THWC=rgb.rows(found),
+        pts_s_T=np.array([video.seconds(at) for at in found]),
+        video_id=video_id,
+        missing_s=missing_s,
+    )
+
+
+class _Kept:
+    """The frames kept, converted one by one into one block, so that no second copy of all is made."""
+
+    def __init__(self, video: OpenVideo, *, size: tuple[int, int] | None, num: int) -> None:
+        self._video, self._size, self._num = video, size, num
+        self._block_THWC = np.empty(0, np.uint8)
+        self.row: dict[int, int] = {}  # by the frame's tick
+
+    def keep(self, at: int, frame: av.VideoFrame) -> None:
+        if at in self.row:
+            return
+        rgb_HWC = self._video.rgb(frame, self._size)
+        if not self.row:
+            self._block_THWC = np.empty((self._num, *rgb_HWC.shape), np.uint8)
+        self.row[at] = len(self.row)
+        self._block_THWC[self.row[at]] = rgb_HWC
+
+    def rows(self, ticks: Sequence[int]) -> np.ndarray:
+        """[T, H, W, 3], one for each of the ticks, which may be unsorted and may repeat."""
+        rows = [self.row[tick] for tick in ticks]
+        in_order = rows == list(range(len(rows)))
+        return self._block_THWC[: len(rows)] if in_order else self._block_THWC[rows]
+
+
+def plan(video: OpenVideo, ticks: Sequence[int]) -> tuple[dict[int, int | None], list[Stretch]]:
+    """Which frame is on display at each of the sorted ticks, and from which key frames to decode them all.
+
+    Reads packets and decodes nothing. Leaves out the ticks of which nothing can be said.
+    """
+    shown: dict[int, int | None] = {}
+    stretches = []
+    while len(shown) < len(ticks):
+        seek = video.seek_point(ticks[len(shown)])
+        key, found = _scan(video, seek, ticks[len(shown) :])
+        if not found:
+            break
+        if wanted := frozenset(at for at in found.values() if at is not None):
+            stretches.append(Stretch(seek=seek, key=key, wanted=wanted))
+        shown |= found
+    return shown, stretches
+
+
+def _scan(video: OpenVideo, seek: int | None, ticks: Sequence[int]) -> tuple[int, dict[int, int | None]]:
+    """The key frame before the first tick, and the frames shown at the ticks up to the next key frame."""
+    key: int | None = None
+    pts: list[int] = []  # sorted, of the frames that are shown
+    longest = 0
+    for packet in video.packets(seek):
+        if packet.pts is None:
+            return 0, {}
+        if packet.is_keyframe and packet.pts <= ticks[0]:
+            key = packet.pts
+            pts.clear()
+        elif packet.is_keyframe and key is not None:
+            ticks = ticks[: bisect.bisect_left(ticks, packet.pts)]
+        elif key is None and seek is None:
+            key = packet.pts
+        if key is not None and not packet.is_discard:
+            bisect.insort(pts, packet.pts)
+            longest = max(longest, packet.duration or 0)
+        if len(pts) - bisect.bisect_right(pts, ticks[-1]) >= LOOKAHEAD:
+            cut_off = []
+            break
+    else:
+        cut_off = [tick for tick in ticks if pts and video.is_cut_off(tick, last=pts[-1], duration=longest)]
+    if key is None or not pts:
+        return 0, {}
+    found: dict[int, int | None] = {tick: pts[max(bisect.bisect_right(pts, tick) - 1, 0)] for tick in ticks}
+    return key, found | dict.fromkeys(cut_off)
+
+
+def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The wanted frames with their ticks, up to the first sign of damage: what follows it may differ."""
+    for packet in chain(_packets_needed(video, stretch), [None]):  # None drains the decoder
+        if packet is not None and packet.is_corrupt:
+            return
+        try:
+            decoded = video.decoder.decode(packet)
+        except av.FFmpegError:
+            return
+        for frame in decoded:
+            if frame.is_corrupt:
+                return
+            if frame.pts in stretch.wanted:
+                yield frame.pts, frame
+
+
+def _packets_needed(video: OpenVideo, stretch: Stretch) -> Iterator[av.Packet]:
+    needless = droppable(video.decoder.codec.canonical_name, video.decoder.extradata)
+    unsent = set(stretch.wanted)
+    for packet in dropwhile(lambda packet: packet.pts != stretch.key, video.packets(stretch.seek)):
+        if packet.pts in unsent and not packet.is_discard:
+            yield packet
+            unsent.remove(packet.pts)
+            if not unsent:
+                return
+        elif not needless(packet):
+            yield packet
+
+
+def watch(video: OpenVideo, ticks: Sequence[int]) -> Iterator[tuple[int, int, av.VideoFrame]]:
+    """A sequential decode as far as the sorted ticks need: each with the tick of its frame, and the frame.
+
+    Leaves out a tick whose frame is damaged or cut off.
+    """
+    todo = deque(ticks)
+    damaged: list[int] = []
+    shown: tuple[int, av.VideoFrame] | None = None
+
+    def is_sound(tick: int, at: int) -> bool:
+        return not any(each <= tick and (each > at or at > tick) for each in damaged)
+
+    for at, frame in video.frames() if todo else ():
+        if frame is None:
+            damaged.append(at)
+            continue
+        shown = shown or (at, frame)
+        while todo and at > todo[0]:
+            tick = todo.popleft()
+            if is_sound(tick, shown[0]):
+                yield tick, *shown
+        if not todo:
+            return
+        shown = at, frame
+    if shown is not None:
+        at, frame = shown
+        for tick in todo:
+            if is_sound(tick, at) and not video.is_cut_off(tick, last=at, duration=frame.duration):
+                yield tick, at, frame
+
+
+def nothing_decoded(video: OpenVideo) -> VideoError:
+    return video.error(
+        f"none of the frames could be decoded ({video.decoder.name}); "
+        "the file may be damaged: copy or convert it again"
+    )

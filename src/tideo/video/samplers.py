@@ -1,0 +1,103 @@
+"""Which frames of a video to look at. A sampler is a function from an open video and a number to times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from tideo.types import Frames, UserError, Video
+from tideo.video.decode import frames_at
+from tideo.video.streams import OpenVideo, Source
+
+MOST_A_SECOND = 1.0  # of `fps`: the usual rate of video language models
+
+# (open video, number of frames, start_s, end_s) -> times_s in ascending order
+Sampler = Callable[[OpenVideo, int, float, float], list[float]]
+
+
+def middle(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[float]:
+    """The middle of each of `num` equal intervals, as for the top-down grid (arXiv 2409.07748)."""
+    step_s = (end_s - start_s) / num
+    return [start_s + (k + 0.5) * step_s for k in range(num)]
+
+
+def uniform(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[float]:
+    """Frame k * floor(n / num) of the n frames, as IG-VLM takes them. Reads every packet.
+
+    All n where they are fewer than `num`.
+    """
+    times_s = [time_s for time_s in map(video.seconds, video.frame_ticks()) if start_s <= time_s <= end_s]
+    step = max(1, len(times_s) // num)
+    return times_s[: step * num : step]
+
+
+def fps(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[float]:
+    """A frame a second from the start on; a lower steady rate where that would be more than `num`."""
+    step_s = max(1 / MOST_A_SECOND, (end_s - start_s) / num)
+    return [start_s + k * step_s for k in range(num) if k == 0 or start_s + k * step_s < end_s]
+
+
+def keyframes(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[float]:
+    """The key frames nearest to the times of `middle`, each once. Nothing else needs decoding."""
+    keys = [(video.seconds(tick), tick) for tick in video.key_ticks()]
+    keys = [(key_s, tick) for key_s, tick in keys if start_s <= key_s <= end_s]
+    num = min(num, len(keys))
+    chosen: list[int] = []
+    for k, time_s in enumerate(middle(video, num, start_s, end_s) if num else []):
+        first = chosen[-1] + 1 if chosen else 0
+        last = len(keys) - (num - k)  # leaves one for each time to come
+        chosen.append(min(range(first, last + 1), key=lambda i: abs(keys[i][0] - time_s)))
+    return [video.seconds(video.key_shown(keys[i][1])) for i in chosen]
+
+
+SAMPLERS: dict[str, Sampler] = {"middle": middle, "uniform": uniform, "fps": fps, "keyframes": keyframes}
+
+
+def sample_frames(
+    video: Video | str | Path | bytes,
+    num: int,
+    *,
+    sampler: str = "middle",
+    size: tuple[int, int] | None = None,
+) -> Frames:
+    """At most `num` distinct frames of a video, or of its segment, in time order; `size` is (width, height).
+
+    No frame comes twice: where the segment holds fewer than `num` frames (or, for `keyframes`, key frames),
+    fewer come back. A segment is cut to the video's own end. Raises UserError for a segment without frames.
+    """
+    if sampler not in SAMPLERS:
+        raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
+    if num < 1:
+        raise UserError(f"{num} frames: expected at least 1")
+    if isinstance(video, Video):
+        source: Source = video.path
+        video_id, asked_start_s, asked_end_s = video.id, video.start_s, video.end_s
+    else:
+        source = video
+        video_id = "" if isinstance(video, bytes) else Path(video).stem
+        asked_start_s = asked_end_s = None
+    with OpenVideo(source) as opened:
+        first_s, last_s = opened.seconds(opened.start), opened.seconds(opened.end)
+        start_s = first_s if asked_start_s is None else max(asked_start_s, first_s)
+        end_s = last_s if asked_end_s is None else min(asked_end_s, last_s)
+        if end_s < start_s:
+            raise opened.error(
+                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment asked for"
+            )
+        times_s = SAMPLERS[sampler](opened, num, start_s, end_s)
+        if not times_s:
+            raise opened.error(
+                f"the sampler {sampler!r} finds no frame from {start_s:.2f} to {end_s:.2f} s; use 'middle'"
+            )
+        frames = frames_at(opened, times_s, size=size, video_id=video_id)
+    _, distinct = np.unique(frames.pts_s_T, return_index=True)
+    if len(distinct) == len(frames):
+        return frames
+    return Frames(
+        rgb_THWC=frames.rgb_THWC[distinct],
+        pts_s_T=frames.pts_s_T[distinct],
+        video_id=video_id,
+        missing_s=frames.missing_s,
+    )

@@ -1,0 +1,283 @@
+"""One opened video stream: its packets, its clock, its pictures as RGB.
+
+A tick is one unit of the stream's time base; seconds are `tick * time_base`, nothing subtracted.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Discard, Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from tideo.types import VideoError
+
+Source = str | Path | bytes
+
+# Without this list FFmpeg also "plays" text files, and playlists that name other files and hosts.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,gif,apng,ogg,asf,h264,hevc,m4v,ivf,obu,"
+    "nut,mxf,rm,dv,mjpeg,yuv4mpegpipe"
+)
+# One packet is one frame with its own time, and a key frame is marked and can be sought.
+INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+ESTIMATED = ("mpegts", "mpeg", "flv")  # their duration is FFmpeg's estimate
+
+FPS_UNTOLD = 25  # FFmpeg's own assumption for raw streams
+
+
+class OpenVideo:
+    """The best video stream of a file or of bytes, by FFmpeg's choice; decoded on one thread.
+
+    A context manager. Raises VideoError, in one line, for what is no video.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.name = f"of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+        self._source = source
+        if isinstance(source, bytes):
+            head = source[:12]
+        else:
+            path = Path(source)
+            if not path.is_file():
+                raise self.error("there is no such file; give the path of a video file")
+            with path.open("rb") as file:
+                head = file.read(12)
+        if not head:
+            raise self.error("it is empty (0 bytes); copy or download it again")
+        # Opening decodes the first frames to learn what an mp4 says in its header: skip that.
+        self._options = {"format_whitelist": FORMATS}
+        if head[4:8] == b"ftyp":
+            self._options["skip_frame"] = "all"
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        file = io.BytesIO(self._source) if isinstance(self._source, bytes) else str(self._source)
+        try:
+            self.container = av.open(file, "r", options=self._options, metadata_errors="replace")
+        except av.FFmpegError as error:
+            raise self.error(
+                f"it cannot be read as a video ({error.strerror or error}); "
+                "expected a whole mp4, mkv, webm, avi or gif file"
+            ) from error
+        self._unread = True
+        stream = self.container.streams.best("video")
+        if stream is None or stream.disposition & Disposition.attached_pic:
+            kinds: list[str] = [each.type for each in self.container.streams if each.type != "video"]
+            kinds += ["a cover picture"] if stream is not None else []
+            self.close()
+            held = " and ".join(dict.fromkeys(kinds)) or "nothing"
+            raise self.error(f"it holds no video stream, only {held}; give a file with moving pictures")
+        if stream.codec_context is None or stream.time_base is None:
+            self.close()
+            raise self.error("no decoder is known for its video codec; convert it to H.264")
+        for other in self.container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_type = "NONE"
+        self.stream: Any = stream
+        self.decoder: Any = stream.codec_context
+        self.time_base: Fraction = stream.time_base
+
+    def close(self) -> None:
+        self.container.close()
+
+    def __enter__(self) -> OpenVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def error(self, what: str) -> VideoError:
+        return VideoError(f"video {self.name}: {what}")
+
+    @property
+    def indexed(self) -> bool:
+        return self.container.format.name in INDEXED
+
+    @property
+    def _timed(self) -> bool:
+        """False for an avi with B-frames, which tells decoding times only."""
+        return self.container.format.name != "avi" or not self.decoder.has_b_frames
+
+    @property
+    def fps(self) -> float:
+        """The average frame rate, or 0 where the file does not tell."""
+        return float(self.stream.average_rate or self.stream.guessed_rate or 0)
+
+    @property
+    def start(self) -> int:
+        """The tick of the first frame."""
+        return int(self.stream.start_time or 0)
+
+    @property
+    def declared_end(self) -> int | None:
+        """The tick at which the last frame ends, as the header says."""
+        if self.container.format.name in ESTIMATED:
+            return None
+        if self.stream.duration:
+            return self.start + int(self.stream.duration)
+        tagged_s = _clock_s(self.stream.metadata.get("DURATION", ""))
+        if tagged_s is not None:
+            return self.floor_tick(tagged_s)
+        if self.container.duration and len(self.container.streams) == 1:
+            return self.start + self.floor_tick(self.container.duration / av.time_base)
+        return None
+
+    @cached_property
+    def end(self) -> int:
+        """The tick at which the last frame ends; reads every packet where the header does not say."""
+        if self.declared_end is not None:
+            return self.declared_end
+        packets = [(packet.pts, packet.duration or 0) for packet in self.packets(None)]
+        ends = [pts + duration for pts, duration in packets if pts is not None]
+        return max(ends, default=self.start + self.floor_tick(len(packets) / (self.fps or FPS_UNTOLD)))
+
+    def is_cut_off(self, tick: int, *, last: int, duration: int | None) -> bool:
+        """True where the last readable frame, `last`, ends long before `tick` and the header promised more.
+
+        Two frames of slack, because headers round.
+        """
+        slack = max(duration or 0, self.floor_tick(2 / (self.fps or FPS_UNTOLD)))
+        return self.declared_end is not None and last + slack < tick < self.declared_end
+
+    def seconds(self, tick: int) -> float:
+        return float(tick * self.time_base)
+
+    def floor_tick(self, time_s: float) -> int:
+        """The last tick whose seconds, as a float, are not after `time_s`."""
+        tick = math.floor(Fraction(time_s) / self.time_base)
+        return tick + 1 if self.seconds(tick + 1) <= time_s else tick
+
+    def seek_point(self, tick: int) -> int | None:
+        """Where to seek so that the first key frame read is shown by `tick`; None: the file's start."""
+        at = tick
+        for back_s in (0, *(2.0**n for n in range(-1, 20))):
+            first = next((packet for packet in self.packets(at) if packet.is_keyframe), None)
+            if first is not None and first.pts is not None and first.pts <= tick:
+                return at
+            # Seeking goes by decoding times in mp4, so it can land on a key frame shown after `tick`.
+            read = at if first is None or first.dts is None else min(at, first.dts)
+            at = read - 1 - self.floor_tick(back_s)
+            if at < self.start - self.floor_tick(1):
+                return None
+        return None
+
+    def packets(self, at: int | None) -> Iterator[av.Packet]:
+        """The packets from the seek to tick `at`, or from the file's start (None), while they can be read."""
+        try:
+            if at is not None:
+                self.container.seek(at, stream=self.stream)
+            elif not self._unread:
+                self.close()
+                self._open()
+            self._unread = False
+            for packet in self.container.demux(self.stream):
+                if packet.size:  # the last one is empty, as is a frame that an avi repeats
+                    yield packet
+        except av.FFmpegError:
+            return  # cut off or damaged: whoever needs the rest finds it missing
+
+    def frames(self) -> Iterator[tuple[int, av.VideoFrame | None]]:
+        """Every frame of the file with its tick, in display order; None for what could not be decoded.
+
+        A frame without a time of its own (raw streams, avi) gets its number divided by the frame rate.
+        """
+        tick, num = self.start, 0
+        torn: set[int] = set()  # times of packets that the file holds in part
+        for packet in chain(self.packets(None), [None]):
+            if packet is not None and packet.is_corrupt and packet.pts is not None:
+                torn.add(packet.pts)
+            try:
+                decoded = self.decoder.decode(packet)
+            except av.FFmpegError:
+                yield (tick if packet is None or packet.pts is None else packet.pts), None
+                continue
+            for frame in decoded:
+                tick = frame.pts if self._timed and frame.pts is not None else self._tick_of(num)
+                num += 1
+                yield tick, None if frame.is_corrupt or frame.pts in torn else frame
+
+    def frame_ticks(self) -> list[int]:
+        """The ticks of all frames, in order, from every packet read once and none decoded."""
+        read = [packet.pts for packet in self.packets(None) if not packet.is_discard]
+        if None in read or not self._timed:
+            return [self._tick_of(num) for num in range(len(read))]
+        return sorted(pts for pts in read if pts is not None)
+
+    def key_ticks(self) -> list[int]:
+        """Where the key frames are, in order: from the index of an mp4, else from every packet read once.
+
+        An mp4's index holds decoding times; the first key frame's delay, added to all, brings them close.
+        """
+        if self.container.format.name != INDEXED[0]:
+            read = [each.pts for each in self.packets(None) if each.is_keyframe and not each.is_discard]
+            return sorted(pts for pts in read if pts is not None)
+        entries = self.stream.index_entries
+        keys = [each.timestamp for each in entries if each.is_keyframe and not each.is_discard]
+        return [key + self.start - keys[0] for key in keys]
+
+    def key_shown(self, key_tick: int) -> int:
+        """The exact tick of a key frame of `key_ticks`."""
+        if self.container.format.name != INDEXED[0]:
+            return key_tick
+        read = (each.pts for each in self.packets(key_tick) if each.is_keyframe)
+        return next((pts for pts in read if pts is not None), key_tick)
+
+    def _tick_of(self, num: int) -> int:
+        """The tick of frame `num` where the file gives the frames no times."""
+        return self.floor_tick(num / (self.fps or FPS_UNTOLD) + 1e-9)
+
+    def rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None) -> np.ndarray:
+        """uint8 [H, W, 3] as displayed: turned and mirrored as the file says; of `size` (W, H) where given.
+
+        Where the frame size changes within a stream, the size of the first frame asked for holds.
+        """
+        a, b, c, d = _display_matrix(frame)
+        turned = abs(b) > abs(a)
+        self._size = self._size or ((frame.height, frame.width) if turned else (frame.width, frame.height))
+        width, height = size or self._size
+        if turned:
+            width, height = height, width
+        scaled = (width, height) != (frame.width, frame.height)
+        rgb_HWC = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            "rgb24",
+            interpolation=Interpolation.BICUBIC if scaled else Interpolation.BILINEAR,
+            threads=1,
+        ).to_ndarray()
+        if turned:
+            rgb_HWC = rgb_HWC.transpose(1, 0, 2)
+        across, down = (c, b) if turned else (a, d)
+        return rgb_HWC[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """a, b, c, d of ISO/IEC 14496-12 section 6.2.2: a point goes to x' = a x + c y, y' = b x + d y."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def _clock_s(text: str) -> float | None:
+    """Seconds of Matroska's "hh:mm:ss.fraction", or None where the text is something else."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None

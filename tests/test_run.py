@@ -1,0 +1,379 @@
+"""Evaluation of a real tiny model over rendered videos: resume, failures, controls, what is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from tiny import model_in, save_model, videos_in
+
+from tideo.benchmarks.dollhouse import dollhouse
+from tideo.evaluate.plan import CONTROLS, read_answers
+from tideo.evaluate.results import Report
+from tideo.evaluate.run import evaluate
+from tideo.models.blind import Blind
+from tideo.models.bundled import bundled, load_model
+from tideo.models.settings import Controls, Settings, threads_for
+from tideo.models.zero_shot import ZeroShot, other_order, told_in_words
+from tideo.types import Answer, UserError
+
+PLAIN_CONTROLS = set(CONTROLS) - {"text_scoring"}  # the model's own form is no control
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return videos_in(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_in(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def model(model_dir: Path) -> ZeroShot:
+    return ZeroShot.load(model_dir, name="tiny")
+
+
+@pytest.fixture(scope="module")
+def finished(exported: Path, model: ZeroShot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    run(exported, model, out)
+    return out
+
+
+def run(exported: Path, model: Any, out: Path, **kwargs: Any) -> Report:
+    return evaluate(
+        benchmark="dollhouse", data=exported, videos=exported / "videos", model=model, out=out, **kwargs
+    )
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+
+
+def without_times(answers: dict[str, dict[str, Answer]]) -> dict[str, Any]:
+    return {
+        name: {i: (a.loglikelihoods, a.num_tokens, a.pts_s, a.error) for i, a in of.items()}
+        for name, of in answers.items()
+    }
+
+
+# --- what a run writes -----------------------------------------------------------------------------
+
+
+def test_a_run_has_its_files_and_the_fields_of_the_contract(exported: Path, finished: Path) -> None:
+    names = {"run.json", "answers.jsonl", "report.json", "report.html"}
+    assert {p.name for p in finished.iterdir()} == names
+    report = json.loads((finished / "report.json").read_text())
+    expected = {
+        "benchmark",
+        "split",
+        "model",
+        "n",
+        "n_failed",
+        "accuracy",
+        "stderr",
+        "ci95",
+        "by_kind",
+        "controls",
+    }
+    assert expected | {"run"} <= set(report)
+    assert (report["benchmark"], report["split"], report["model"]) == ("dollhouse", "test", "tiny")
+    samples = dollhouse(exported, videos=exported / "videos")
+    assert (report["n"], report["n_failed"]) == (len(samples), 0)
+    assert set(report["controls"]) == PLAIN_CONTROLS
+    for control in report["controls"].values():
+        assert {"n", "accuracy", "ci95", "by_kind"} <= set(control)
+        assert set(control["by_kind"]) == set(report["by_kind"])
+    assert Counter(s.kind for s in samples) == {k: v["n"] for k, v in report["by_kind"].items()}
+    assert set(report["by_group"]) == {"seen", "held out"}
+
+
+def test_the_accuracy_is_that_of_the_answers(exported: Path, finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    samples = {s.id: s for s in dollhouse(exported, videos=exported / "videos")}
+    for name, told in {"main": report, **report["controls"]}.items():
+        right = [
+            int(np.argmax(np.array(r["loglikelihoods"]) / r["num_tokens"])) == samples[r["sample_id"]].answer
+            for r in lines(finished)
+            if r["control"] == name
+        ]
+        assert len(right) == len(samples)
+        assert told["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_controls_change_what_the_model_sees(finished: Path) -> None:
+    answers, _ = read_answers(finished)
+    sample_id = next(iter(answers["main"]))
+    seen = {name: of[sample_id].loglikelihoods for name, of in answers.items()}
+    assert len(set(seen.values())) == len(seen), "two conditions gave the very same likelihoods"
+    frames = {name: len(of[sample_id].pts_s) for name, of in answers.items()}
+    assert frames == {
+        "main": 10, "blind": 0, "single_frame": 1, "two_frames": 2, "five_frames": 5, "shuffled_frames": 10,
+        "projection_off": 10, "text_features": 0, "letter_scoring": 10,
+    }  # fmt: skip
+    assert answers["letter_scoring"][sample_id].num_tokens == (5,) * 5  # a space, "(", a letter, ")", the end
+
+
+def test_one_batch_of_questions_answers_as_each_alone(
+    exported: Path, model: ZeroShot, finished: Path
+) -> None:
+    answers, _ = read_answers(finished)
+    for sample in dollhouse(exported, videos=exported / "videos")[:3]:
+        (alone,) = model.answer(sample.video, [sample])
+        np.testing.assert_allclose(alone.loglikelihoods, answers["main"][sample.id].loglikelihoods, atol=1e-4)
+
+
+# --- resume ----------------------------------------------------------------------------------------
+
+
+def test_a_second_call_answers_nothing_again(exported: Path, model: ZeroShot, finished: Path) -> None:
+    before = (finished / "answers.jsonl").read_bytes(), (finished / "report.json").read_text()
+    report = run(exported, model, finished)
+    assert (finished / "answers.jsonl").read_bytes() == before[0]
+    assert json.loads((finished / "report.json").read_text())["by_kind"] == json.loads(before[1])["by_kind"]
+    assert report.n_failed == 0
+
+
+def test_a_killed_run_continues_to_the_same_answers(
+    exported: Path, model_dir: Path, finished: Path, tmp_path: Path
+) -> None:
+    code = f"""
+from tideo.evaluate.run import evaluate
+from tideo.models.zero_shot import ZeroShot
+evaluate(benchmark="dollhouse", data={str(exported)!r}, videos={str(exported / "videos")!r},
+         model=ZeroShot.load({str(model_dir)!r}, name="tiny"), out={str(tmp_path)!r})
+"""
+    surrounding = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=surrounding, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    path, deadline_s = tmp_path / "answers.jsonl", time.monotonic() + 120
+    while not (path.exists() and path.stat().st_size > 20_000):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "report.json").exists()
+    with path.open("a") as file:  # as a kill in the middle of a line would leave it
+        file.write('{"key": "torn')
+    kept = len(path.read_text().splitlines()) - 1
+    assert 0 < kept < len(lines(finished))
+    with pytest.warns(UserWarning, match="removed a last line that was cut short"):
+        run(exported, ZeroShot.load(model_dir, name="tiny"), tmp_path)
+    assert len({r["key"] for r in lines(tmp_path)}) == len(lines(tmp_path)) == len(lines(finished))
+    found, expected = read_answers(tmp_path)[0], read_answers(finished)[0]
+    for name, of in expected.items():
+        for sample_id, answer in of.items():
+            np.testing.assert_allclose(
+                found[name][sample_id].loglikelihoods, answer.loglikelihoods, atol=1e-4
+            )
+
+
+def test_more_questions_keep_the_answers_to_the_first(
+    exported: Path, model: ZeroShot, tmp_path: Path
+) -> None:
+    assert run(exported, model, tmp_path, limit=3, controls=["blind"]).n == 3
+    first = lines(tmp_path)
+    assert run(exported, model, tmp_path, limit=5, controls=[]).n == 5
+    assert lines(tmp_path)[: len(first)] == first
+    assert len(lines(tmp_path)) == len(first) + 2
+    assert run(exported, model, tmp_path, limit=2, controls=[]).n == 2
+    assert len(lines(tmp_path)) == len(first) + 2
+
+
+def test_another_video_file_or_setting_is_answered_again(
+    exported: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(exported, tmp_path / "data"))
+    model = ZeroShot.load(model_dir, name="tiny")
+    run(data, model, tmp_path / "out", limit=2, controls=[])
+    before = {r["sample_id"]: r["key"] for r in lines(tmp_path / "out")}
+    first, second = sorted((data / "videos").iterdir())
+    shutil.copy(second, first)
+    run(data, model, tmp_path / "out", limit=2, controls=[])
+    after = {r["sample_id"]: r["key"] for r in lines(tmp_path / "out")}
+    assert after.keys() == before.keys()
+    assert not set(after.values()) & set(before.values())
+    model.settings = Settings(encoder="../clip", temperature=1.0)
+    run(data, model, tmp_path / "out", limit=2, controls=[])
+    assert not {r["key"] for r in lines(tmp_path / "out")} & set(after.values())
+
+
+def test_a_directory_holds_one_model_and_benchmark(exported: Path, model_dir: Path, finished: Path) -> None:
+    other = ZeroShot.load(model_dir, name="other")
+    with pytest.raises(
+        UserError, match=r"holds a run of tiny on dollhouse, not of other on dollhouse: give ano"
+    ):
+        run(exported, other, finished)
+
+
+# --- failures --------------------------------------------------------------------------------------
+
+
+def test_a_missing_and_a_broken_video_count_as_wrong_and_are_tried_again(
+    exported: Path, model: ZeroShot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = Path(shutil.copytree(exported, tmp_path / "data"))
+    first, second = sorted((data / "videos").iterdir())
+    whole = first.read_bytes()
+    first.unlink()
+    second.write_bytes(b"no video at all")
+    report = run(data, model, tmp_path / "out", controls=["blind", "single_frame"])
+    assert "1 of 2 videos are missing, such as" in caplog.text
+    assert (report.n_failed, report.accuracy) == (report.n, 0.0)
+    assert report.controls["single_frame"]["n_failed"] == report.n
+    assert report.controls["blind"]["n_failed"] == 0
+    errors = {r["error"] for r in lines(tmp_path / "out") if r["control"] == "main"}
+    assert any("there is no such file" in e for e in errors)
+    assert any("cannot be read as a video" in e for e in errors)
+    first.write_bytes(whole)
+    again = run(data, model, tmp_path / "out", controls=["blind", "single_frame"])
+    assert 0 < again.n_failed < again.n
+    assert len(lines(tmp_path / "out")) == 3 * again.n, "the failures of the missing video are replaced"
+
+
+def test_a_question_that_is_too_long_fails_alone(exported: Path, tmp_path: Path) -> None:
+    small = ZeroShot.load(save_model(tmp_path / "small", max_tokens=200), name="small")
+    samples = dollhouse(exported, videos=exported / "videos")[:3]
+    rows = (exported / "test.jsonl").read_text().splitlines()[:3]
+    rows[1] = json.dumps(json.loads(rows[1]) | {"question": "why " * 100})
+    data = tmp_path / "test.jsonl"
+    data.write_text("\n".join(rows) + "\n")
+    report = evaluate(
+        benchmark="dollhouse",
+        data=data,
+        videos=exported / "videos",
+        model=small,
+        out=tmp_path / "out",
+        controls=[],
+    )
+    assert (report.n, report.n_failed) == (3, 1)
+    failed = {r["sample_id"]: r["error"] for r in lines(tmp_path / "out") if r["error"]}
+    assert list(failed) == [samples[1].id]
+    assert "tokens exceed the model's context of 200" in failed[samples[1].id]
+
+
+def test_likelihoods_that_are_not_finite_are_a_failure(
+    exported: Path, model: ZeroShot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowed(video: Any, samples: Any, **_: Any) -> list[Answer]:
+        return [
+            Answer(sample_id=s.id, loglikelihoods=(float("nan"),) * 5, num_tokens=(1,) * 5) for s in samples
+        ]
+
+    monkeypatch.setattr(model, "answer", overflowed)
+    report = run(exported, model, tmp_path, limit=2, controls=[])
+    assert (report.n_failed, report.accuracy) == (2, 0.0)
+    assert "the log-likelihoods are not finite" in lines(tmp_path)[0]["error"]
+
+
+def test_questions_without_known_answers_have_no_accuracy(
+    exported: Path, model: ZeroShot, tmp_path: Path
+) -> None:
+    row = json.loads((exported / "test.jsonl").read_text().splitlines()[0])
+    (tmp_path / "test.jsonl").write_text(json.dumps(row | {"answer": None}) + "\n")
+    with pytest.raises(UserError, match="dollhouse: no question has a known answer"):
+        evaluate(
+            benchmark="dollhouse", data=tmp_path / "test.jsonl", videos=exported / "videos", model=model,
+            out=tmp_path / "out", controls=[],
+        )  # fmt: skip
+
+
+# --- models and controls ---------------------------------------------------------------------------
+
+
+def test_the_blind_model_is_the_blind_control(
+    exported: Path, model_dir: Path, finished: Path, tmp_path: Path
+) -> None:
+    blind = Blind.load(model_dir)
+    report = run(exported, blind, tmp_path)
+    assert set(report.controls) == {"letter_scoring"}
+    of_model, of_control = read_answers(tmp_path)[0]["main"], read_answers(finished)[0]["blind"]
+    for sample_id, answer in of_model.items():
+        np.testing.assert_allclose(answer.loglikelihoods, of_control[sample_id].loglikelihoods, atol=1e-5)
+    with pytest.raises(
+        UserError, match="the control single_frame does not apply to model blind: leave it out"
+    ):
+        run(exported, blind, tmp_path, controls=["single_frame"])
+
+
+def test_an_unknown_control_is_told(exported: Path, model: ZeroShot, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown control 'blnd'; did you mean blind"):
+        run(exported, model, tmp_path, controls=["blnd"])
+
+
+def test_a_control_is_the_same_every_time() -> None:
+    assert other_order(10, rng=random.Random(1)).tolist() == other_order(10, rng=random.Random(1)).tolist()
+    for seed in range(50):
+        assert other_order(2, rng=random.Random(seed)).tolist() == [1, 0]
+    assert other_order(1, rng=random.Random(0)).tolist() == [0]
+
+
+def test_text_features_tell_the_frames_of_the_segment(exported: Path) -> None:
+    samples = dollhouse(exported, videos=exported / "videos")
+    whole = told_in_words(samples[0].video, samples[:1], num=10)
+    assert len(whole.frames) == 10
+    assert all("shirt" in " ".join(f.captions) for f in whole.frames)
+    with pytest.raises(UserError, match="text features need a sample of the dollhouse"):
+        told_in_words(samples[0].video, [], num=10)
+
+
+def test_a_tiny_model_runs_on_one_thread_and_gives_the_others_back(model: ZeroShot) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(model.lm):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_names_of_models(model_dir: Path, tmp_path: Path) -> None:
+    assert load_model(str(model_dir)).name == str(model_dir)
+    with pytest.raises(
+        UserError, match=r"unknown model 'dollhouse-tipa'; did you mean dollhouse-topa\?; or give"
+    ):
+        load_model("dollhouse-tipa")
+    with pytest.raises(UserError, match="no model 'nothing' ships with this tideo"):
+        bundled("nothing")
+    with pytest.raises(UserError, match=r"is no model of tideo: tideo\.json is missing; give a folder"):
+        load_model(str(tmp_path))
+
+
+def test_settings_that_are_none_are_told(tmp_path: Path) -> None:
+    (tmp_path / "tideo.json").write_text('{"encoder": "x", "frames": 3}')
+    with pytest.raises(UserError, match=r"tideo\.json does not describe a model: .*has no frames"):
+        Settings.load(tmp_path)
+    Settings(encoder="x", num_frames=4).save(tmp_path)
+    assert Settings.load(tmp_path) == Settings(encoder="x", num_frames=4)
+
+
+def test_parts_of_different_encoders_do_not_fit(model_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(model_dir.parent, tmp_path / "copy"))
+    config = json.loads((folder / "topa" / "config.json").read_text())
+    (folder / "topa" / "config.json").write_text(json.dumps(config | {"encoder": "clip-000000000000"}))
+    with pytest.raises(UserError, match="its language model was made with encoder clip-000000000000, but"):
+        ZeroShot.load(folder / "topa")
+
+
+def test_an_unknown_form_is_told(exported: Path, model: ZeroShot) -> None:
+    sample = dollhouse(exported, videos=exported / "videos")[0]
+    with pytest.raises(UserError, match="unknown scoring form 'word'; expected one of letter, text"):
+        model.answer(sample.video, [sample], controls=Controls(form="word"))
