@@ -82,16 +82,15 @@ def _background(state: FrameState, rng: random.Random) -> str:
 
 
 def summary(episode: Episode, rng: random.Random) -> str:
-    """One or two sentences about the whole episode."""
+    """The whole episode in a sentence: who, for what purpose, where, and the steps in their order."""
     noun, looks = episode.actor.noun, episode.actor.looks
     doing = [rng.choice(world.ACTIVITIES[s.activity].phrases) for s in episode.segments]
     who = rng.choice((f"a {noun}", f"a {noun} with {looks}", f"a {noun} in a {episode.shirt} shirt"))
     where = list(dict.fromkeys(s.room for s in episode.segments))
-    told = ", then ".join(doing)
     place = f" in the {where[0]}" if len(where) == 1 else ""
-    if len(doing) == 1:
-        return f"{who} is {told}{place}"
-    return f"{who} is {world.PURPOSES[episode.purpose][0]}: {told}{place}"
+    aim = doing[0] if len(doing) == 1 else f"{world.PURPOSES[episode.purpose][0]}, by {', then '.join(doing)}"
+    steps = ", ".join(action_phrase(e.action, rng) + tool_phrase(e.action, e.tool) for e in episode.events)
+    return f"{who} is {aim}{place}: {steps}"
 
 
 def tideo(episode: Episode, rng: random.Random, questions: Sequence[Question] = ()) -> Tideo:

@@ -1,0 +1,20 @@
+"""Render one episode that no model has seen and ask about it.
+
+    python examples/ask_a_video.py
+"""
+
+import random
+from pathlib import Path
+
+from tideo.dollhouse.questions import Balance, ask
+from tideo.dollhouse.render import render_video
+from tideo.dollhouse.script import sample_episode
+from tideo.evaluate.ask import ask as answer
+
+video = Path("episode.mp4")
+episode = sample_episode("test", 1)
+render_video(episode, video)
+for question in ask(episode, random.Random(0), Balance()):
+    told = answer(str(video), question=question.question, options=question.options)
+    sign = "right" if told["choice"] == question.answer else "wrong"
+    print(f"{question.kind:12} {question.question}  →  {told['answer']}  ({sign})")
