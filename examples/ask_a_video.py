@@ -1,6 +1,6 @@
 """Render one episode that no model has seen and ask about it.
 
-    python examples/ask_a_video.py
+python examples/ask_a_video.py
 """
 
 import random
