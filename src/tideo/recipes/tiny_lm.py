@@ -1,6 +1,9 @@
 """The dollhouse's language model: a Llama of 2.3 million parameters, trained on dollhouse text alone.
 
-tideo train tiny_lm --out runs/tiny_lm
+    tideo train tiny_lm --out runs/tiny_lm
+
+One thread, about 50 minutes. Expected from captions in the prompt (`python -m tideo.lab.text_stories`): temporal
+kinds at 95% and more, all at about 81%.
 """
 
 from tideo.train.pretrain_lm import LMConfig, Stage
