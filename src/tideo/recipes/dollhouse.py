@@ -3,7 +3,8 @@
     tideo prealign dollhouse --out runs/dollhouse-topa
 
 One thread, about nine minutes. The bundled model `dollhouse-topa` began with this recipe and went on for 1,350
-steps with noise_std=0.03; its card tells. Expected after the recipe alone: about 52% of validation questions on pictures.
+steps with noise_std=0.03; its card tells. Expected after the recipe alone: about 52% of
+validation questions on pictures.
 """
 
 from tideo.train.prealign import PrealignConfig, PrealignTraining
