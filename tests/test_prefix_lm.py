@@ -29,7 +29,6 @@ from tideo.models.prefix_lm import (
     PrefixLMConfig,
     collate_examples,
     ridge_projection,
-    subsample,
 )
 from tideo.models.prompts import (
     FORMS,
@@ -466,14 +465,6 @@ def test_ridge_recovers_a_linear_map_and_starts_the_projection(llm_dir: Path) ->
     model = build(llm_dir)
     model.init_visual_proj_(weight)
     torch.testing.assert_close(model.visual_proj(features), features @ weight.T)
-
-
-@pytest.mark.parametrize(
-    ("num", "expected"),
-    [(4, [0, 1, 2, 3]), (10, [*range(10)]), (15, [0, 1, 3, 4, 6, 7, 9, 10, 12, 13])],
-)
-def test_subsample_takes_the_indices_of_topa(num: int, expected: list[int]) -> None:
-    assert subsample(torch.arange(num)[:, None], max_frames=10)[:, 0].tolist() == expected
 
 
 def test_the_texts_of_topa() -> None:

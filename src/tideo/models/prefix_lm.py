@@ -291,12 +291,6 @@ def collate_examples(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.T
     }
 
 
-def subsample(values_TD: torch.Tensor, *, max_frames: int) -> torch.Tensor:
-    """At most `max_frames` of the frames, at index (j * T) // max_frames, as TOPA takes them."""
-    num = len(values_TD)
-    return values_TD if num <= max_frames else values_TD[[j * num // max_frames for j in range(max_frames)]]
-
-
 def ridge_projection(features_ND: torch.Tensor, *, targets_NH: torch.Tensor, l2: float) -> torch.Tensor:
     """The weight [H, D] that maps features to targets with least squared error plus l2 * N * |weight|^2.
 

@@ -1,10 +1,13 @@
 """What a dollhouse CLIP sees: each fact, the right caption among hard ones, how far images lie from texts.
 
+    python -m tideo.train.measure_clip src/tideo/assets/dollhouse-clip --num 300
+
 Measured on frames of the validation split. Shapes: S scenes, D projection width, V values of a fact.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPModel, CLIPProcessor
+from transformers import AutoProcessor, CLIPModel, CLIPProcessor
 
 from tideo.dollhouse import world
 from tideo.dollhouse.captions import caption
@@ -182,3 +185,20 @@ def _retrieval(
                 frames.append(told)
         hits.append(int((frame_vectors(model, processor, frames) @ image_SD[number]).argmax()) == 0)
     return float(np.mean(hits))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a dollhouse CLIP sees, on validation frames.")
+    parser.add_argument("directory")
+    parser.add_argument("--num", type=int, default=400)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    model = CLIPModel.from_pretrained(args.directory).eval()
+    for name, value in measure_clip(
+        model, AutoProcessor.from_pretrained(args.directory), num=args.num
+    ).items():
+        print(f"{name:20} {value:.3f}")
+
+
+if __name__ == "__main__":
+    main()
