@@ -80,6 +80,13 @@ def test_a_run_cut_short_goes_on_to_the_same_weights(
         torch.testing.assert_close(resumed[name], whole[name])
 
 
+def test_texts_moved_onto_the_memory_train_too(parts: Path, tmp_path: Path) -> None:
+    plain = prealign(config(parts, memory="frames"), out=tmp_path / "plain")
+    moved = prealign(config(parts, memory="frames", projected=1.0), out=tmp_path / "moved")
+    a, b = (load_file(out / "model.safetensors")["visual_proj.weight"] for out in (plain, moved))
+    assert not torch.allclose(a, b)
+
+
 def test_frames_as_memory_and_fewer_tideos(parts: Path) -> None:
     tideos = read_tideos(config(parts, num_tideos=3))
     assert len(tideos) == 3

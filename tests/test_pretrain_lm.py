@@ -51,6 +51,25 @@ def test_labels_are_the_next_token_of_the_same_block(tokenizer: PreTrainedTokeni
     assert all(document.labels[i] == IGNORE for i in ends)
 
 
+def test_facts_are_asked_by_name_where_the_story_tells_them(tokenizer: PreTrainedTokenizerFast) -> None:
+    def facts(form: str) -> list[str]:
+        documents = (Stories(tokenizer, num=9, forms=((form, 1.0),), facts=1)[i] for i in range(8))
+        return [
+            text
+            for d in documents
+            for text in tokenizer.decode(d.ids).split("\n")
+            if text.startswith("facts")
+        ]
+
+    full = facts("full")
+    assert len(full) == 8
+    assert all(
+        f" {name}:" in text for text in full for name in ("shirt", "weather", "shelf", "side", "could")
+    )
+    assert not any("weather" in text for form in ("main", "actions", "list") for text in facts(form))
+    assert any("wiping the table: with" in text or " on a " in text for text in facts("actions"))
+
+
 def test_a_step_is_the_same_whenever_it_is_drawn(tokenizer: PreTrainedTokenizerFast) -> None:
     curriculum = Curriculum(tokenizer, LMConfig(stages=STAGES))
     assert [len(curriculum[i]) for i in range(len(curriculum))] == [2, 2, 3, 3]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Tideo
 from tiny import model_in, save_model, videos_in
 
 from tideo.benchmarks.dollhouse import dollhouse
@@ -316,6 +316,21 @@ def test_the_blind_model_is_the_blind_control(
 def test_an_unknown_control_is_told(exported: Path, model: ZeroShot, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown control 'blnd'; did you mean blind"):
         run(exported, model, tmp_path, controls=["blnd"])
+
+
+def test_controls_are_chosen_on_the_command_line(
+    exported: Path, model_dir: Path, tmp_path: Path, tideo: Tideo
+) -> None:
+    def controls(*chosen: str) -> set[str]:
+        out = tmp_path / "-".join(("run", *chosen))
+        args = ["--data", str(exported), "--videos", str(exported / "videos"), "--model", str(model_dir)]
+        flags = [word for name in chosen for word in ("--control", name)]
+        done = tideo("eval", "dollhouse", *args, "--limit", "2", "--out", str(out), *flags)
+        assert done.returncode == 0, done.stderr
+        return set(json.loads((out / "report.json").read_text())["controls"])
+
+    assert controls("blind", "shuffled_frames") == {"blind", "shuffled_frames"}
+    assert controls("none") == set()
 
 
 def test_a_control_is_the_same_every_time() -> None:

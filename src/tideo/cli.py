@@ -255,11 +255,20 @@ def evaluate(
     model: Annotated[str, typer.Option(metavar="M", help="As for tideo ask.", show_default=False)],
     out: Out,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, show_default=False)] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Only this control; repeat it, or `none`. [default: all]", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Answer a benchmark's questions; continues where it stopped."""
     from tideo.evaluate.run import evaluate as run_benchmark
 
-    report = run_benchmark(benchmark=benchmark, data=data, videos=videos, model=model, out=out, limit=limit)
+    controls = [name for name in control if name != "none"] if control else None
+    report = run_benchmark(
+        benchmark=benchmark, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls
+    )
     print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")
     _finish(report.n_failed, report.n, "questions")
 

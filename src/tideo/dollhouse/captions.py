@@ -65,7 +65,7 @@ def _foreground(state: FrameState, rng: random.Random) -> str:
         (
             f"the {noun} wears a {state.shirt} shirt",
             f"the {noun} has {state.actor.looks} and a {state.shirt} shirt",
-            f"{near} is near the {noun}, a {state.shirt} shirt",
+            f"{near} can be seen near the {noun} in a {state.shirt} shirt",
         )
     )
 

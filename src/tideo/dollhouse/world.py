@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ROOMS = ("kitchen", "dining room", "living room", "bedroom", "bathroom", "study", "garage", "garden")
-SHIRTS = ("red", "blue", "green", "yellow", "white", "black", "purple", "orange")
+SHIRTS = ("red", "blue", "green", "yellow", "white", "black", "purple", "pink")
 WEATHER = ("sunny", "rainy", "snowy", "foggy", "dark")
 WEATHER_PHRASES = {
     "sunny": ("the sun shines outside", "it is sunny outside"),

@@ -35,8 +35,8 @@ class Difference:
     p: float
 
 
-def accuracy(correct: Sequence[bool], *, clusters: Sequence[Hashable]) -> Accuracy:
-    """Accuracy of N questions, each with its cluster (the video's id).
+def accuracy(correct: Sequence[float], *, clusters: Sequence[Hashable]) -> Accuracy:
+    """Accuracy of N questions, each with its cluster (the video's id). A value between 0 and 1 is a mean over seeds.
 
     The interval is Wilson's at the effective sample size p(1-p)/stderr², at most N: it stays within 0..1 and
     keeps a width where all answers are right (after Korn and Graubard, Survey Methodology 24, 1998).
@@ -51,8 +51,12 @@ def accuracy(correct: Sequence[bool], *, clusters: Sequence[Hashable]) -> Accura
     return Accuracy(n=n, accuracy=mean, stderr=stderr, ci95=ci95)
 
 
-def difference(correct: Sequence[bool], other: Sequence[bool], *, clusters: Sequence[Hashable]) -> Difference:
+def difference(
+    correct: Sequence[float], other: Sequence[float], *, clusters: Sequence[Hashable]
+) -> Difference:
     """`correct` against `other`, paired by question; the interval is clustered by video.
+
+    Values may be means over seeds, as for `accuracy`; `p` then counts the questions that either does better.
 
     Raises ValueError where there is no question or the lengths differ.
     """

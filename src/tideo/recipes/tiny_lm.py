@@ -14,14 +14,15 @@ def tiny_lm() -> LMConfig:
         stages=(
             Stage(steps=450, batch=48, drills=1.0, bare=0.9, plain=1.0),
             Stage(steps=500, batch=32, drills=1.0, bare=0.4, plain=0.4),
-            Stage(steps=1100, drills=0.15, bare=0.3, plain=0.2, letters=0.15, shown_options=0.1),
+            Stage(steps=1100, drills=0.15, bare=0.3, plain=0.2, facts=2, letters=0.05, shown_options=0.1),
             Stage(
                 steps=600,
                 forms=(("full", 0.7), ("actions", 0.15), ("list", 0.15)),
                 lookups=1,
-                again=("CH", "TC", "DC", "DO", "Feasibility"),
+                facts=2,
+                again=("CW", "CH", "TC", "DC", "DO", "Feasibility"),
                 repeats=2,
-                letters=0.1,
+                letters=0.05,
                 shown_options=0.1,
             ),
         )

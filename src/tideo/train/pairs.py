@@ -102,7 +102,7 @@ def _vary_field(name: str, values: Sequence[Any]) -> Vary:
 
 # fact → (how often a variant changes it, how)
 VARY: dict[str, tuple[float, Vary]] = {
-    "action": (0.35, _vary_action),
+    "action": (0.30, _vary_action),
     "tool": (0.15, _vary_tool),
     "shirt": (0.07, _vary_field("shirt", world.SHIRTS)),
     "room": (0.06, _vary_room),
@@ -110,7 +110,7 @@ VARY: dict[str, tuple[float, Vary]] = {
     "distractor": (0.09, _vary_field("distractor", (None, *world.DISTRACTORS))),
     "weather": (0.07, _vary_field("weather", world.WEATHER)),
     "shelf_item": (0.05, _vary_field("shelf_item", world.SHELF_ITEMS)),
-    "shelf_count": (0.10, _vary_shelf_count),
+    "shelf_count": (0.15, _vary_shelf_count),
     "side_object": (0.07, _vary_field("side_object", list(world.SIDE_OBJECTS))),
 }
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,25 +20,22 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from transformers import Trainer, TrainingArguments
 
 from tideo.config import write_run
-from tideo.dollhouse.captions import frame_times
 from tideo.dollhouse.export import ask_split, told
-from tideo.dollhouse.render import draw_frame
-from tideo.dollhouse.script import sample_episode
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.extract import caption_memory, frame_features, sampled, text_vectors, tideo_features
-from tideo.encoders.memory import Memory, calibrated
+from tideo.encoders.extract import sampled, text_vectors, tideo_features
+from tideo.encoders.memory import calibrated
 from tideo.models.bundled import ASSETS
 from tideo.models.prefix_files import PrefixLMConfig, load_llm
 from tideo.models.prefix_lm import PrefixLM, collate_examples, ridge_projection
 from tideo.models.prompts import adds_bos
 from tideo.models.settings import MEMORY_FILE, Settings
 from tideo.textvid.schema import load, to_tideo
+from tideo.train.projection import held_in_pictures, make_memory, projected_texts
 from tideo.train.tasks import Examples, TaskWeights
 from tideo.train.trainer import fit
-from tideo.types import Features, Frames, Tideo, UserError
+from tideo.types import Features, Tideo, UserError
 
 DOLLHOUSE = "dollhouse"
-VAL_EPISODES = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +70,8 @@ class PrealignConfig:
 
     `tideos` is "dollhouse" (generated, `num_tideos` of them) or a TextVid JSON file. `memory` says what the
     projection's memory is made of: single captions, as published, or whole textual frames. `from_llm` starts
-    the projection from a ridge regression onto the LLM's own embeddings of the captions.
+    the projection from a ridge regression onto the LLM's own embeddings of the captions. `projected` is the share
+    of examples whose text features are first moved onto the memory, as image features will be.
     """
 
     llm: str
@@ -93,6 +90,7 @@ class PrealignConfig:
     tasks: TaskWeights = field(default_factory=TaskWeights)
     choose_form: str = "letter"
     noise_std: float = 0.0
+    projected: float = 0.0
     memory: Literal["captions", "frames"] = "captions"
     memory_rows: int = 1_000_000
     form: str = "letter"
@@ -100,6 +98,13 @@ class PrealignConfig:
     temperature: float = 100.0
     train: PrealignTraining
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.projected <= 1 or (self.projected and self.memory != "frames"):
+            raise UserError(
+                f"projected={self.projected} with memory={self.memory}: expected a share of the examples, from 0 to 1, "
+                "and memory=frames where it is not 0"
+            )
 
 
 def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -> Path:
@@ -119,12 +124,15 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
     model = new_prefix_lm(config, encoder)
     if config.from_llm:
         init_from_llm_(model, tideos, features, encoder, cache_dir=out.parent / "text_features")
-    trainer = _trainer(config, model, tideos, features, out=out / "steps")
+    moved = _moved(config, features)
+    trainer = _trainer(config, model, tideos, features, moved, out=out / "steps")
     fit(trainer, resume=resume)
     model.save_pretrained(out)
-    memory = make_memory(config, tideos, features, encoder)
+    memory = make_memory(
+        config.memory, num_rows=config.memory_rows, tideos=tideos, features=features, encoder=encoder
+    )
     if config.tideos == DOLLHOUSE:
-        memory = calibrated(memory, list(_pictures(encoder, seed=config.seed)))
+        memory = calibrated(memory, list(held_in_pictures(encoder, seed=config.seed)))
     memory.save(out / MEMORY_FILE)
     located = _located(config.encoder)
     Settings(
@@ -147,9 +155,25 @@ def read_tideos(config: PrealignConfig) -> list[Tideo]:
     return list(tideos if config.num_tideos is None else sampled(tideos, config.num_tideos))
 
 
+def _moved(config: PrealignConfig, features: Sequence[Features]) -> list[Features]:
+    """The features as the projection will move those of images; none where no example asks for them."""
+    if not config.projected:
+        return []
+    return projected_texts(
+        features,
+        num_rows=config.memory_rows,
+        temperature=config.temperature,
+        noise_std=config.noise_std,
+        seed=config.seed,
+    )
+
+
 def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
     name = _located(config.llm)
     llm, tokenizer = load_llm(name, dtype="auto")
+    if not torch.accelerator.is_available() and config.adapter != "llama-adapter":
+        # On a CPU the fused kernel's backward takes a third of a step where sequences are short.
+        llm.set_attn_implementation("eager")
     return PrefixLM(
         PrefixLMConfig(
             llm=name,
@@ -226,6 +250,7 @@ def _trainer(
     model: PrefixLM,
     tideos: Sequence[Tideo],
     features: Sequence[Features],
+    moved: Sequence[Features],
     *,
     out: Path,
 ) -> Trainer:
@@ -263,6 +288,8 @@ def _trainer(
         weights=config.tasks,
         choose_form=config.choose_form,
         noise_std=config.noise_std,
+        moved=moved,
+        share_moved=config.projected,
         seed=config.seed,
     )
     return _PrealignTrainer(
@@ -286,28 +313,6 @@ def _optimizer(model: PrefixLM, train: PrealignTraining) -> torch.optim.Optimize
         [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
         betas=train.betas,
     )
-
-
-def make_memory(
-    config: PrealignConfig, tideos: Sequence[Tideo], features: Sequence[Features], encoder: DualEncoder
-) -> Memory:
-    """At most `memory_rows` vectors, evenly spaced: of the captions (as published) or of the textual frames."""
-    if config.memory == "frames":
-        rows = sampled(list(chain.from_iterable(f.values_TD for f in features)), config.memory_rows)
-        return Memory(values_MD=torch.from_numpy(np.stack(rows)).half(), encoder=encoder.id)
-    return caption_memory(tideos, encoder, max_captions=config.memory_rows)
-
-
-def _pictures(encoder: DualEncoder, *, seed: int) -> Iterator[Features]:
-    """Features of held-in pictures: ten even frames of validation episodes."""
-    for index in range(VAL_EPISODES):
-        episode = sample_episode("val", index, seed=seed)
-        times = np.array(frame_times(episode.duration_s))
-        style = episode.style
-        rgb = np.stack(
-            [draw_frame(episode.state_at(t), width=style.width, height=style.height) for t in times]
-        )
-        yield frame_features(Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id), encoder)
 
 
 def _located(name: str) -> str:

@@ -37,6 +37,7 @@ class Stage:
     plain: float = 0.0  # share of drills that call every action by its plain name
     forms: tuple[tuple[str, float], ...] = (("full", 0.4), ("main", 0.2), ("actions", 0.25), ("list", 0.15))
     lookups: int = 4
+    facts: int = 0
     again: tuple[str, ...] = ("TN", "TP")  # kinds of question asked `repeats` times more
     repeats: int = 1
     letters: float = 0.0
@@ -96,6 +97,7 @@ def _lessons(tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int) -> tup
         seed=seed,
         forms=stage.forms,
         lookups=stage.lookups,
+        facts=stage.facts,
         again=stage.again,
         repeats=stage.repeats,
         letters=stage.letters,

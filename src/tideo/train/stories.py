@@ -16,8 +16,16 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from tideo.dollhouse import questions, world
-from tideo.dollhouse.captions import action_phrase, caption, frame_times, one_line, summary, tool_phrase
-from tideo.dollhouse.script import NUM_FRAMES, FrameState, Split, sample_episode
+from tideo.dollhouse.captions import (
+    action_phrase,
+    caption,
+    frame_times,
+    one_line,
+    shelf_phrase,
+    summary,
+    tool_phrase,
+)
+from tideo.dollhouse.script import NUM_FRAMES, Episode, FrameState, Split, sample_episode
 from tideo.models.prompts import VIDEO, answer_prompt, choose_prompt, style
 from tideo.types import Question
 
@@ -32,6 +40,8 @@ TOLD: dict[str, tuple[str, ...] | None] = {
     "actions": _BY_ACTIONS,
     "list": _BY_ACTIONS,
 }
+# The facts that each form tells besides actions and tools.
+_FACTS = {"full": ("shirt", "weather", "shelf", "side", "could"), "main": ("shirt",)}
 
 
 Asked = tuple[str, ...]  # texts in turn given and scored: prompt, answer, prompt, answer, ...
@@ -77,7 +87,8 @@ class Stories(Dataset[Document]):
     """Document `index` of the training text; every index is another episode, and always the same one.
 
     `lookups` questions a story ask for the frame of an action or the action of a frame: the matching of
-    contents that all temporal questions rest on. Questions of the kinds in `again` are asked `repeats` times
+    contents that all temporal questions rest on. `facts` times each fact is asked by its name. Questions
+    of the kinds in `again` are asked `repeats` times
     more. `letters` is the share of questions answered by letter.
     """
 
@@ -95,6 +106,7 @@ class Stories(Dataset[Document]):
             ("list", 0.15),
         ),
         lookups: int = 4,
+        facts: int = 0,
         again: Sequence[str] = ("TN", "TP"),
         repeats: int = 1,
         letters: float = 0.2,
@@ -104,7 +116,7 @@ class Stories(Dataset[Document]):
     ) -> None:
         self.tokenizer, self.num, self.seed, self.split = tokenizer, num, seed, split
         self.forms, self.lookups, self.letters, self.shown_options = forms, lookups, letters, shown_options
-        self.again, self.repeats = again, repeats
+        self.facts, self.again, self.repeats = facts, again, repeats
         self.story_loss, self.group = story_loss, group
 
     def __len__(self) -> int:
@@ -137,6 +149,7 @@ class Stories(Dataset[Document]):
 
         asked += [_match(actions, frames, name, rng) for _ in range(self.lookups)]
         asked += [_again(actions, name, ",", rng, back=i > 0) for i in range(2 if self.lookups else 0)]
+        asked += filter(None, (_facts(shown, _FACTS.get(form, ()), rng) for _ in range(self.facts)))
         if form == "full":
             asked.append(("\nSummary:", f" {summary(episode, rng)}.")) if not cut else None
         return self.encode(told(states, rng, form=form), asked, rng)
@@ -234,6 +247,30 @@ def _again(
     first, *others = order[start:] + order[:start]
     title = "\nBackwards:" if back else "\nAgain:"
     return f"{title} {name(first)}", "".join(f"{between} {name(a)}" for a in others) + "."
+
+
+def _facts(episode: Episode, names: Sequence[str], rng: random.Random) -> Asked:
+    """Facts by name in any order: dense lessons in what the questions about looks and tools ask rarely.
+
+    A tool is asked by its action. Questions alone left colours and tools at chance.
+    """
+    values = {
+        "shirt": episode.shirt,
+        "weather": episode.weather,
+        "shelf": shelf_phrase(episode.shelf_count, episode.shelf_item),
+        "side": episode.side_object,
+        "could": world.SIDE_OBJECTS[episode.side_object],
+    }
+    pairs = [(name, values[name]) for name in names]
+    pairs += [
+        (action_phrase(e.action, rng), tool_phrase(e.action, e.tool)[1:]) for e in episode.events if e.tool
+    ]
+    rng.shuffle(pairs)
+    told = ["\nFacts:"]
+    for name, value in pairs:
+        told[-1] += f" {name}:"
+        told += [f" {value}.", ""]
+    return tuple(told[:-1])
 
 
 def _match(

@@ -12,7 +12,7 @@ SHIRTS: dict[str, Color] = {
     "white": (248, 248, 248),
     "black": (48, 46, 54),
     "purple": (146, 66, 184),
-    "orange": (245, 136, 32),
+    "pink": (250, 130, 190),
 }
 HAIR: dict[str, Color] = {
     "red": (202, 78, 28),

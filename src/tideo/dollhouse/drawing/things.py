@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tideo.dollhouse.drawing.canvas import INK, WHITE, Canvas, Color, mix, shade
 
-SHELF = (0.115, 0.465, 0.235)  # left, right, height of the plank
+SHELF = (0.085, 0.475, 0.235)  # left, right, height of the plank
 WINDOW = (-0.465, 0.055, -0.245, 0.345)
 SIDE = (-0.365, 0.665)  # where the side object stands
 
@@ -73,7 +73,7 @@ def draw_shelf(c: Canvas, item: str, count: int) -> None:
     for x in (x0 + 0.03, x1 - 0.03):
         c.poly(((x - 0.01, y + 0.026), (x + 0.01, y + 0.026), (x, y + 0.06)), (130, 80, 44))
     for i in range(count):
-        SHELF_ITEMS[item](c.at(x0 + (x1 - x0) * (i + 0.5) / 5, y, scale=1.12), i)
+        SHELF_ITEMS[item](c.at(x0 + (x1 - x0) * (i + 0.5) / 5, y, scale=1.28), i)
 
 
 def _umbrella(c: Canvas) -> None:
