@@ -16,7 +16,19 @@ import pytest
 from conftest import REPOSITORY, Tideo
 from PIL import Image
 
-COMMANDS = ("ask", "demo", "doctor", "dollhouse", "eval", "frames", "list", "prealign", "report", "train")
+COMMANDS = (
+    "ask",
+    "demo",
+    "doctor",
+    "dollhouse",
+    "eval",
+    "frames",
+    "grid",
+    "list",
+    "prealign",
+    "report",
+    "train",
+)
 
 
 def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -131,6 +131,8 @@ Settings = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+Start = Annotated[float | None, typer.Option(parser=_seconds, metavar="S", show_default=False)]
+End = Annotated[float | None, typer.Option(parser=_seconds, metavar="S", show_default=False)]
 Model = Annotated[
     str,
     typer.Option(
@@ -176,8 +178,8 @@ def ask(
         typer.Option(metavar="TEXT", help="One possible answer; repeat it.", show_default=False),
     ] = None,
     model: Model = "dollhouse-topa",
-    start: Annotated[float | None, typer.Option(parser=_seconds, metavar="S", show_default=False)] = None,
-    end: Annotated[float | None, typer.Option(parser=_seconds, metavar="S", show_default=False)] = None,
+    start: Start = None,
+    end: End = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Answer one question about a video."""
@@ -209,6 +211,36 @@ def frames(
         Image.fromarray(rgb_HWC).save(path)
         print(path)
     _finish(len(found.missing_s), num, "frames")
+
+
+@app.command()
+def grid(
+    video: VideoFile,
+    out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False, show_default=False)],
+    rows: Annotated[int, typer.Option(min=1)] = 4,
+    cols: Annotated[int, typer.Option(min=1)] = 4,
+    image_size: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of the square image.")] = 336,
+    sampler: Annotated[str, typer.Option(metavar="NAME", help="See tideo list samplers.")] = "middle",
+    fit: Annotated[
+        Literal["squash", "letterbox", "crop"], typer.Option(help="How a frame fills its cell.")
+    ] = "squash",
+    stamps: Annotated[bool, typer.Option("--stamps", help="Write each frame's time into its cell.")] = False,
+    start: Start = None,
+    end: End = None,
+) -> None:
+    """Write a video as one picture: its frames pasted row by row (top-down grid)."""
+    from PIL import Image
+
+    from tideo.types import Video
+    from tideo.video.grid import video_grid
+
+    seen = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
+    made = video_grid(
+        seen, rows=rows, cols=cols, image_size=image_size, sampler=sampler, fit=fit, stamps=stamps
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(made.rgb_HWC).save(out, format="PNG")
+    print(out)
 
 
 @dollhouse_app.command()

@@ -34,6 +34,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "fps": "tideo.video.samplers:fps",
         "keyframes": "tideo.video.samplers:keyframes",
         "middle": "tideo.video.samplers:middle",
+        "scenes": "tideo.video.scenes:scenes",
         "uniform": "tideo.video.samplers:uniform",
     },
     "recipes": {

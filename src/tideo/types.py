@@ -61,6 +61,26 @@ class Frames:
         return len(self.pts_s_T)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grid:
+    """Frames of a video pasted row by row into one picture. The last `num_blank` cells hold no frame."""
+
+    rgb_HWC: np.ndarray  # uint8
+    rows: int
+    cols: int
+    pts_s: tuple[float, ...]  # of the frames, in reading order
+    num_blank: int
+
+    def __post_init__(self) -> None:
+        rgb = self.rgb_HWC
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise ValueError(f"rgb_HWC must be uint8 [H, W, 3], not {rgb.dtype} {list(rgb.shape)}")
+        if len(self.pts_s) + self.num_blank != self.rows * self.cols:
+            raise ValueError(
+                f"{len(self.pts_s)} frames and {self.num_blank} blanks are not {self.rows} x {self.cols} cells"
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextFrame:
     """What one frame of a Tideo says. Only `main` is required, as in TextVid."""

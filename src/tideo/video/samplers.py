@@ -9,6 +9,7 @@ import numpy as np
 
 from tideo.types import Frames, UserError, Video
 from tideo.video.decode import frames_at
+from tideo.video.scenes import scenes
 from tideo.video.streams import OpenVideo, Source
 
 MOST_A_SECOND = 1.0  # of `fps`: the usual rate of video language models
@@ -52,7 +53,13 @@ def keyframes(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[
     return [video.seconds(video.key_shown(keys[i][1])) for i in chosen]
 
 
-SAMPLERS: dict[str, Sampler] = {"middle": middle, "uniform": uniform, "fps": fps, "keyframes": keyframes}
+SAMPLERS: dict[str, Sampler] = {
+    "middle": middle,
+    "uniform": uniform,
+    "fps": fps,
+    "keyframes": keyframes,
+    "scenes": scenes,
+}
 
 
 def sample_frames(

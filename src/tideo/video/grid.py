@@ -1,0 +1,180 @@
+"""The whole video as one picture: rows × cols frames pasted in reading order (arXiv 2409.07748).
+
+The image is filled to the last pixel also where its side is no multiple of the cells: their edges lie at
+round(i · side / cells), so cells differ by one pixel at most. Shapes: H, W, C of the grid, T frames.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from tideo.types import Frames, Grid, UserError, Video
+from tideo.video.samplers import sample_frames
+
+log = logging.getLogger(__name__)
+
+IMAGE_SIZE = 336  # pixels a side: what CLIP ViT-L/14-336 takes, as in the paper
+MAX_SIDE = 16384
+RESAMPLING = Image.Resampling.BICUBIC  # as CLIP's own image processor
+BLANK = (0, 0, 0)
+
+
+def _squash(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return frame.resize(size, RESAMPLING)
+
+
+def _letterbox(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.pad(frame, size, RESAMPLING, color=BLANK)
+
+
+def _crop(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.fit(frame, size, RESAMPLING)
+
+
+# How a frame fills its cell: its shape changed (the paper), kept with bars, or kept with its sides cut off.
+FITS: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
+    "squash": _squash,
+    "letterbox": _letterbox,
+    "crop": _crop,
+}
+
+
+def make_grid(
+    frames: Frames,
+    *,
+    rows: int = 4,
+    cols: int = 4,
+    image_size: int | tuple[int, int] | None = IMAGE_SIZE,
+    fit: str = "squash",
+    stamps: bool = False,
+) -> Grid:
+    """Frames [T, H, W, 3] → one Grid, T at most rows × cols; the cells behind the last frame are black.
+
+    `image_size` is the side of a square or (width, height) in pixels; None keeps the frames' own size, as IG-VLM
+    does. `stamps` writes each frame's time into its cell. Raises UserError where the shape cannot be.
+    """
+    if rows < 1 or cols < 1:
+        raise UserError(f"a grid of {rows} x {cols}: expected at least one row and one column")
+    if len(frames) > rows * cols:
+        raise UserError(
+            f"{len(frames)} frames do not fit the {rows * cols} cells of {rows} x {cols}: sample fewer"
+        )
+    if fit not in FITS:
+        raise UserError(f"fit {fit!r}: expected one of {', '.join(FITS)}")
+    width, height = _image_size(frames, image_size, rows=rows, cols=cols)
+    across, down = edges(width, cols), edges(height, rows)
+    image = Image.new("RGB", (width, height), BLANK)
+    for k, (rgb_HWC, pts_s) in enumerate(zip(frames.rgb_THWC, frames.pts_s_T, strict=True)):
+        row, col = divmod(k, cols)
+        cell = (across[col + 1] - across[col], down[row + 1] - down[row])
+        picture = FITS[fit](Image.fromarray(rgb_HWC), cell)
+        if stamps:
+            _stamp(picture, pts_s)
+        image.paste(picture, (across[col], down[row]))
+    return Grid(
+        rgb_HWC=np.asarray(image),
+        rows=rows,
+        cols=cols,
+        pts_s=tuple(frames.pts_s_T.tolist()),
+        num_blank=rows * cols - len(frames),
+    )
+
+
+def make_panels(
+    frames: Frames,
+    *,
+    panels: int,
+    rows: int = 2,
+    cols: int = 2,
+    image_size: int | tuple[int, int] | None = IMAGE_SIZE,
+    fit: str = "squash",
+    stamps: bool = False,
+) -> list[Grid]:
+    """The video as up to `panels` grids one after another in time (Video Panels, arXiv 2509.23724).
+
+    A panel that would hold no frame is left out. Raises UserError as `make_grid`.
+    """
+    if panels < 1:
+        raise UserError(f"{panels} panels: expected at least one")
+    cells = max(1, rows * cols)
+    if len(frames) > panels * cells:
+        raise UserError(f"{len(frames)} frames do not fit {panels} panels of {rows} x {cols}: sample fewer")
+    return [
+        make_grid(
+            _part(frames, start, start + cells),
+            rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps,
+        )
+        for start in range(0, len(frames), cells)
+    ]  # fmt: skip
+
+
+def video_grid(
+    video: Video | str | Path | bytes,
+    *,
+    rows: int = 4,
+    cols: int = 4,
+    image_size: int | tuple[int, int] | None = IMAGE_SIZE,
+    sampler: str = "middle",
+    fit: str = "squash",
+    stamps: bool = False,
+) -> Grid:
+    """rows × cols frames of a video or its segment as one picture. No frame comes twice.
+
+    A video of fewer distinct frames leaves blank cells, which are counted and told in one line of the log. Raises
+    VideoError where no frame can be read, UserError where the shape cannot be.
+    """
+    if rows < 1 or cols < 1:
+        raise UserError(f"a grid of {rows} x {cols}: expected at least one row and one column")
+    frames = sample_frames(video, rows * cols, sampler=sampler)
+    grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
+    if grid.num_blank:
+        log.warning(
+            "%s: %d distinct frames for %d cells, %d stay blank",
+            frames.video_id or "video",
+            len(frames),
+            rows * cols,
+            grid.num_blank,
+        )
+    return grid
+
+
+def edges(side: int, cells: int) -> list[int]:
+    """Where each of `cells` begins along `side` pixels, and the end: round(i · side / cells)."""
+    return [(2 * i * side + cells) // (2 * cells) for i in range(cells + 1)]
+
+
+def _image_size(
+    frames: Frames, image_size: int | tuple[int, int] | None, *, rows: int, cols: int
+) -> tuple[int, int]:
+    if image_size is None:
+        width, height = cols * frames.rgb_THWC.shape[2], rows * frames.rgb_THWC.shape[1]
+    else:
+        width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if width < cols or height < rows:
+        raise UserError(
+            f"an image of {width} x {height} pixels has no room for {rows} x {cols} cells: make it larger"
+        )
+    if max(width, height) > MAX_SIDE:
+        raise UserError(
+            f"an image of {width} x {height} pixels: expected at most {MAX_SIDE} a side; make it smaller"
+        )
+    return width, height
+
+
+def _part(frames: Frames, start: int, stop: int) -> Frames:
+    return replace(frames, rgb_THWC=frames.rgb_THWC[start:stop], pts_s_T=frames.pts_s_T[start:stop])
+
+
+def _stamp(picture: Image.Image, pts_s: float) -> None:
+    """The time as m:ss in the upper left corner, white on black, a seventh of the cell high."""
+    text = f"{int(pts_s) // 60}:{int(pts_s) % 60:02d}"
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(max(8, picture.height // 7))
+    left, top, right, bottom = draw.textbbox((2, 1), text, font=font)
+    draw.rectangle((left - 2, top - 1, right + 1, bottom + 1), fill=BLANK)
+    draw.text((2, 1), text, font=font, fill=(255, 255, 255))
