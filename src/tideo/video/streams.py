@@ -243,7 +243,7 @@ class OpenVideo:
         return self.floor_tick(num / (self.fps or FPS_UNTOLD) + 1e-9)
 
     def rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None) -> np.ndarray:
-        """uint8 [H, W, 3] as displayed: turned and mirrored as the file says; of `size` (W, H) where given.
+        """uint8 [H, W, 3] as displayed: turned and mirrored as the file says; of `size` (W, H) where given. A view.
 
         Where the frame size changes within a stream, the size of the first frame asked for holds.
         """
@@ -254,14 +254,19 @@ class OpenVideo:
         if turned:
             width, height = height, width
         scaled = (width, height) != (frame.width, frame.height)
-        rgb_HWC = self._reformatter.reformat(
+        converted = self._reformatter.reformat(
             frame,
             width,
             height,
             "rgb24",
             interpolation=Interpolation.BICUBIC if scaled else Interpolation.BILINEAR,
             threads=1,
-        ).to_ndarray()
+        )
+        # A view of the frame's own memory: to_ndarray would copy it, as whoever keeps it does anyway.
+        plane = converted.planes[0]
+        rgb_HWC = np.ndarray(
+            (height, width, 3), np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1)
+        )
         if turned:
             rgb_HWC = rgb_HWC.transpose(1, 0, 2)
         across, down = (c, b) if turned else (a, d)
