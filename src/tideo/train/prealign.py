@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from transformers import Trainer, TrainingArguments
@@ -22,15 +21,15 @@ from transformers import Trainer, TrainingArguments
 from tideo.config import write_run
 from tideo.dollhouse.export import ask_split, told
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.extract import sampled, text_vectors, tideo_features
+from tideo.encoders.extract import sampled, tideo_features
 from tideo.encoders.memory import calibrated
 from tideo.models.bundled import ASSETS
 from tideo.models.prefix_files import PrefixLMConfig, load_llm
-from tideo.models.prefix_lm import PrefixLM, collate_examples, ridge_projection
-from tideo.models.prompts import adds_bos
+from tideo.models.prefix_lm import PrefixLM, collate_examples
 from tideo.models.settings import MEMORY_FILE, Settings
 from tideo.textvid.schema import load, to_tideo
 from tideo.train.projection import held_in_pictures, make_memory, projected_texts
+from tideo.train.start import init_from_llm_
 from tideo.train.tasks import Examples, TaskWeights
 from tideo.train.trainer import fit
 from tideo.types import Features, Tideo, UserError
@@ -192,47 +191,6 @@ def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
         llm=llm,
         tokenizer=tokenizer,
     )
-
-
-@torch.no_grad()
-def init_from_llm_(
-    model: PrefixLM,
-    tideos: Sequence[Tideo],
-    features: Sequence[Features],
-    encoder: DualEncoder,
-    *,
-    cache_dir: Path,
-    num: int = 3000,
-    l2: float = 1e-4,
-) -> None:
-    """Start the projection from text features to the LLM's mean embedding of the same captions.
-
-    Single captions and whole frames of `num` Tideos are regressed; the result is scaled to the length of a
-    usual embedding, and slot i of the temporal embedding starts as the LLM's embedding of the number i + 1.
-    """
-    table_VH = model.llm.get_input_embeddings().weight.float()
-    usual = table_VH.norm(dim=1).median()
-
-    def mean_embedding(text: str) -> torch.Tensor:
-        ids = model.tokenizer(f" {text}", add_special_tokens=False)["input_ids"]
-        return table_VH[ids].mean(0)
-
-    few = list(zip(tideos, features, strict=True))[:num]
-    captions = list({c for t, _ in few for f in t.frames for c in f.captions})
-    vector_of = text_vectors(captions, encoder, cache_dir=cache_dir)
-    rows = [(vector_of(c), mean_embedding(c)) for c in captions[: 5 * num]]
-    for tideo, feature in few:
-        for frame, value in zip(tideo.frames, feature.values_TD, strict=False):
-            rows.append((value, torch.stack([mean_embedding(c) for c in frame.captions]).mean(0)))
-    inputs = torch.from_numpy(np.stack([r[0] for r in rows]))
-    weight_HD = ridge_projection(inputs, targets_NH=torch.stack([r[1] for r in rows]), l2=l2)
-    length = (inputs @ weight_HD.T).norm(dim=1).median()
-    model.init_visual_proj_(weight_HD * (usual / length))
-    start = int(adds_bos(model.tokenizer))
-    numbers = [
-        model.tokenizer(f" {i + 1}")["input_ids"][start:] for i in range(model.prefix_config.max_frames)
-    ]
-    model.temporal_emb.weight.copy_(torch.stack([table_VH[ids].mean(0) for ids in numbers]))
 
 
 class _PrealignTrainer(Trainer):

@@ -7,7 +7,7 @@ story), so one pass over a story trains all its questions. Shapes: L tokens of a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,12 +21,12 @@ from tideo.dollhouse.captions import (
     caption,
     frame_times,
     one_line,
-    shelf_phrase,
     summary,
     tool_phrase,
 )
-from tideo.dollhouse.script import NUM_FRAMES, Episode, FrameState, Split, sample_episode
+from tideo.dollhouse.script import NUM_FRAMES, FrameState, Split, sample_episode
 from tideo.models.prompts import VIDEO, answer_prompt, choose_prompt, style
+from tideo.train import lessons
 from tideo.types import Question
 
 LETTERS = "ABCDE"
@@ -40,11 +40,6 @@ TOLD: dict[str, tuple[str, ...] | None] = {
     "actions": _BY_ACTIONS,
     "list": _BY_ACTIONS,
 }
-# The facts that each form tells besides actions and tools.
-_FACTS = {"full": ("shirt", "weather", "shelf", "side", "could"), "main": ("shirt",)}
-
-
-Asked = tuple[str, ...]  # texts in turn given and scored: prompt, answer, prompt, answer, ...
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class Stories(Dataset[Document]):
         draw = random.Random(f"form/{self.seed}/{index // self.group}")
         form = draw.choices([f for f, _ in self.forms], weights=[w for _, w in self.forms])[0]
         balance = questions.Balance()  # the words of a lone episode; the corpus-wide balance needs a sequence
-        asked: list[Asked] = []
+        asked: list[lessons.Asked] = []
         cut = questions.predict(episode, rng, balance) if rng.random() < 0.4 else None
         shown = cut[0] if cut else episode
         drafts = questions.ask(shown, rng, balance, kinds=TOLD[form])
@@ -147,14 +142,16 @@ class Stories(Dataset[Document]):
         def name(action: str) -> str:
             return action_phrase(action, rng)
 
-        asked += [_match(actions, frames, name, rng) for _ in range(self.lookups)]
-        asked += [_again(actions, name, ",", rng, back=i > 0) for i in range(2 if self.lookups else 0)]
-        asked += filter(None, (_facts(shown, _FACTS.get(form, ()), rng) for _ in range(self.facts)))
+        asked += [lessons.match(actions, frames, name, rng) for _ in range(self.lookups)]
+        asked += [lessons.again(actions, name, ",", rng, back=i > 0) for i in range(2 if self.lookups else 0)]
+        asked += filter(
+            None, (lessons.facts(shown, lessons.FACTS.get(form, ()), rng) for _ in range(self.facts))
+        )
         if form == "full":
             asked.append(("\nSummary:", f" {summary(episode, rng)}.")) if not cut else None
         return self.encode(told(states, rng, form=form), asked, rng)
 
-    def _asked(self, question: Question, rng: random.Random) -> Asked:
+    def _asked(self, question: Question, rng: random.Random) -> lessons.Asked:
         assert question.answer is not None
         draw = rng.random()
         if draw < self.letters:
@@ -164,7 +161,7 @@ class Stories(Dataset[Document]):
             f" {question.options[question.answer]}.",
         )
 
-    def encode(self, story: str, asked: Sequence[Asked], rng: random.Random) -> Document:
+    def encode(self, story: str, asked: Sequence[lessons.Asked], rng: random.Random) -> Document:
         """The story (a share of its tokens scored) and one block per item of `asked`."""
         parts = [story] + [text for item in asked for text in item]
         encoded: list[list[int]] = self.tokenizer(parts)["input_ids"]
@@ -224,7 +221,7 @@ class Drills(Stories):
         # Neighbours share a form, so that a batch holds documents of like length.
         if random.Random(f"bare/{self.seed}/{index // self.group}").random() < self.bare:
             story = "".join(f" {name(a)}" for a in actions) + "."
-            asked = [_again(actions, name, "", rng, back=i >= 3) for i in range(5)]
+            asked = [lessons.again(actions, name, "", rng, back=i >= 3) for i in range(5)]
             return self.encode("Video:" + story, asked, rng)
         frames = list(range(len(actions)))
         if rng.random() < 0.5:
@@ -233,72 +230,9 @@ class Drills(Stories):
             story = "".join(f"\n{n}: {name(actions[f])}." for n, f in enumerate(frames, 1))
         else:
             story = ",".join(f" {name(actions[f])}" for f in frames) + "."
-        asked = [_again(actions, name, ",", rng, back=i >= 2) for i in range(4)]
-        asked += [_match(actions, frames, name, rng) for _ in range(self.lookups)]
+        asked = [lessons.again(actions, name, ",", rng, back=i >= 2) for i in range(4)]
+        asked += [lessons.match(actions, frames, name, rng) for _ in range(self.lookups)]
         return self.encode("Video:" + story, asked, rng)
-
-
-def _again(
-    actions: Sequence[str], name: Callable[[str], str], between: str, rng: random.Random, *, back: bool
-) -> Asked:
-    """The list told again from a random place on, round its end: each next action is a match and a step."""
-    start = rng.randrange(len(actions))
-    order = list(actions[::-1] if back else actions)
-    first, *others = order[start:] + order[:start]
-    title = "\nBackwards:" if back else "\nAgain:"
-    return f"{title} {name(first)}", "".join(f"{between} {name(a)}" for a in others) + "."
-
-
-def _facts(episode: Episode, names: Sequence[str], rng: random.Random) -> Asked:
-    """Facts by name in any order: dense lessons in what the questions about looks and tools ask rarely.
-
-    A tool is asked by its action. Questions alone left colours and tools at chance.
-    """
-    values = {
-        "shirt": episode.shirt,
-        "weather": episode.weather,
-        "shelf": shelf_phrase(episode.shelf_count, episode.shelf_item),
-        "side": episode.side_object,
-        "could": world.SIDE_OBJECTS[episode.side_object],
-    }
-    pairs = [(name, values[name]) for name in names]
-    pairs += [
-        (action_phrase(e.action, rng), tool_phrase(e.action, e.tool)[1:]) for e in episode.events if e.tool
-    ]
-    rng.shuffle(pairs)
-    told = ["\nFacts:"]
-    for name, value in pairs:
-        told[-1] += f" {name}:"
-        told += [f" {value}.", ""]
-    return tuple(told[:-1])
-
-
-def _match(
-    actions: Sequence[str], frames: Sequence[int], name: Callable[[str], str], rng: random.Random
-) -> Asked:
-    """A question whose answer needs one match: frame and action, or an action and its neighbour.
-
-    `frames` says which of `actions` fills each frame.
-    """
-    noun = rng.choice(list(world.ACTORS.values())).noun
-    task = rng.choices(("number", "frames", "after", "before"), weights=(1, 1, 2, 2))[0]
-    if task == "number":
-        n = rng.randrange(len(frames))
-        return (
-            f"\nQuestion: what is the {noun} doing in frame {n + 1}?\nAnswer:",
-            f" {name(actions[frames[n]])}.",
-        )
-    if task == "frames":
-        i = rng.randrange(len(actions))
-        where = " ".join(str(n) for n, f in enumerate(frames, 1) if f == i)
-        return f"\nQuestion: in which frames is the {noun} {name(actions[i])}?\nAnswer:", f" {where}."
-    i = rng.randrange(len(actions) - 1)
-    known, wanted = (i, i + 1) if task == "after" else (i + 1, i)
-    word = rng.choice((task, f"right {task}"))
-    return (
-        f"\nQuestion: what is the {noun} doing {word} {name(actions[known])}?\nAnswer:",
-        f" {name(actions[wanted])}.",
-    )
 
 
 def corpus(num: int, *, seed: int = 0) -> Iterator[str]:
@@ -315,7 +249,7 @@ def corpus(num: int, *, seed: int = 0) -> Iterator[str]:
         for question in [*asked, *([cut[1]] if cut else [])]:
             yield ask_text(question, with_options=True) + f" {question.open_answer}."
         actions = [e.action for e in episode.events]
-        yield "".join(_match(actions, range(len(actions)), partial(action_phrase, rng=rng), rng))
+        yield "".join(lessons.match(actions, range(len(actions)), partial(action_phrase, rng=rng), rng))
 
 
 def collate(documents: Sequence[Document], *, pad_id: int) -> dict[str, torch.Tensor]:
