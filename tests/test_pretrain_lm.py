@@ -8,10 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from tideo.train.pretrain_lm import Curriculum, LMConfig, Stage, pretrain_lm
-from tideo.train.stories import IGNORE, Drills, Stories, collate, corpus
+from tideo.train.stories import IGNORE, Drills, Glimpses, Stories, collate, corpus
 from tideo.train.tokenizer import train_tokenizer
 
-STAGES = (Stage(steps=2, batch=2, drills=1.0, bare=1.0), Stage(steps=2, batch=3))
+STAGES = (Stage(steps=2, batch=2, drills=1.0, bare=1.0), Stage(steps=2, batch=3, glimpses=0.5))
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_a_frequent_phrase_is_one_token_and_any_text_comes_back(tokenizer: PreTr
     assert tokenizer.decode(tokenizer("Wer fragt, 7 Öfen?")["input_ids"]) == "wer fragt, 7 öfen?"
 
 
-@pytest.mark.parametrize("lesson", [Stories, Drills])
+@pytest.mark.parametrize("lesson", [Stories, Glimpses, Drills])
 def test_a_question_sees_the_story_and_itself(lesson: type, tokenizer: PreTrainedTokenizerFast) -> None:
     documents = [lesson(tokenizer, num=4)[i] for i in range(2)]
     batch = collate(documents, pad_id=0)
@@ -68,6 +68,16 @@ def test_facts_are_asked_by_name_where_the_story_tells_them(tokenizer: PreTraine
     )
     assert not any("weather" in text for form in ("main", "actions", "list") for text in facts(form))
     assert any("wiping the table: with" in text or " on a " in text for text in facts("actions"))
+
+
+def test_a_glimpse_asks_only_what_it_tells(tokenizer: PreTrainedTokenizerFast) -> None:
+    for i in range(20):
+        document = Glimpses(tokenizer, num=20)[i]
+        story, *asked = tokenizer.decode(document.ids).split("\nfacts:")
+        for text in asked:
+            assert ("shirt:" in text) == (" shirt" in story)
+            assert ("weather:" in text) == (" outside" in story)
+            assert ("shelf:" in text) == ("shelf" in story)
 
 
 def test_a_step_is_the_same_whenever_it_is_drawn(tokenizer: PreTrainedTokenizerFast) -> None:

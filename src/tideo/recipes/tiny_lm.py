@@ -13,17 +13,27 @@ def tiny_lm() -> LMConfig:
     return LMConfig(
         stages=(
             Stage(steps=450, batch=48, drills=1.0, bare=0.9, plain=1.0),
-            Stage(steps=500, batch=32, drills=1.0, bare=0.4, plain=0.4),
-            Stage(steps=1100, drills=0.15, bare=0.3, plain=0.2, facts=2, letters=0.05, shown_options=0.1),
+            Stage(steps=650, batch=32, drills=0.6, glimpses=0.4, bare=0.4, plain=0.4),
+            Stage(
+                steps=900,
+                drills=0.15,
+                glimpses=0.15,
+                bare=0.3,
+                plain=0.2,
+                facts=2,
+                letters=0.03,
+                shown_options=0.05,
+            ),
             Stage(
                 steps=600,
-                forms=(("full", 0.7), ("actions", 0.15), ("list", 0.15)),
-                lookups=1,
+                glimpses=0.1,
+                forms=(("full", 0.5), ("main", 0.1), ("actions", 0.2), ("list", 0.2)),
+                lookups=2,
                 facts=2,
-                again=("CW", "CH", "TC", "DC", "DO"),
+                again=("CW", "CH", "TC", "DC", "DO", "TP"),
                 repeats=1,
-                letters=0.05,
-                shown_options=0.1,
+                letters=0.03,
+                shown_options=0.05,
             ),
         )
     )

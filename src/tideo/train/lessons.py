@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tideo.dollhouse import world
 from tideo.dollhouse.captions import action_phrase, shelf_phrase, tool_phrase
-from tideo.dollhouse.script import Episode
+from tideo.dollhouse.script import FrameState
 
 Asked = tuple[str, ...]  # texts in turn given and scored: prompt, answer, prompt, answer, ...
 
@@ -29,28 +29,40 @@ def again(
     return f"{title} {name(first)}", "".join(f"{between} {name(a)}" for a in others) + "."
 
 
-def facts(episode: Episode, names: Sequence[str], rng: random.Random) -> Asked:
-    """Facts by name in any order: dense lessons in what the questions about looks and tools ask rarely.
+def facts(states: Sequence[FrameState], names: Sequence[str], rng: random.Random) -> Asked:
+    """Facts of what was told by name, in any order: dense lessons in what questions about looks and tools ask rarely.
 
-    A tool is asked by its action. Questions alone left colours and tools at chance.
+    A tool is asked by its action. Empty where there is none to ask. Questions alone left colours and tools at chance.
     """
+    one = states[0]
     values = {
-        "shirt": episode.shirt,
-        "weather": episode.weather,
-        "shelf": shelf_phrase(episode.shelf_count, episode.shelf_item),
-        "side": episode.side_object,
-        "could": world.SIDE_OBJECTS[episode.side_object],
+        "shirt": one.shirt,
+        "weather": one.weather,
+        "shelf": shelf_phrase(one.shelf_count, one.shelf_item),
+        "side": one.side_object,
+        "could": world.SIDE_OBJECTS[one.side_object],
     }
     pairs = [(name, values[name]) for name in names]
-    pairs += [
-        (action_phrase(e.action, rng), tool_phrase(e.action, e.tool)[1:]) for e in episode.events if e.tool
-    ]
+    tools = {s.action: s.tool for s in states if s.tool}
+    pairs += [(action_phrase(action, rng), tool_phrase(action, tool)[1:]) for action, tool in tools.items()]
     rng.shuffle(pairs)
     told = ["\nFacts:"]
     for name, value in pairs:
         told[-1] += f" {name}:"
         told += [f" {value}.", ""]
     return tuple(told[:-1])
+
+
+def facts_told(story: str, state: FrameState) -> tuple[str, ...]:
+    """The names of the facts that the words of a story tell: a caption leaves some of them out."""
+    words = {
+        "shirt": (f" {state.shirt} shirt",),
+        "weather": world.WEATHER_PHRASES[state.weather],
+        "shelf": (shelf_phrase(state.shelf_count, state.shelf_item),),
+        "side": (state.side_object,),
+        "could": (state.side_object,),
+    }
+    return tuple(name for name, phrases in words.items() if any(phrase in story for phrase in phrases))
 
 
 def match(

@@ -21,18 +21,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer
 
-from tideo.train.stories import IGNORE, Document, Drills, Stories, collate, corpus
+from tideo.train.stories import IGNORE, Document, Drills, Glimpses, Stories, collate, corpus
 from tideo.train.tokenizer import train_tokenizer
 from tideo.train.trainer import cpu_arguments, fit, muon_adamw
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A lesson of the curriculum: `steps` batches of `batch` documents, all drills or all stories of one form."""
+    """A lesson of the curriculum: `steps` batches of `batch` documents, all drills, glimpses or stories of one form."""
 
     steps: int
     batch: int = 16
     drills: float = 0.0  # share of batches that are drills
+    glimpses: float = 0.0  # share of batches that are glimpses; the rest are stories
     bare: float = 0.0  # share of drills without anything between two actions
     plain: float = 0.0  # share of drills that call every action by its plain name
     forms: tuple[tuple[str, float], ...] = (("full", 0.4), ("main", 0.2), ("actions", 0.25), ("list", 0.15))
@@ -76,13 +77,15 @@ class Curriculum(Dataset[list[Document]]):
     def __getitem__(self, index: int) -> list[Document]:
         if index >= len(self):
             raise IndexError(index)
-        stage, drills, stories = self.lessons[bisect(self.ends, index)]
+        stage, drills, glimpses, stories = self.lessons[bisect(self.ends, index)]
         draw = random.Random(f"lesson/{self.seed}/{index}").random()
-        lesson = drills if draw < stage.drills else stories
+        lesson = (
+            drills if draw < stage.drills else glimpses if draw < stage.drills + stage.glimpses else stories
+        )
         return [lesson[i] for i in range(index * stage.batch, (index + 1) * stage.batch)]
 
 
-def _lessons(tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int) -> tuple[Drills, Stories]:
+def _lessons(tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int) -> tuple[Drills, Glimpses, Stories]:
     drills = Drills(
         tokenizer,
         num=sys.maxsize,
@@ -104,7 +107,7 @@ def _lessons(tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int) -> tup
         shown_options=stage.shown_options,
         group=stage.batch,
     )
-    return drills, stories
+    return drills, Glimpses(tokenizer, num=sys.maxsize, seed=seed), stories
 
 
 @torch.no_grad()
