@@ -194,7 +194,7 @@ def test_the_memory_holds_the_distinct_captions(clip: DualEncoder, tmp_path: Pat
     distinct = [*RED.captions, "a cat", *DOG.captions]  # "a cup" came with RED
     assert memory.values_MD.dtype == torch.float16
     np.testing.assert_allclose(memory.values_MD.float(), clip.encode_text(distinct), atol=5e-4)
-    assert memory.encoder == clip.id
+    assert (memory.encoder, memory.threshold) == (clip.id, None)
 
 
 def test_a_memory_that_is_too_large_is_thinned_evenly(clip: DualEncoder) -> None:

@@ -14,7 +14,11 @@ from tideo.encoders import memory as memory_module
 from tideo.encoders.memory import (
     CHUNK,
     Memory,
+    calibrated,
+    familiarity,
+    is_familiar,
     project,
+    video_familiarity,
 )
 from tideo.types import Features, UserError
 
@@ -154,6 +158,35 @@ def test_top_k_of_all_is_exact() -> None:
     )
 
 
+# --- familiarity ---
+
+
+def test_familiarity_is_the_cosine_with_the_projection() -> None:
+    frames, captions = features(5), memory(2 * CHUNK + 1)
+    expected = (frames.values_TD * project(frames, captions, temperature=30).values_TD).sum(axis=1)
+    np.testing.assert_allclose(familiarity(frames, captions, temperature=30), expected, atol=1e-6)
+    assert video_familiarity(frames, captions, temperature=30) == pytest.approx(np.median(expected), abs=1e-6)
+
+
+def test_a_calibrated_memory_knows_what_it_has_seen(tmp_path: Path) -> None:
+    held_in = [features(8, seed=seed) for seed in range(10, 60)]
+    captions = calibrated(memory(2000), held_in, percentile=10)
+    captions.save(tmp_path / "memory.safetensors")
+    captions = Memory.load(tmp_path / "memory.safetensors")
+    assert sum(not is_familiar(video, captions) for video in held_in) == 5
+    strange = Features(values_TD=-cone(8, seed=3), pts_s_T=None, modality="image", encoder="clip")
+    assert not is_familiar(strange, captions)
+
+
+def test_familiarity_needs_a_threshold_and_frames() -> None:
+    with pytest.raises(UserError, match="has no familiarity threshold: calibrate it"):
+        is_familiar(features(2), memory(5))
+    with pytest.raises(UserError, match="no frame to compare"):
+        video_familiarity(features(0), memory(5))
+    with pytest.raises(UserError, match="a threshold needs the features of at least one video"):
+        calibrated(memory(5), [])
+
+
 # --- the file ---
 
 
@@ -164,7 +197,7 @@ def test_a_memory_comes_back_from_its_file(tmp_path: Path, dtype: str) -> None:
     saved.save(path)
     loaded = Memory.load(path)
     assert torch.equal(loaded.values_MD, saved.values_MD)
-    assert (loaded.encoder, len(loaded)) == ("clip", 20)
+    assert (loaded.encoder, loaded.threshold, len(loaded)) == ("clip", None, 20)
     assert Memory.load(path, dtype="float32").values_MD.dtype == torch.float32
     np.testing.assert_allclose(project(features(2), loaded).values_TD, project(features(2), saved).values_TD)
 
@@ -190,7 +223,7 @@ def test_other_encoders_do_not_fit() -> None:
     with pytest.raises(UserError, match=r"features of siglip \(width 64\) do not fit a memory of clip"):
         project(features(2, encoder="siglip"), memory(5))
     with pytest.raises(UserError, match=r"features of clip \(width 32\) do not fit .* \(width 64\)"):
-        project(features(2, dim=32), memory(5))
+        familiarity(features(2, dim=32), memory(5))
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])

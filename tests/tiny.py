@@ -16,7 +16,7 @@ from tideo.dollhouse.export import make
 from tideo.dollhouse.script import sample_episode
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.extract import caption_memory, tideo_features
-from tideo.encoders.familiar import learn_familiar
+from tideo.encoders.memory import calibrated
 from tideo.models.prefix_files import load_llm
 from tideo.models.prefix_lm import PrefixLM, PrefixLMConfig
 from tideo.models.settings import Settings
@@ -83,13 +83,17 @@ def save_llm(directory: Path, *, max_tokens: int = 1024) -> Path:
     return directory
 
 
-def save_model(folder: Path, *, max_tokens: int = 1024) -> Path:
+def save_model(folder: Path, *, max_tokens: int = 1024, percentile: float = 0.0) -> Path:
     """`folder`/topa, beside clip and llm. Untrained: it answers by chance, but always alike."""
     save_clip(folder / "clip")
     save_llm(folder / "llm", max_tokens=max_tokens)
     encoder = load_encoder(str(folder / "clip"))
     tideos = [told(sample_episode("train", i), random.Random(i)) for i in range(4)]
-    memory = caption_memory(tideos, encoder, dtype="float32")
+    memory = calibrated(
+        caption_memory(tideos, encoder, dtype="float32"),
+        list(tideo_features(tideos, encoder)),
+        percentile=percentile,
+    )
     config = PrefixLMConfig(
         llm="../llm",
         encoder=encoder.id,
@@ -103,8 +107,6 @@ def save_model(folder: Path, *, max_tokens: int = 1024) -> Path:
     directory = folder / "topa"
     PrefixLM(config, llm=llm, tokenizer=tokenizer).save_pretrained(directory)
     memory.save(directory / "memory.safetensors")
-    # Captions stand for fitting pictures, so that to an untrained encoder every picture is strange.
-    learn_familiar(list(tideo_features(tideos, encoder))).save(directory / "familiar.safetensors")
     Settings(encoder="../clip").save(directory)
     return directory
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -35,11 +36,13 @@ class Memory:
     """Caption features of one encoder: unit rows [M, D], float32, float16 or bfloat16.
 
     float16 halves the size and stays within 1e-6 (1 - cosine) of float32; bfloat16 is the fast one on
-    processors with bfloat16 instructions, within 1e-4 (docs/projection.md).
+    processors with bfloat16 instructions, within 1e-4 (docs/projection.md). `threshold` is the familiarity
+    below which a video is unlike anything in the memory; None until `calibrated`.
     """
 
     values_MD: torch.Tensor
     encoder: str
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.values_MD.ndim != 2 or self.values_MD.dtype not in DTYPES.values():
@@ -53,8 +56,9 @@ class Memory:
         return len(self.values_MD)
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file, whole or not at all; encoder and size are JSON in its header."""
-        about = {"encoder": self.encoder, "num_captions": len(self)}
+        """Write one safetensors file, whole or not at all; encoder, size and threshold are JSON in its
+        header."""
+        about = {"encoder": self.encoder, "num_captions": len(self), "threshold": self.threshold}
         with atomic_path(path) as tmp:
             save_file(
                 {"values": self.values_MD.contiguous()}, tmp, metadata={"tideo_memory": json.dumps(about)}
@@ -78,7 +82,7 @@ class Memory:
                 f"{path} is not a memory of caption features ({error}): make one first"
             ) from error
         values = values.to(device=device, dtype=DTYPES[dtype] if dtype else None)
-        return cls(values_MD=values, encoder=about["encoder"])
+        return cls(values_MD=values, encoder=about["encoder"], threshold=about["threshold"])
 
 
 def project(
@@ -104,6 +108,48 @@ def project(
             out_QD = _softmax_mean(query_QD, memory.values_MD, temperature=temperature)
         values = torch.nn.functional.normalize(out_QD, dim=-1).cpu().numpy()
     return replace(features, values_TD=values, modality="projected")
+
+
+def familiarity(features: Features, memory: Memory, *, temperature: float = 100.0) -> np.ndarray:
+    """The cosine of each frame with its projection, float32 [T]: how much of the frame the memory can say.
+
+    The nearest caption alone tells less: something is always near.
+    """
+    projected = project(features, memory, temperature=temperature)
+    return np.asarray((features.values_TD * projected.values_TD).sum(axis=1))
+
+
+def video_familiarity(features: Features, memory: Memory, *, temperature: float = 100.0) -> float:
+    """The median of the frames' familiarity: one odd frame (a fade, a title) does not make a video
+    strange."""
+    if not len(features):
+        raise UserError("no frame to compare with the memory: the features are empty")
+    return float(np.median(familiarity(features, memory, temperature=temperature)))
+
+
+def calibrated(
+    memory: Memory, held_in: Sequence[Features], *, percentile: float = 1.0, temperature: float = 100.0
+) -> Memory:
+    """The memory with a threshold: that percentile of the familiarity of videos which are known to fit it.
+
+    So about `percentile` in a hundred fitting videos will be called unfamiliar.
+    """
+    if not held_in:
+        raise UserError(
+            "a threshold needs the features of at least one video that fits the memory; none came"
+        )
+    known = [video_familiarity(features, memory, temperature=temperature) for features in held_in]
+    return replace(memory, threshold=float(np.percentile(known, percentile)))
+
+
+def is_familiar(features: Features, memory: Memory, *, temperature: float = 100.0) -> bool:
+    """Whether a video is like something in the memory, which was calibrated at the same temperature.
+
+    Raises UserError where the memory was never calibrated.
+    """
+    if memory.threshold is None:
+        raise UserError("this memory has no familiarity threshold: calibrate it on videos that fit it")
+    return video_familiarity(features, memory, temperature=temperature) >= memory.threshold
 
 
 def _queries(features: Features, memory: Memory) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
     python -m tideo.lab.zero_shot --out runs/zero_shot --seeds 3 --num 90
 
-Per seed one pre-alignment as the recipe has it and one without the multi-choice task, then every control. What is
+Per seed one pre-alignment as the recipe has it and, unless --no-ablation, one without the multi-choice task, then every
+control. What is
 there is not made again, so a killed study goes on. Writes OUT/table.md and OUT/table.json. Figures are means over
 seeds; intervals are clustered by video and tell how sure the mean over these seeds is of other videos.
 """
@@ -51,16 +52,22 @@ class Study:
 
 
 def zero_shot_study(
-    recipe: PrealignConfig, *, out: str | Path, seeds: int = 3, num: int = 90, num_val: int = 40
+    recipe: PrealignConfig,
+    *,
+    out: str | Path,
+    seeds: int = 3,
+    num: int = 90,
+    num_val: int = 40,
+    ablate: bool = True,
 ) -> Study:
-    """Train, evaluate and write the tables to `out`."""
+    """Train, evaluate and write the tables to `out`; `ablate`: also without the multi-choice task."""
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
     out = Path(out)
     test = _questions("test", num=num, out=out)
     answers: dict[str, list[Rates]] = {}
     for seed in range(seeds):
-        for variant in (FULL, NO_CHOOSING):
+        for variant in (FULL, NO_CHOOSING) if ablate else (FULL,):
             config = replace(recipe, seed=seed)
             if variant == NO_CHOOSING:
                 config = replace(config, tasks=replace(config.tasks, choose=0.0))
@@ -228,9 +235,12 @@ def main() -> None:
     parser.add_argument("--recipe", default="dollhouse")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num", type=int, default=90, help="test episodes")
+    parser.add_argument(
+        "--no-ablation", action="store_true", help="leave out pre-alignment without multi-choice"
+    )
     args = parser.parse_args()
     recipe = registry.load("recipes", args.recipe)()
-    study = zero_shot_study(recipe, out=args.out, seeds=args.seeds, num=args.num)
+    study = zero_shot_study(recipe, out=args.out, seeds=args.seeds, num=args.num, ablate=not args.no_ablation)
     print(markdown(table(study)), end="")
 
 

@@ -20,7 +20,7 @@ from tideo.models.prefix_lm import PrefixLM
 from tideo.store import atomic_write_text, key_of
 from tideo.types import Answer, Frames, Sample, UserError, Video
 
-SETTINGS_FILE, MEMORY_FILE, FAMILIAR_FILE = "tideo.json", "memory.safetensors", "familiar.safetensors"
+SETTINGS_FILE, MEMORY_FILE = "tideo.json", "memory.safetensors"
 TRAINED_FILES = ("config.json", "model.safetensors", "lora/*", SETTINGS_FILE, MEMORY_FILE)
 _LLM_FILES = ("*.json", "*.safetensors")
 TINY_PARAMETERS = 20_000_000

@@ -4,7 +4,6 @@ TOPA at inference (arXiv 2405.13911). A model directory holds
 
     config.json, model.safetensors (, lora/)    PrefixLM
     memory.safetensors                          caption features, onto which image features are projected
-    familiar.safetensors                        which videos look familiar, where that is known
     tideo.json                                  `Settings`: encoder, frames, temperature, form of the options
 """
 
@@ -23,14 +22,12 @@ from tideo.dollhouse.captions import caption, frame_times
 from tideo.dollhouse.script import sample_episode
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.extract import frame_features, tideo_features
-from tideo.encoders.familiar import Familiar
-from tideo.encoders.memory import Memory, project
+from tideo.encoders.memory import Memory, project, video_familiarity
 from tideo.models.likelihood import OptionScores
 from tideo.models.prefix_lm import PrefixLM
 from tideo.models.prompts import FORMS, answer_prompt, style
 from tideo.models.settings import (
     AS_TRAINED,
-    FAMILIAR_FILE,
     MEMORY_FILE,
     TRAINED_FILES,
     Controls,
@@ -57,15 +54,7 @@ class ZeroShot:
     controls = frozenset(field.name for field in fields(Controls))
 
     def __init__(
-        self,
-        lm: PrefixLM,
-        *,
-        encoder: DualEncoder,
-        memory: Memory,
-        settings: Settings,
-        name: str,
-        key: str,
-        familiar: Familiar | None = None,
+        self, lm: PrefixLM, *, encoder: DualEncoder, memory: Memory, settings: Settings, name: str, key: str
     ) -> None:
         for what, other in (("language model", lm.prefix_config.encoder), ("memory", memory.encoder)):
             if other != encoder.id:
@@ -74,7 +63,7 @@ class ZeroShot:
                     f"{encoder.id}: train it again or name the right encoder in tideo.json"
                 )
         self.lm, self.encoder, self.memory, self.settings = lm, encoder, memory, settings
-        self.name, self.key, self.familiar = name, key, familiar
+        self.name, self.key = name, key
         self._features: WeakKeyDictionary[Frames, Features] = WeakKeyDictionary()
 
     @classmethod
@@ -89,7 +78,6 @@ class ZeroShot:
             lm,
             encoder=encoder,
             memory=Memory.load(directory / MEMORY_FILE),
-            familiar=Familiar.load(known) if (known := directory / FAMILIAR_FILE).is_file() else None,
             settings=settings,
             name=name or str(directory),
             key=key_of([encoder.id, files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)]),
@@ -129,16 +117,18 @@ class ZeroShot:
         return [replace(a, pts_s=pts_s, seconds=seconds) for a in answers]
 
     def strange(self, frames: Frames) -> str | None:
-        """One line where the frames look unlike all that the model was made for, else None."""
-        if self.familiar is None:
+        """One line where the frames are unlike anything in the memory, else None."""
+        if self.memory.threshold is None:
             return None
         with threads_for(self.lm):
-            distance = self.familiar.distance(self._image_features(frames))
-        if distance <= self.familiar.farthest:
+            familiarity = video_familiarity(
+                self._image_features(frames), self.memory, temperature=self.settings.temperature
+            )
+        if familiarity >= self.memory.threshold:
             return None
         return (
-            f"video {frames.video_id} is unlike anything that {self.name} knows (distance {distance:.1f}, usual up to "
-            f"{self.familiar.farthest:.1f}): for real video pre-align {REAL_VIDEO}"
+            f"video {frames.video_id} is unlike anything in the memory of {self.name} (familiarity "
+            f"{familiarity:.2f}, expected {self.memory.threshold:.2f}): for real video pre-align {REAL_VIDEO}"
         )
 
     def _seen(

@@ -2,7 +2,7 @@
 
 Tideos are encoded once; a linear projection, temporal embeddings and an adapter are trained on three tasks; the
 memory for the cross-modal projection is kept beside them. No picture is seen: for the dollhouse alone, held-in
-pictures tell which videos are familiar to the encoder, which no answer depends on.
+pictures set the threshold below which `tideo ask` calls a video unfamiliar, which no answer depends on.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tideo.config import write_run
 from tideo.dollhouse.export import ask_split, told
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.extract import sampled, tideo_features
-from tideo.encoders.familiar import learn_familiar
+from tideo.encoders.memory import calibrated
 from tideo.models.bundled import ASSETS
 from tideo.models.prefix_files import PrefixLMConfig, load_llm
 from tideo.models.prefix_lm import PrefixLM, collate_examples
-from tideo.models.settings import FAMILIAR_FILE, MEMORY_FILE, Settings
+from tideo.models.settings import MEMORY_FILE, Settings
 from tideo.textvid.schema import load, to_tideo
 from tideo.train.projection import held_in_pictures, make_memory, projected_texts
 from tideo.train.start import init_from_llm_
@@ -130,9 +130,10 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
     memory = make_memory(
         config.memory, num_rows=config.memory_rows, tideos=tideos, features=features, encoder=encoder
     )
-    memory.save(out / MEMORY_FILE)
     if config.tideos == DOLLHOUSE:
-        learn_familiar(list(held_in_pictures(encoder, seed=config.seed))).save(out / FAMILIAR_FILE)
+        pictures = list(held_in_pictures(encoder, seed=config.seed))
+        memory = calibrated(memory, pictures, temperature=config.temperature)
+    memory.save(out / MEMORY_FILE)
     located = _located(config.encoder)
     Settings(
         encoder=os.path.relpath(located, out) if Path(located).is_dir() else located,

@@ -24,7 +24,7 @@ from tideo.encoders.extract import caption_memory, frame_features, sampled, unit
 from tideo.encoders.memory import Memory
 from tideo.types import Features, Frames, Tideo
 
-VAL_EPISODES = 120
+VAL_EPISODES = 60
 
 
 def make_memory(
