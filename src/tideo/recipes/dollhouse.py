@@ -21,8 +21,9 @@ def dollhouse() -> PrealignConfig:
         lora_rank=16,
         init_std=0.02,
         from_llm=True,
-        # TOPA has 0, 0 and 100. On validation videos 30 did better than 100 with an earlier model; this CLIP has learned a
-        # scale of 39. Noise and share close the gap to text features, and may be what keeps order from being learned.
+        # TOPA has 0, 0 and 100. On validation videos 30 did better than 100 with an earlier model; this CLIP has
+        # learned a scale of 39. Noise and share close the gap to text features, and may be what keeps order from
+        # being learned.
         noise_std=0.05,
         projected=0.5,
         temperature=30.0,
