@@ -2,8 +2,8 @@
 
     tideo train tiny_lm --out runs/tiny_lm
 
-One thread, about 50 minutes. Expected from captions in the prompt (`python -m tideo.lab.text_stories`): temporal
-kinds at 95% and more, all at about 81%.
+One thread, about an hour. Not yet run as a whole since glimpses were added: the bundled model's card tells how it came
+about and docs/training.md what it answers from captions (`python -m tideo.lab.text_stories`).
 """
 
 from tideo.train.pretrain_lm import LMConfig, Stage
