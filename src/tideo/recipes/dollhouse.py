@@ -3,7 +3,7 @@
     tideo prealign dollhouse --out runs/dollhouse-topa
 
 One core, about ten minutes. Expected: 54% of test questions on pictures (seed 0: 54.0, seed 1: 53.9). The bundled model
-`dollhouse-topa` went on from seed 0 for 1,700 steps with less noise; its card tells.
+`dollhouse-topa` went on from seed 0 for 3,000 steps, with less noise and then none; its card tells.
 """
 
 from tideo.train.prealign import PrealignConfig, PrealignTraining
