@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from tideo.train.documents import IGNORE, collate
 from tideo.train.pretrain_lm import Curriculum, LMConfig, Stage, pretrain_lm
-from tideo.train.stories import IGNORE, Drills, Glimpses, Stories, collate, corpus
+from tideo.train.stories import Drills, Glimpses, Stories, corpus
 from tideo.train.tokenizer import train_tokenizer
 
-STAGES = (Stage(steps=2, batch=2, drills=1.0, bare=1.0), Stage(steps=2, batch=3, glimpses=0.5))
+STAGES = (Stage(steps=2, batch=2, drills=1.0, bare=1.0), Stage(steps=2, batch=3, glimpses=0.5, pressed=0.5))
 
 
 @pytest.fixture(scope="module")

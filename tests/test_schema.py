@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tideo.dollhouse.balance import Balance
 from tideo.dollhouse.captions import tideo as told
-from tideo.dollhouse.questions import Balance, ask
+from tideo.dollhouse.questions import ask
 from tideo.dollhouse.script import sample_episode
 from tideo.textvid.schema import dump, from_tideo, load, to_tideo
 from tideo.types import Question, TextFrame, Tideo, UserError

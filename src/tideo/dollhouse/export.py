@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tideo.dollhouse import questions
+from tideo.dollhouse.balance import NUM_OPTIONS, Balance
 from tideo.dollhouse.captions import tideo
 from tideo.dollhouse.card import data_card
 from tideo.dollhouse.render import render_video
@@ -92,7 +93,7 @@ def ask_split(split: Split, *, num: int, seed: int = 0) -> list[Asked]:
 
     A cut episode, of which a prediction is asked, follows its whole one.
     """
-    balance = questions.Balance()
+    balance = Balance()
     asked = []
     for index in range(num):
         episode = sample_episode(split, index, seed=seed)
@@ -143,7 +144,7 @@ def _rows(asked: Asked, *, seed: int) -> Iterator[dict[str, Any]]:
 def _nextqa_csv(asked: Sequence[Asked]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*NEXTQA_COLUMNS, *(f"a{i}" for i in range(questions.NUM_OPTIONS))])
+    writer.writerow([*NEXTQA_COLUMNS, *(f"a{i}" for i in range(NUM_OPTIONS))])
     for a in asked:
         if a.is_cut:
             continue

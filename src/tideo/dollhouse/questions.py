@@ -1,66 +1,21 @@
 """Episodes → questions: NExT-QA's eight types, STAR's four and EgoSchema's overall purpose.
 
-Who sees only the words must not be able to guess. So the right answer and the wrong ones are drawn alike:
-from the same episode first, then from what was equally likely there; and over a whole split each option
-text is wrong four times as often as right (`Balance`), and each position is right equally often.
+Each kind drafts what an episode allows; balance.py chooses among drafts' wrong options and places.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 from tideo.dollhouse import world
+from tideo.dollhouse.balance import NUM_OPTIONS, Balance, Draft
 from tideo.dollhouse.captions import action_phrase
 from tideo.dollhouse.script import Episode, Event
 from tideo.types import Question
 
-NUM_OPTIONS = 5
 TEMPORAL = ("TN", "TP", "TC", "Sequence")
 DESCRIPTIVE = ("DC", "DL", "DO", "Interaction", "Feasibility")
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A question before its wrong options are chosen. `key` is what a guesser could learn an answer for."""
-
-    question: str
-    answer: str
-    inside: tuple[str, ...]  # wrong options from the same episode
-    outside: tuple[str, ...]  # wrong options that were equally likely
-    key: str = ""
-    evidence_s: tuple[float, float] | None = None
-    text: Callable[[str, random.Random], str] = lambda name, rng: name
-
-
-class Balance:
-    """Chooses wrong options and positions so that neither tells the answer, over all questions it made."""
-
-    def __init__(self) -> None:
-        self._lack: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._positions: defaultdict[str, Counter[int]] = defaultdict(Counter)
-
-    def options(self, kind: str, draft: Draft, rng: random.Random) -> tuple[tuple[str, ...], int] | None:
-        """Five option names and the index of the right one; None when there are not enough wrong ones."""
-        lack = self._lack[f"{kind}/{draft.key}"]
-        wrong: list[str] = []
-        for candidates in (draft.inside, draft.outside):
-            fresh = sorted({c for c in candidates if c != draft.answer and c not in wrong})
-            rng.shuffle(fresh)
-            fresh.sort(key=lambda c: -lack[c])
-            wrong += fresh[: NUM_OPTIONS - 1 - len(wrong)]
-        if len(wrong) < NUM_OPTIONS - 1:
-            return None
-        lack[draft.answer] += NUM_OPTIONS - 1
-        lack.subtract(wrong)
-        used = self._positions[kind]
-        least = min(used[i] for i in range(NUM_OPTIONS))
-        position = rng.choice([i for i in range(NUM_OPTIONS) if used[i] == least])
-        used[position] += 1
-        rng.shuffle(wrong)
-        return (*wrong[:position], draft.answer, *wrong[position:]), position
 
 
 def ask(
@@ -72,7 +27,7 @@ def ask(
     for kind in names:
         drafts = list(KINDS[kind](episode, rng))
         if drafts:
-            asked.append(_finish(kind, rng.choice(drafts), rng, balance))
+            asked.append(balance.question(kind, rng.choice(drafts), rng))
     return [q for q in asked if q is not None]
 
 
@@ -81,24 +36,8 @@ def predict(episode: Episode, rng: random.Random, balance: Balance) -> tuple[Epi
     cut = episode.cut_before_closing()
     if cut is None:
         return None
-    question = _finish("Prediction", next(_prediction(episode, rng)), rng, balance)
+    question = balance.question("Prediction", next(_prediction(episode, rng)), rng)
     return (cut, question) if question else None
-
-
-def _finish(kind: str, draft: Draft, rng: random.Random, balance: Balance) -> Question | None:
-    chosen = balance.options(kind, draft, rng)
-    if chosen is None:
-        return None
-    names, position = chosen
-    options = tuple(draft.text(name, rng) for name in names)
-    return Question(
-        question=draft.question,
-        options=options,
-        answer=position,
-        open_answer=options[position],
-        kind=kind,
-        evidence_s=draft.evidence_s,
-    )
 
 
 # Each kind below yields the drafts that an episode allows.

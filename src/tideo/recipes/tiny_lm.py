@@ -13,9 +13,10 @@ def tiny_lm() -> LMConfig:
     return LMConfig(
         stages=(
             Stage(steps=450, batch=48, drills=1.0, bare=0.9, plain=1.0),
-            Stage(steps=650, batch=32, drills=0.6, glimpses=0.4, bare=0.4, plain=0.4),
+            Stage(steps=550, batch=32, drills=0.6, glimpses=0.4, bare=0.4, plain=0.4),
+            Stage(steps=100, batch=32, drills=0.6, glimpses=0.4, bare=0.4, plain=0.4, pressed=0.3),
             Stage(
-                steps=900,
+                steps=1000,
                 drills=0.15,
                 glimpses=0.15,
                 bare=0.3,
@@ -23,9 +24,10 @@ def tiny_lm() -> LMConfig:
                 facts=2,
                 letters=0.03,
                 shown_options=0.05,
+                pressed=0.4,
             ),
             Stage(
-                steps=600,
+                steps=1000,
                 glimpses=0.1,
                 forms=(("full", 0.5), ("main", 0.1), ("actions", 0.2), ("list", 0.2)),
                 lookups=2,
@@ -34,6 +36,7 @@ def tiny_lm() -> LMConfig:
                 repeats=1,
                 letters=0.03,
                 shown_options=0.05,
+                pressed=0.4,
             ),
         )
     )

@@ -1,6 +1,6 @@
 """The tiny language model: a `LlamaForCausalLM` trained on dollhouse text only, from a random start.
 
-A curriculum: drills in matching (lists of random actions), then stories of episodes. Shapes as in stories.py.
+A curriculum: drills in matching (lists of random actions), then stories of episodes. Shapes as in documents.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from bisect import bisect
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer
 
-from tideo.train.stories import IGNORE, Document, Drills, Glimpses, Stories, collate, corpus
+from tideo.train.documents import IGNORE, Document, collate
+from tideo.train.pressed import press, token_weights
+from tideo.train.stories import Drills, Glimpses, Stories, corpus
 from tideo.train.tokenizer import train_tokenizer
 from tideo.train.trainer import cpu_arguments, fit, muon_adamw
 
@@ -43,6 +45,7 @@ class Stage:
     repeats: int = 1
     letters: float = 0.0
     shown_options: float = 0.0
+    pressed: float = 0.0  # share of documents whose frames come as one vector each (train/pressed.py)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,7 @@ def _lessons(tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int) -> tup
         seed=seed,
         bare=stage.bare,
         plain=stage.plain,
+        pressed=stage.pressed,
         group=stage.batch,
     )
     stories = Stories(
@@ -105,9 +109,11 @@ def _lessons(tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int) -> tup
         repeats=stage.repeats,
         letters=stage.letters,
         shown_options=stage.shown_options,
+        pressed=stage.pressed,
         group=stage.batch,
     )
-    return drills, Glimpses(tokenizer, num=sys.maxsize, seed=seed), stories
+    glimpses = Glimpses(tokenizer, num=sys.maxsize, seed=seed, pressed=stage.pressed, group=stage.batch)
+    return drills, glimpses, stories
 
 
 @torch.no_grad()
@@ -133,16 +139,25 @@ def init_matching_(model: LlamaForCausalLM, *, heads: int) -> None:
 
 
 class _LMTrainer(Trainer):
-    def compute_loss(
-        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
-    ) -> Any:
-        labels_BL = inputs.pop("labels")
+    weights_V: torch.Tensor  # of the tokens of a pressed frame
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        labels_BL, frames = inputs.pop("labels"), inputs.pop("frames")
+        rows, columns = inputs.pop("frames_at")
         scored = labels_BL != IGNORE  # the head only where there is a label: a third of the work
         dtype = torch.bfloat16 if self.args.bf16 else torch.float32
         # The Trainer's own autocast wraps model.forward alone, which is not called here.
         with torch.autocast(labels_BL.device.type, dtype=dtype, enabled=self.args.bf16):
             mask = inputs.pop("attention_mask").to(dtype)
-            hidden_BLH = model.model(**inputs, attention_mask=mask, use_cache=False).last_hidden_state
+            embeds_BLH = model.get_input_embeddings()(inputs.pop("input_ids"))
+            if frames:
+                table_VH = model.get_input_embeddings().weight
+                numbers = torch.tensor([frame[0] for frame in frames])
+                vectors_NH = press(table_VH, [frame[1:] for frame in frames], weights_V=self.weights_V)
+                embeds_BLH = embeds_BLH.index_put((rows, columns), vectors_NH + table_VH[numbers])
+            hidden_BLH = model.model(
+                inputs_embeds=embeds_BLH, attention_mask=mask, use_cache=False, **inputs
+            ).last_hidden_state
             loss = F.cross_entropy(model.lm_head(hidden_BLH[scored]).float(), labels_BL[scored])
         return (loss, hidden_BLH) if return_outputs else loss
 
@@ -175,6 +190,8 @@ def pretrain_lm(config: LMConfig, *, out: str | Path, resume: bool = False) -> P
     )
     init_matching_(model, heads=config.matching_heads)
     curriculum = Curriculum(tokenizer, config)
+    stories = islice(corpus(config.tokenizer_episodes, seed=config.seed), 4000)
+    weights_V = token_weights(tokenizer(list(stories))["input_ids"], vocab_size=len(tokenizer))
     optimizer = muon_adamw(model, muon_lr=config.muon_lr, adamw_lr=config.adamw_lr)
     trainer = _LMTrainer(
         model=model,
@@ -192,6 +209,7 @@ def pretrain_lm(config: LMConfig, *, out: str | Path, resume: bool = False) -> P
             LambdaLR(optimizer, partial(_rate, steps=len(curriculum), decay=config.decay)),
         ),
     )
+    trainer.weights_V = weights_V
     fit(trainer, resume=resume)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

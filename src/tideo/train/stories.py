@@ -1,21 +1,16 @@
-"""Dollhouse text for the tiny language model: a story and the questions about it, packed into one sequence.
-
-Every question sees the story and itself, never another question (a block mask; positions restart after the
-story), so one pass over a story trains all its questions. Shapes: L tokens of a document, B documents.
-"""
+"""Dollhouse text for the tiny language model: stories of episodes, glimpses of them and drills, with questions."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from tideo.dollhouse import questions, world
+from tideo.dollhouse.balance import Balance
 from tideo.dollhouse.captions import (
     action_phrase,
     caption,
@@ -27,11 +22,11 @@ from tideo.dollhouse.captions import (
 from tideo.dollhouse.script import NUM_FRAMES, FrameState, Split, sample_episode
 from tideo.models.prompts import VIDEO, answer_prompt, choose_prompt, style
 from tideo.train import lessons
+from tideo.train.documents import Document, encode
 from tideo.types import Question
 
 LETTERS = "ABCDE"
 PLAIN = style("plain")
-IGNORE = -100
 # The kinds of question that each form of a story still answers; None: all.
 _BY_ACTIONS = ("CW", "CH", "TN", "TP", "Sequence", "Interaction", "Purpose")
 TOLD: dict[str, tuple[str, ...] | None] = {
@@ -42,31 +37,26 @@ TOLD: dict[str, tuple[str, ...] | None] = {
 }
 
 
-@dataclass(frozen=True)
-class Document:
-    """One story with its questions, as token ids. `block` is 0 for the story, n for the n-th question."""
-
-    ids: list[int]
-    labels: list[int]  # IGNORE where no loss is taken; already shifted to the token that predicts them
-    positions: list[int]
-    block: list[int]
-
-
 def told(states: Sequence[FrameState], rng: random.Random, *, form: str) -> str:
     """The story of a video in words: `full` captions, the `main` one, only `actions`, or these as a bare `list`."""
+    lines = frame_lines(states, rng, form=form)
     if form == "list":
-        doing = (action_phrase(s.action, rng) + tool_phrase(s.action, s.tool) for s in states)
-        return "Video:" + ",".join(f" {phrase}" for phrase in doing) + "."
-    lines = []
-    for number, state in enumerate(states, 1):
-        if form == "actions":
-            line = action_phrase(state.action, rng) + tool_phrase(state.action, state.tool)
-        elif form == "main":
-            line = caption(state, rng).main
-        else:
-            line = one_line(caption(state, rng))
-        lines.append(f"\n{number}: {line}.")
-    return "Video:" + "".join(lines)
+        return "Video:" + ",".join(f" {line}" for line in lines) + "."
+    return numbered(lines)
+
+
+def numbered(lines: Sequence[str]) -> str:
+    """A story as the numbered lines of its frames."""
+    return "Video:" + "".join(f"\n{number}: {line}." for number, line in enumerate(lines, 1))
+
+
+def frame_lines(states: Sequence[FrameState], rng: random.Random, *, form: str) -> list[str]:
+    """What each frame of a story tells, without its number."""
+    if form == "full":
+        return [one_line(caption(state, rng)) for state in states]
+    if form == "main":
+        return [caption(state, rng).main for state in states]
+    return [action_phrase(state.action, rng) + tool_phrase(state.action, state.tool) for state in states]
 
 
 def ask_text(question: Question, *, with_options: bool) -> str:
@@ -84,7 +74,8 @@ class Stories(Dataset[Document]):
     `lookups` questions a story ask for the frame of an action or the action of a frame: the matching of
     contents that all temporal questions rest on. `facts` times each fact is asked by its name. Questions
     of the kinds in `again` are asked `repeats` times
-    more. `letters` is the share of questions answered by letter.
+    more. `letters` is the share of questions answered by letter, `pressed` that of stories whose frames come as one
+    vector each.
     """
 
     def __init__(
@@ -106,13 +97,14 @@ class Stories(Dataset[Document]):
         repeats: int = 1,
         letters: float = 0.2,
         shown_options: float = 0.2,
+        pressed: float = 0.0,
         story_loss: float = 0.1,
         group: int = 16,
     ) -> None:
         self.tokenizer, self.num, self.seed, self.split = tokenizer, num, seed, split
         self.forms, self.lookups, self.letters, self.shown_options = forms, lookups, letters, shown_options
         self.facts, self.again, self.repeats = facts, again, repeats
-        self.story_loss, self.group = story_loss, group
+        self.pressed, self.story_loss, self.group = pressed, story_loss, group
 
     def __len__(self) -> int:
         return self.num
@@ -123,7 +115,7 @@ class Stories(Dataset[Document]):
         # Neighbours share a form, so that a batch holds stories of like length.
         draw = random.Random(f"form/{self.seed}/{index // self.group}")
         form = draw.choices([f for f, _ in self.forms], weights=[w for _, w in self.forms])[0]
-        balance = questions.Balance()  # the words of a lone episode; the corpus-wide balance needs a sequence
+        balance = Balance()  # the words of a lone episode; the corpus-wide balance needs a sequence
         asked: list[lessons.Asked] = []
         cut = questions.predict(episode, rng, balance) if rng.random() < 0.4 else None
         shown = cut[0] if cut else episode
@@ -149,7 +141,17 @@ class Stories(Dataset[Document]):
         )
         if form == "full":
             asked.append(("\nSummary:", f" {summary(episode, rng)}.")) if not cut else None
-        return self.encode(told(states, rng, form=form), asked, rng)
+        if self._is_pressed(index):
+            return self._encode(frame_lines(states, rng, form=form), asked, rng)
+        return self._encode(told(states, rng, form=form), asked, rng)
+
+    def _is_pressed(self, index: int) -> bool:
+        return random.Random(f"pressed/{self.seed}/{index // self.group}").random() < self.pressed
+
+    def _encode(
+        self, story: str | Sequence[str], asked: Sequence[lessons.Asked], rng: random.Random
+    ) -> Document:
+        return encode(self.tokenizer, story, asked, rng, story_loss=self.story_loss)
 
     def _asked(self, question: Question, rng: random.Random) -> lessons.Asked:
         assert question.answer is not None
@@ -161,49 +163,29 @@ class Stories(Dataset[Document]):
             f" {question.options[question.answer]}.",
         )
 
-    def encode(self, story: str, asked: Sequence[lessons.Asked], rng: random.Random) -> Document:
-        """The story (a share of its tokens scored) and one block per item of `asked`."""
-        parts = [story] + [text for item in asked for text in item]
-        encoded: list[list[int]] = self.tokenizer(parts)["input_ids"]
-        ids = list(encoded[0])
-        start = len(ids)
-        targets = [n if rng.random() < self.story_loss else IGNORE for n in ids]
-        positions, block = list(range(start)), [0] * start
-        rest = iter(encoded[1:])
-        for number, item in enumerate(asked, 1):
-            position = start
-            for i, tokens in zip(range(len(item)), rest, strict=False):
-                scored = i % 2 == 1
-                if i == len(item) - 1:
-                    tokens = [*tokens, self.tokenizer.eos_token_id]
-                ids += tokens
-                targets += tokens if scored else [IGNORE] * len(tokens)
-                positions += range(position, position + len(tokens))
-                block += [number] * len(tokens)
-                position += len(tokens)
-        # The label of a token is the next one of its own block; a block's last token has none.
-        following = [*targets[1:], IGNORE]
-        same = [a == b for a, b in zip(block, [*block[1:], -1], strict=True)]
-        labels = [t if s else IGNORE for t, s in zip(following, same, strict=True)]
-        return Document(ids, labels, positions, block)
-
 
 class Glimpses(Stories):
     """One to three moments of an episode told in full, and the facts that the words tell, three times over.
 
-    They come before stories. As long as nothing tells the values of a fact apart, predicting all of them alike draws
-    their embeddings together (mean cosine 0.99 after 1,700 steps of stories), and from there none is learned.
+    Most show a tool in use, which few moments do. They come before stories: as long as nothing tells the values of a
+    fact apart, predicting all of them alike draws their embeddings together (mean cosine 0.99 after 1,700 steps of
+    stories), and from there none is learned.
     """
 
     def __getitem__(self, index: int) -> Document:
         rng = random.Random(f"glimpses/{self.seed}/{self.split}/{index}")
         episode = sample_episode(self.split, index, seed=self.seed)
-        times = sorted(rng.random() * episode.duration_s for _ in range(rng.choice((1, 2, 3))))
+        times = [rng.random() * episode.duration_s for _ in range(rng.choice((1, 2, 3)))]
+        with_tool = [e for e in episode.events if e.tool]
+        if with_tool and rng.random() < 0.7:
+            event = rng.choice(with_tool)
+            times[0] = rng.uniform(event.start_s, event.end_s)
+        times.sort()
         states = [episode.state_at(t) for t in times]
-        story = told(states, rng, form="full")
-        names = lessons.facts_told(story, states[0])
+        lines = frame_lines(states, rng, form="full")
+        names = lessons.facts_told("\n".join(lines), states[0])
         asked = filter(None, (lessons.facts(states, names, rng) for _ in range(3)))
-        return self.encode(story, list(asked), rng)
+        return self._encode(lines if self._is_pressed(index) else numbered(lines), list(asked), rng)
 
 
 class Drills(Stories):
@@ -223,9 +205,10 @@ class Drills(Stories):
         lookups: int = 6,
         bare: float = 0.0,
         plain: float = 0.5,
+        pressed: float = 0.0,
         group: int = 16,
     ) -> None:
-        super().__init__(tokenizer, num=num, seed=seed, lookups=lookups, group=group)
+        super().__init__(tokenizer, num=num, seed=seed, lookups=lookups, pressed=pressed, group=group)
         self.bare, self.plain = bare, plain
 
     def __getitem__(self, index: int) -> Document:
@@ -237,25 +220,26 @@ class Drills(Stories):
             return world.ACTIONS[action].phrases[0] if plain else action_phrase(action, rng)
 
         # Neighbours share a form, so that a batch holds documents of like length.
-        if random.Random(f"bare/{self.seed}/{index // self.group}").random() < self.bare:
+        pressed = self._is_pressed(index)
+        if not pressed and random.Random(f"bare/{self.seed}/{index // self.group}").random() < self.bare:
             story = "".join(f" {name(a)}" for a in actions) + "."
             asked = [lessons.again(actions, name, "", rng, back=i >= 3) for i in range(5)]
-            return self.encode("Video:" + story, asked, rng)
+            return self._encode("Video:" + story, asked, rng)
         frames = list(range(len(actions)))
         if rng.random() < 0.5:
             frames = sorted(frames + rng.choices(frames, k=NUM_FRAMES - len(frames)))
-        if rng.random() < 0.5:
-            story = "".join(f"\n{n}: {name(actions[f])}." for n, f in enumerate(frames, 1))
-        else:
-            story = ",".join(f" {name(actions[f])}" for f in frames) + "."
+        lines = [name(actions[f]) for f in frames]
         asked = [lessons.again(actions, name, ",", rng, back=i >= 2) for i in range(4)]
         asked += [lessons.match(actions, frames, name, rng) for _ in range(self.lookups)]
-        return self.encode("Video:" + story, asked, rng)
+        if pressed:
+            return self._encode(lines, asked, rng)
+        listed = "Video:" + ",".join(f" {line}" for line in lines) + "."
+        return self._encode(numbered(lines) if rng.random() < 0.5 else listed, asked, rng)
 
 
 def corpus(num: int, *, seed: int = 0) -> Iterator[str]:
     """Lines of training text for the tokenizer, from `num` episodes."""
-    balance = questions.Balance()
+    balance = Balance()
     for index in range(num):
         episode = sample_episode("train", index, seed=seed)
         rng = random.Random(f"corpus/{seed}/{index}")
@@ -268,22 +252,3 @@ def corpus(num: int, *, seed: int = 0) -> Iterator[str]:
             yield ask_text(question, with_options=True) + f" {question.open_answer}."
         actions = [e.action for e in episode.events]
         yield "".join(lessons.match(actions, range(len(actions)), partial(action_phrase, rng=rng), rng))
-
-
-def collate(documents: Sequence[Document], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """Pads to the longest. `attention_mask` is additive [B, 1, L, L]: causal, story and own block only."""
-    length = max(len(d.ids) for d in documents)
-
-    def padded(rows: list[list[int]], value: int) -> torch.Tensor:
-        return torch.tensor([row + [value] * (length - len(row)) for row in rows])
-
-    block_BL = padded([d.block for d in documents], -1)
-    same = block_BL[:, :, None] == block_BL[:, None, :]
-    seen = same | (block_BL[:, None, :] == 0)
-    mask = seen & torch.ones(length, length, dtype=torch.bool).tril()
-    return {
-        "input_ids": padded([d.ids for d in documents], pad_id),
-        "labels": padded([d.labels for d in documents], IGNORE),
-        "position_ids": padded([d.positions for d in documents], 0),
-        "attention_mask": torch.where(mask, 0.0, -1e9)[:, None],
-    }
