@@ -12,11 +12,10 @@ from tideo.train.pretrain_lm import LMConfig, Stage
 def tiny_lm() -> LMConfig:
     return LMConfig(
         stages=(
-            Stage(steps=450, batch=48, drills=1.0, bare=0.9, plain=1.0),
-            Stage(steps=550, batch=32, drills=0.6, glimpses=0.4, bare=0.4, plain=0.4),
-            Stage(steps=100, batch=32, drills=0.6, glimpses=0.4, bare=0.4, plain=0.4, pressed=0.3),
+            Stage(steps=400, batch=48, drills=1.0, bare=0.9, plain=1.0),
+            Stage(steps=500, batch=32, drills=0.5, glimpses=0.5, bare=0.4, plain=0.4, pressed=0.2),
             Stage(
-                steps=1000,
+                steps=900,
                 drills=0.15,
                 glimpses=0.15,
                 bare=0.3,
@@ -27,7 +26,7 @@ def tiny_lm() -> LMConfig:
                 pressed=0.4,
             ),
             Stage(
-                steps=1000,
+                steps=900,
                 glimpses=0.1,
                 forms=(("full", 0.5), ("main", 0.1), ("actions", 0.2), ("list", 0.2)),
                 lookups=2,

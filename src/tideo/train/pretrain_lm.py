@@ -58,6 +58,9 @@ class LMConfig:
     num_layers: int = 4
     num_heads: int = 6
     matching_heads: int = 4
+    embedding_std: float = (
+        0.07  # a length of 1: at the usual 0.02 what tells words apart drowns in what they share
+    )
     rope_theta: float = 1e6
     tokenizer_episodes: int = 4000
     muon_lr: float = 0.02
@@ -188,6 +191,7 @@ def pretrain_lm(config: LMConfig, *, out: str | Path, resume: bool = False) -> P
             attn_implementation="eager",  # under bf16 autocast on a CPU 1.6 times as fast as sdpa with a mask
         )
     )
+    nn.init.normal_(model.get_input_embeddings().weight, std=config.embedding_std)
     init_matching_(model, heads=config.matching_heads)
     curriculum = Curriculum(tokenizer, config)
     stories = islice(corpus(config.tokenizer_episodes, seed=config.seed), 4000)

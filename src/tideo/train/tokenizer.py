@@ -24,7 +24,7 @@ _ITEM = "|".join(f"{item[:-1]}s?" for item in world.SHELF_ITEMS)
 _CUT = Regex(
     rf"\n|[.,?:]| ?\([a-e]\)| ?[0-9]+| (?:a|the) (?:{_PERSON})(?=[ ?,.])"
     r"| (?:is|are|in|with|from|after|before|right after|right before|while)(?= |\?)| on(?= an? )| for(?= )"
-    rf"| (?:{_COLOR})(?= shirt)|(?<={_COLOR}) shirt| shirt(?= of|:)| outside"
+    rf"| (?:{_COLOR})(?= shirt)|(?<={_COLOR}) shirt| shirt(?= of|:)| outside| lies there| at the side"
     rf"| (?:{_COUNT})(?= (?:{_ITEM}))|(?<={_COUNT}|many) (?:{_ITEM})"
 )
 
