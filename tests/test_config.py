@@ -91,7 +91,7 @@ def test_set_leaves_the_rest_and_the_last_one_holds() -> None:
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("train.lr", r"^--set train.lr: expected key=value, as in --set train.lr=1e-4$"),
+        ("train.lr", r"^--set train.lr: expected key=value, as in train.lr=1e-4$"),
         ("=3", r"expected key=value"),
         ("train.stepz=3", r"unknown key 'stepz'; did you mean steps\?"),
         ("zzz=3", r"unknown key 'zzz'; known: llm, train, adapter, extra, weights"),

@@ -141,6 +141,19 @@ Model = Annotated[
         help="A bundled name (tideo list models), a folder that training wrote, or a Hugging Face id.",
     ),
 ]
+ModelArgs = Annotated[
+    str,
+    typer.Option(
+        metavar="KEY=VALUE,...", help="Other settings of the model: rows=3,cols=3,dtype=bfloat16,load_4bit=true.",
+        show_default=False,
+    ),
+]  # fmt: skip
+
+
+def _model(name: str, args: str) -> Any:
+    from tideo.models.bundled import load_model
+
+    return load_model(name, args=[pair for pair in args.split(",") if pair])
 
 
 def _recipe(name: str, settings: Sequence[str] | None) -> Any:
@@ -178,6 +191,7 @@ def ask(
         typer.Option(metavar="TEXT", help="One possible answer; repeat it.", show_default=False),
     ] = None,
     model: Model = "dollhouse-topa",
+    model_args: ModelArgs = "",
     start: Start = None,
     end: End = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -186,7 +200,12 @@ def ask(
     from tideo.evaluate.ask import ask as answer_question
 
     told = answer_question(
-        video, question=question, options=tuple(option or ()), model=model, start_s=start, end_s=end
+        video,
+        question=question,
+        options=tuple(option or ()),
+        model=_model(model, model_args),
+        start_s=start,
+        end_s=end,
     )
     print(json.dumps(told, ensure_ascii=False) if as_json else told["answer"])
 
@@ -286,6 +305,7 @@ def evaluate(
     ],
     model: Annotated[str, typer.Option(metavar="M", help="As for tideo ask.", show_default=False)],
     out: Out,
+    model_args: ModelArgs = "",
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, show_default=False)] = None,
     control: Annotated[
         list[str] | None,
@@ -299,7 +319,13 @@ def evaluate(
 
     controls = [name for name in control if name != "none"] if control else None
     report = run_benchmark(
-        benchmark=benchmark, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls
+        benchmark=benchmark,
+        data=data,
+        videos=videos,
+        model=_model(model, model_args),
+        out=out,
+        limit=limit,
+        controls=controls,
     )
     print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")
     _finish(report.n_failed, report.n, "questions")

@@ -44,18 +44,18 @@ class Run:
 # --- --set key=value ------------------------------------------------------------------------------
 
 
-def override(config: Config, settings: Iterable[str]) -> Config:
+def override(config: Config, settings: Iterable[str], *, option: str = "--set") -> Config:
     """A copy of the dataclass with each "dotted.key=value" set, in order; the last one of a key holds.
 
     Values: int, float, bool (true/false), str, none, a Literal's choices, tuples as a,b,c.
     Raises UserError for an unknown key (naming the near ones), a value of another type, or a value
-    that the dataclass itself refuses.
+    that the dataclass itself refuses; `option` is what its line calls the settings.
     """
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set {setting}: expected key=value, as in --set train.lr=1e-4")
-        config = _replaced(config, key.strip().split("."), text.strip(), setting=setting)
+            raise UserError(f"{option} {setting}: expected key=value, as in train.lr=1e-4")
+        config = _replaced(config, key.strip().split("."), text.strip(), setting=f"{option} {setting}")
     return config
 
 
@@ -65,17 +65,17 @@ def _replaced(config: Any, path: list[str], text: str, *, setting: str) -> Any:
     if name not in hints:
         near = get_close_matches(name, hints, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(hints)}"
-        raise UserError(f"--set {setting}: unknown key {name!r}; {hint}")
+        raise UserError(f"{setting}: unknown key {name!r}; {hint}")
     old = getattr(config, name)
     if rest and not dataclasses.is_dataclass(old):
-        raise UserError(f"--set {setting}: {name} is {old!r}, it has no key {rest[0]!r}")
+        raise UserError(f"{setting}: {name} is {old!r}, it has no key {rest[0]!r}")
     try:
         new = _replaced(old, rest, text, setting=setting) if rest else _convert(text, hints[name], _FROM_TEXT)
         return dataclasses.replace(config, **{name: new})
     except UserError:
         raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"--set {setting}: {error}") from error
+        raise UserError(f"{setting}: {error}") from error
 
 
 def from_plain(cls: type[Config], data: Mapping[str, Any]) -> Config:

@@ -1,32 +1,56 @@
-"""Names → models: those that ship with the package, and the folders that training writes."""
+"""Names → models: those that ship with the package, folders that training writes, image-text models of the hub."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from tideo import registry
-from tideo.models.settings import VideoModel
+from tideo.config import override
+from tideo.models.settings import SETTINGS_FILE, VideoModel
 from tideo.types import UserError
 
 ASSETS = Path(__file__).parents[1] / "assets"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def load_model(name: str) -> VideoModel:
-    """The model of that name: one of `tideo list models`, or a folder that training wrote.
+def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
+    """The model of that name: one of `tideo list models`, a folder that training wrote, or a Hugging Face id.
 
-    Raises UserError where it is neither, telling the near names.
+    `args` are key=value pairs: fields of the model's settings and, for an image-text model, `dtype` and `load_4bit`.
+    Raises UserError where it is none of these, telling the near names.
     """
     if name in registry.targets("models"):
-        model: VideoModel = registry.load("models", name)()
-        return model
-    if Path(name).is_dir():
+        return _with_settings(registry.load("models", name)(), args)
+    folder = Path(name)
+    if (folder / SETTINGS_FILE).is_file():
         from tideo.models.zero_shot import ZeroShot
 
-        return ZeroShot.load(name)
+        return _with_settings(ZeroShot.load(folder), args)
+    is_vlm = any((folder / file).is_file() for file in ("processor_config.json", "preprocessor_config.json"))
+    if is_vlm or (not folder.exists() and _HUB_ID.fullmatch(name)):
+        from tideo.models.grid_vlm import GridSettings, GridVLM, Loading
+
+        how = [a for a in args if a.partition("=")[0].strip() in {field.name for field in fields(Loading)}]
+        rest = [a for a in args if a not in how]
+        settings = override(GridSettings.load(folder), rest, option="--model-args")
+        return GridVLM.load(name, settings=settings, loading=override(Loading(), how, option="--model-args"))
+    if folder.is_dir():
+        raise UserError(
+            f"{name} is no model of tideo: {SETTINGS_FILE} is missing, and so is an image processor; "
+            "give a folder that training wrote, or an image-text model"
+        )
     raise UserError(
         registry.unknown(name, known=registry.targets("models"), what="model")
-        + "; or give a folder that training wrote"
+        + "; or give a folder that training wrote, or a Hugging Face id"
     )
+
+
+def _with_settings(model: VideoModel, args: Sequence[str]) -> VideoModel:
+    model.settings = override(model.settings, args, option="--model-args")
+    return model
 
 
 def bundled(name: str) -> Path:

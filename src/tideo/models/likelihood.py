@@ -78,8 +78,8 @@ def question_loglikelihoods(
     """Score several questions after one shared prefix (the video), which is computed once.
 
     A question is its stem, token ids [P] or embeddings [P, H] with P at least 1, and its options' token ids.
-    Each question is one packed forward on the prefix's cache, which is cropped back afterwards: one mask
-    over all questions would pay for attention between them.
+    Each is one packed forward on the prefix's cache, which is cropped back afterwards: one mask over all
+    questions would pay for attention between them.
     """
     kwargs, prefix_PH = dict(model_kwargs or {}), embed(model, prefix)
     lengths = [_check(model, len(prefix) + len(stem), options) for stem, options in questions]
@@ -89,10 +89,34 @@ def question_loglikelihoods(
             option_loglikelihoods(model, prefix=whole_PH, options_ids=options, model_kwargs=kwargs)
             for whole_PH, (_, options) in zip(wholes, questions, strict=True)
         ]
-    cache, scores = _prefill(model, prefix_PH, kwargs), []
+    cache = _prefill(model, prefix_PH, kwargs)
+    return cached_loglikelihoods(model, cache=cache, questions=questions, model_kwargs=kwargs)
+
+
+@torch.inference_mode()
+def cached_loglikelihoods(
+    model: nn.Module,
+    *,
+    cache: DynamicCache,
+    questions: Sequence[tuple[torch.Tensor, Sequence[Sequence[int]]]],
+    offset: int = 0,
+    model_kwargs: Mapping[str, Any] | None = None,
+) -> list[OptionScores]:
+    """As `question_loglikelihoods` after a prefix that is in `cache` already, an image for example.
+
+    `offset` is added to the positions after the cache, for models that give an image fewer positions than tokens.
+    Raises UserError also where no mask over the cache would be exact.
+    """
+    kwargs, num_cached, scores = dict(model_kwargs or {}), cache.get_seq_length(), []
     for stem, options in questions:
-        scores.append(_sum(_packed(model, embed(model, stem), options, kwargs, cache=cache)))
-        cache.crop(len(prefix_PH) - cache.get_seq_length())  # negative: how many tokens to drop
+        length = _check(model, num_cached + len(stem), options)
+        if not _takes_mask(model, length):
+            raise UserError(
+                f"{length} tokens cannot be scored on a cache by this model: its attention is flash or flex, or slides "
+                "over fewer; load it with attn_implementation='sdpa', or show it a smaller image"
+            )
+        scores.append(_sum(_packed(model, embed(model, stem), options, kwargs, cache=cache, offset=offset)))
+        cache.crop(num_cached - cache.get_seq_length())  # negative: how many tokens to drop
     return scores
 
 
@@ -122,6 +146,7 @@ def _packed(
     kwargs: dict[str, Any],
     *,
     cache: DynamicCache | None = None,
+    offset: int = 0,
 ) -> list[torch.Tensor]:
     """One forward over the prefix and all options, each option seeing the prefix and itself."""
     device, num_prefix = prefix_PH.device, len(prefix_PH)
@@ -141,7 +166,7 @@ def _packed(
     logits = model(
         inputs_embeds=embeds_SH[None],
         attention_mask=mask,
-        position_ids=(num_cached + positions_S)[None],
+        position_ids=(num_cached + offset + positions_S)[None],
         past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=order_S[num_prefix - 1 :],

@@ -22,13 +22,14 @@ class PromptStyle:
 
     `capitalise` writes a question as TOPA does: first letter large, all others small, a question mark at the
     end.
-    `end` follows an answer in words (not a letter) in training.
+    `letter` is how an answer names an option; `end` follows an answer in words in training.
     """
 
     choose: str
     answer: str
     summarise: str
     choice: str = "({letter}) {option}\n"
+    letter: str = "({letter})"
     end: str = ""
     capitalise: bool = False
 
@@ -54,6 +55,14 @@ STYLES = {
         summarise="Video:<video>\nSummary: ",
         choice=" ({letter}) {option}",
         end=".",
+    ),
+    # As LLaVA-1.5 was trained and is evaluated (arXiv 2310.03744, table 7).
+    "llava": PromptStyle(
+        choose="<video>{question}\n{choices}Answer with the option's letter from the given choices directly.",
+        answer="<video>{question}\nAnswer the question using a single word or phrase.",
+        summarise="<video>Describe what happens in the video.",
+        choice="{letter}. {option}\n",
+        letter="{letter}",
     ),
 }
 
@@ -92,7 +101,8 @@ def letters(num: int) -> list[str]:
 
 
 def _by_letter(question: str, options: Sequence[str], style: PromptStyle) -> tuple[str, list[str]]:
-    return choose_prompt(question, options, style=style), [f"({letter})" for letter in letters(len(options))]
+    named = [style.letter.format(letter=letter) for letter in letters(len(options))]
+    return choose_prompt(question, options, style=style), named
 
 
 def _by_text(question: str, options: Sequence[str], style: PromptStyle) -> tuple[str, list[str]]:

@@ -84,12 +84,13 @@ AS_TRAINED = Controls()
 class VideoModel(Protocol):
     """A model that answers questions about video.
 
-    `key` hashes everything of it that an answer depends on. `controls`: the fields of Controls that it heeds.
+    `key` hashes everything of it that an answer depends on, but for its `settings`, a dataclass. `controls`: the
+    fields of Controls that it heeds.
     """
 
     name: str
     key: str
-    settings: Settings
+    settings: Any  # with num_frames, form and reduction: Settings, or GridSettings
     controls: frozenset[str]
 
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
