@@ -23,6 +23,7 @@ from transformers import (
     LlavaNextProcessor,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
@@ -54,7 +55,8 @@ SPECIAL = [
     *(f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)),
 ]  # fmt: skip
 TEXT_CONFIG: dict[str, Any] = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2,
     "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
 }  # fmt: skip
 VISION = CLIPVisionConfig(
@@ -154,6 +156,15 @@ def idefics3() -> tuple[Any, Any]:
     return model, processor
 
 
+class _WithoutVideo(Qwen2VLProcessor):
+    """Its video processor, which we do not use, needs torchvision."""
+
+    def __init__(self, image_processor: Any, tokenizer: Any, chat_template: str) -> None:
+        self.image_token, self.video_token = "<|image_pad|>", "<|video_pad|>"
+        self.image_token_id, self.video_token_id = token(self.image_token), token(self.video_token)
+        ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+
 def qwen2_vl() -> tuple[Any, Any]:
     model = Qwen2VLForConditionalGeneration(
         Qwen2VLConfig(
@@ -177,7 +188,7 @@ def qwen2_vl() -> tuple[Any, Any]:
             vision_end_token_id=token("<|vision_end|>"),
         )
     )
-    processor = Qwen2VLProcessor(
+    processor = _WithoutVideo(
         Qwen2VLImageProcessorPil(patch_size=7, size={"shortest_edge": 14 * 14, "longest_edge": 56 * 56}),
         tokenizer(),
         chat_template=CHATML,
