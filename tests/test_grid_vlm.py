@@ -16,7 +16,8 @@ from tiny_vlms import FAMILIES, made, saved
 from tideo.benchmarks.dollhouse import dollhouse
 from tideo.evaluate.run import evaluate
 from tideo.models.bundled import load_model
-from tideo.models.grid_vlm import GRID_FILE, GridSettings, GridVLM
+from tideo.models.grid_settings import GRID_FILE, GridSettings
+from tideo.models.grid_vlm import GridVLM
 from tideo.models.settings import Controls
 from tideo.types import Sample, UserError, Video
 
@@ -38,10 +39,10 @@ def tiny(family: str, **settings: object) -> GridVLM:
 
 def reference(vlm: GridVLM, images: list[Image.Image], turn: str, option: str) -> float:
     """The whole chat with the option written out, in one plain forward."""
-    chat = vlm._chat(turn, images)
+    chat = vlm.chat._chat(turn, images)
     whole = chat + ("" if chat[-1:].isspace() else " ") + option
-    start = vlm._encode(chat, images)["input_ids"].shape[1]
-    inputs = vlm._encode(whole, images)
+    start = vlm.chat._encode(chat, images)["input_ids"].shape[1]
+    inputs = vlm.chat._encode(whole, images)
     with torch.no_grad():
         logprobs_LV = vlm.model(**inputs).logits[0].log_softmax(-1)
     ids = inputs["input_ids"][0].tolist()
@@ -52,7 +53,7 @@ def reference(vlm: GridVLM, images: list[Image.Image], turn: str, option: str) -
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_those_of_the_whole_chat(family: str, num_images: int) -> None:
     vlm, images = tiny(family), [picture(i) for i in range(num_images)]
-    scored = vlm.loglikelihoods(images, questions=QUESTIONS)
+    scored = vlm.chat.loglikelihoods(images, questions=QUESTIONS)
     for (turn, options), scores in zip(QUESTIONS, scored, strict=True):
         expected = [reference(vlm, images, turn, option) for option in options]
         assert scores.sums == pytest.approx(expected, abs=1e-3)
@@ -61,8 +62,8 @@ def test_scores_are_those_of_the_whole_chat(family: str, num_images: int) -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 def test_questions_asked_together_score_as_alone(family: str) -> None:
     vlm, images = tiny(family), [picture()]
-    together = vlm.loglikelihoods(images, questions=QUESTIONS)
-    alone = [vlm.loglikelihoods(images, questions=[q])[0] for q in QUESTIONS]
+    together = vlm.chat.loglikelihoods(images, questions=QUESTIONS)
+    alone = [vlm.chat.loglikelihoods(images, questions=[q])[0] for q in QUESTIONS]
     for one, other in zip(together, alone, strict=True):
         assert one.counts == other.counts
         assert one.sums == pytest.approx(other.sums, abs=1e-3)
@@ -70,22 +71,22 @@ def test_questions_asked_together_score_as_alone(family: str) -> None:
 
 def test_the_picture_counts() -> None:
     vlm = tiny("llava")
-    one, other = (vlm.loglikelihoods([picture(seed)], questions=QUESTIONS[:1])[0] for seed in (0, 1))
+    one, other = (vlm.chat.loglikelihoods([picture(seed)], questions=QUESTIONS[:1])[0] for seed in (0, 1))
     assert one.sums != pytest.approx(other.sums, abs=1e-3)
 
 
 def test_the_image_is_encoded_once_for_all_questions() -> None:
     vlm, seen = tiny("llava"), []
     vlm.model.model.vision_tower.register_forward_hook(lambda *_: seen.append(1))
-    vlm.loglikelihoods([picture()], questions=QUESTIONS)
+    vlm.chat.loglikelihoods([picture()], questions=QUESTIONS)
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reply_is_the_greedy_one(family: str) -> None:
-    vlm = tiny(family, max_new_tokens=3)
-    chat, images = vlm._chat("what happens?", [picture()]), [picture()]
-    inputs = vlm._encode(chat, images)
+    vlm = tiny(family)
+    chat, images = vlm.chat._chat("what happens?", [picture()]), [picture()]
+    inputs = vlm.chat._encode(chat, images)
     ids = []
     for _ in range(3):
         with torch.no_grad():
@@ -94,8 +95,8 @@ def test_a_reply_is_the_greedy_one(family: str) -> None:
         for name, value in (("input_ids", token), ("attention_mask", 1), ("mm_token_type_ids", 0)):
             if name in inputs:
                 inputs[name] = torch.cat([inputs[name], torch.tensor([[value]])], dim=1)
-    expected = vlm.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
-    assert vlm.generate(images, turn="what happens?") == expected
+    expected = vlm.chat.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert vlm.chat.generate(images, turn="what happens?", max_new_tokens=3) == expected
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,18 @@ def test_controls_change_what_is_shown(data: Path, folder: Path) -> None:
     assert scores() == plain
     for changed in ({"blind": True}, {"shuffled": 0}, {"num_frames": 1}, {"form": "letter"}):
         assert scores(**changed) != pytest.approx(plain, abs=1e-4), changed
+
+
+def test_a_question_chooses_its_frames(data: Path, folder: Path) -> None:
+    vlm = load_model(str(folder), args=["rows=2", "cols=2", "sampler=question"])
+    samples = samples_of(data)[:4]
+    frames = vlm.look(samples[0].video)
+    assert frames is not None
+    assert len(frames) == 16
+    answers = vlm.answer(samples[0].video, samples, frames=frames)
+    shown = [a.pts_s for a in answers]
+    assert all(len(s) == 4 and list(s) == sorted(s) and set(s) <= set(frames.pts_s_T) for s in shown)
+    assert len(set(shown)) > 1
 
 
 def test_a_folder_answers_as_the_model_in_memory(data: Path, folder: Path) -> None:

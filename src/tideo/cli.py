@@ -244,6 +244,13 @@ def grid(
         Literal["squash", "letterbox", "crop"], typer.Option(help="How a frame fills its cell.")
     ] = "squash",
     stamps: Annotated[bool, typer.Option("--stamps", help="Write each frame's time into its cell.")] = False,
+    question: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Choose the frames that bear on it.", show_default=False),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(metavar="E", help="What chooses them: a dual encoder.")
+    ] = "dollhouse-clip",
     start: Start = None,
     end: End = None,
 ) -> None:
@@ -254,9 +261,17 @@ def grid(
     from tideo.video.grid import video_grid
 
     seen = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
-    made = video_grid(
-        seen, rows=rows, cols=cols, image_size=image_size, sampler=sampler, fit=fit, stamps=stamps
-    )
+    if question is None:
+        made = video_grid(
+            seen, rows=rows, cols=cols, image_size=image_size, sampler=sampler, fit=fit, stamps=stamps
+        )
+    else:
+        from tideo.models.relevance import question_grid
+
+        made = question_grid(
+            seen, question=question, encoder=encoder, rows=rows, cols=cols, image_size=image_size, fit=fit,
+            stamps=stamps,
+        )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(made.rgb_HWC).save(out, format="PNG")
     print(out)

@@ -31,7 +31,8 @@ def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
         return _with_settings(ZeroShot.load(folder), args)
     is_vlm = any((folder / file).is_file() for file in ("processor_config.json", "preprocessor_config.json"))
     if is_vlm or (not folder.exists() and _HUB_ID.fullmatch(name)):
-        from tideo.models.grid_vlm import GridSettings, GridVLM, Loading
+        from tideo.models.grid_settings import GridSettings, Loading
+        from tideo.models.grid_vlm import GridVLM
 
         how = [a for a in args if a.partition("=")[0].strip() in {field.name for field in fields(Loading)}]
         rest = [a for a in args if a not in how]
