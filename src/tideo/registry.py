@@ -29,6 +29,8 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
     "benchmarks": {
         "dollhouse": "tideo.benchmarks.dollhouse:dollhouse",
+        "nextqa": "tideo.benchmarks.nextqa:nextqa",
+        "star": "tideo.benchmarks.star:star",
     },
     "samplers": {
         "fps": "tideo.video.samplers:fps",

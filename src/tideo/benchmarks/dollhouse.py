@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tideo.types import Sample, UserError, Video
+from tideo.benchmarks.rows import annotation, each_once, json_lines, parsed
+from tideo.types import Sample, Video
 
 
 class EpisodeRef(BaseModel):
@@ -54,41 +53,9 @@ def dollhouse(data: str | Path, *, videos: str | Path) -> list[Sample]:
     Raises UserError for a malformed line, naming file, line and field, and for an id that occurs twice.
     Whether the videos exist is not looked at here.
     """
-    path = _annotation(Path(data))
-    samples, line_of = [], dict[str, int]()
-    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
-        where = f"{path} line {number}"
-        row = _row(line, where=where)
-        if row.id in line_of:
-            raise UserError(f"{where}: id {row.id!r} occurs in line {line_of[row.id]} already; remove one")
-        line_of[row.id] = number
-        samples.append(_sample(row, videos=Path(videos)))
-    return samples
-
-
-def _annotation(data: Path) -> Path:
-    if data.is_file():
-        return data
-    found = sorted(data.glob("*.jsonl"))
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
-        raise UserError(
-            f"{data}: expected one .jsonl file of the dollhouse, found {names}; name the file itself"
-        )
-    return found[0]
-
-
-def _row(line: str, *, where: str) -> Row:
-    try:
-        data: Any = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where} is not JSON ({error}): make it again with tideo dollhouse make") from error
-    try:
-        return Row.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the row"
-        raise UserError(f"{where}, {field}: {first['msg'].removeprefix('Value error, ')}") from error
+    path = annotation(data, "*.jsonl")
+    rows = ((where, parsed(Row, fields, where=where)) for where, fields in json_lines(path))
+    return each_once((where, _sample(row, videos=Path(videos))) for where, row in rows)
 
 
 def _sample(row: Row, *, videos: Path) -> Sample:

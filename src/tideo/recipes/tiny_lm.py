@@ -15,7 +15,7 @@ def tiny_lm() -> LMConfig:
             Stage(steps=400, batch=48, drills=1.0, bare=0.9, plain=1.0),
             Stage(steps=500, batch=32, drills=0.5, glimpses=0.5, bare=0.4, plain=0.4, pressed=0.2),
             Stage(
-                steps=900,
+                steps=850,
                 drills=0.15,
                 glimpses=0.15,
                 bare=0.3,
@@ -23,6 +23,16 @@ def tiny_lm() -> LMConfig:
                 facts=2,
                 letters=0.03,
                 shown_options=0.05,
+                pressed=0.4,
+            ),
+            Stage(
+                steps=450,
+                batch=24,
+                drills=0.6,
+                glimpses=0.05,
+                bare=0.2,
+                plain=0.2,
+                facts=1,
                 pressed=0.4,
             ),
             Stage(

@@ -1,0 +1,80 @@
+"""NExT-QA, multiple choice (Xiao et al., CVPR 2021): why, how, when and what in everyday videos, eight types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tideo.benchmarks.rows import annotation, csv_rows, each_once, parsed, text_of
+from tideo.types import Sample, UserError, Video
+
+OPTIONS = ("a0", "a1", "a2", "a3", "a4")
+COLUMNS = ("video", "question", "answer", "qid", "type", *OPTIONS)
+MAP_FILE = "map_vid_vidorID.json"
+
+
+class Row(BaseModel):
+    """One line of train.csv, val.csv or test.csv as downloaded; other columns are left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    video: str = Field(min_length=1)
+    question: str = Field(min_length=1)
+    answer: int = Field(ge=0, lt=len(OPTIONS))
+    qid: str = Field(min_length=1)
+    type: str = Field(min_length=1)
+    a0: str
+    a1: str
+    a2: str
+    a3: str
+    a4: str
+
+
+def nextqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
+    """The questions of a csv file, or of the only one in a folder.
+
+    A video lies in `videos` by its id or, as downloaded from VidOR, in the folder that map_vid_vidorID.json beside the
+    csv file names. Raises UserError for a malformed row, naming file, line and field.
+    """
+    path = annotation(data, "*.csv")
+    return each_once(_samples(path, videos=Path(videos)))
+
+
+def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
+    place_of = _places(path.with_name(MAP_FILE))
+    for where, fields in csv_rows(path, columns=COLUMNS):
+        row = parsed(Row, fields, where=where)
+        flat = videos / f"{row.video}.mp4"
+        nested = videos / f"{place_of.get(row.video, row.video)}.mp4"
+        yield (
+            where,
+            Sample(
+                id=f"{row.video}_{row.qid}",
+                video=Video(id=row.video, path=str(nested if nested.is_file() else flat)),
+                question=row.question,
+                options=(row.a0, row.a1, row.a2, row.a3, row.a4),
+                answer=row.answer,
+                kind=row.type,
+                meta={"split": path.stem},
+            ),
+        )
+
+
+def _places(path: Path) -> dict[str, str]:
+    """video id → its place below the video folder, without ending; empty where there is no map."""
+    if not path.is_file():
+        return {}
+    try:
+        places = json.loads(text_of(path))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error})") from error
+    inside = isinstance(places, dict) and all(
+        isinstance(p, str) and not Path(p).is_absolute() and ".." not in Path(p).parts
+        for p in places.values()
+    )
+    if not inside:
+        raise UserError(f"{path}: expected an object from video id to a place below the video folder")
+    return dict(places)

@@ -1,0 +1,71 @@
+"""STAR (Wu et al., NeurIPS 2021): situated reasoning in segments of Charades videos, four types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tideo.benchmarks.rows import annotation, each_once, json_list, parsed
+from tideo.types import Sample, Video
+
+
+class Choice(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    choice: str = Field(min_length=1)
+
+
+class Row(BaseModel):
+    """One question of STAR_train.json or STAR_val.json as downloaded; programs and situations are left alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    question_id: str = Field(pattern=r"^[A-Z][a-z]+_")
+    question: str = Field(min_length=1)
+    video_id: str = Field(min_length=1)
+    start: float = Field(ge=0)
+    end: float
+    answer: str | None = None  # STAR_test.json has none
+    choices: list[Choice] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Row:
+        if self.end <= self.start:
+            raise ValueError(f"the segment ends at {self.end} s, not after its start at {self.start} s")
+        if self.answer is not None and self.answer not in [c.choice for c in self.choices]:
+            raise ValueError(f"answer {self.answer!r} is none of the choices")
+        return self
+
+
+def star(data: str | Path, *, videos: str | Path) -> list[Sample]:
+    """The questions of a JSON file, or of the only one in a folder, each about its [start, end] segment.
+
+    Raises UserError for a malformed question, naming file, place and field.
+    """
+    path = annotation(data, "*.json")
+    return each_once(_samples(path, videos=Path(videos)))
+
+
+def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
+    for where, fields in json_list(path):
+        row = parsed(Row, fields, where=where)
+        options = tuple(c.choice for c in row.choices)
+        yield (
+            where,
+            Sample(
+                id=row.question_id,
+                video=Video(
+                    id=row.video_id,
+                    path=str(videos / f"{row.video_id}.mp4"),
+                    start_s=row.start,
+                    end_s=row.end,
+                ),
+                question=row.question,
+                options=options,
+                answer=None if row.answer is None else options.index(row.answer),
+                kind=row.question_id.partition("_")[0],
+                meta={"split": path.stem},
+            ),
+        )
