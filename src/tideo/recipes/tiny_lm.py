@@ -26,7 +26,7 @@ def tiny_lm() -> LMConfig:
                 pressed=0.4,
             ),
             Stage(
-                steps=450,
+                steps=700,
                 batch=24,
                 drills=0.6,
                 glimpses=0.05,
@@ -36,7 +36,7 @@ def tiny_lm() -> LMConfig:
                 pressed=0.4,
             ),
             Stage(
-                steps=900,
+                steps=750,
                 glimpses=0.1,
                 forms=(("full", 0.5), ("main", 0.1), ("actions", 0.2), ("list", 0.2)),
                 lookups=2,
