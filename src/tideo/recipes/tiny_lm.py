@@ -2,8 +2,8 @@
 
     tideo train tiny_lm --out runs/tiny_lm
 
-One thread, about an hour. Not yet run as a whole since glimpses were added: the bundled model's card tells how it came
-about and docs/training.md what it answers from captions (`python -m tideo.lab.text_stories`).
+About an hour on two cores. One run, resumed while stages were added to the plan: 83% of questions answered
+from captions (docs/training.md).
 """
 
 from tideo.train.pretrain_lm import LMConfig, Stage
