@@ -368,7 +368,10 @@ def test_names_of_models(model_dir: Path, tmp_path: Path) -> None:
         load_model("dollhouse-tipa")
     with pytest.raises(UserError, match="no model 'nothing' ships with this tideo"):
         bundled("nothing")
-    with pytest.raises(UserError, match=r"is no model of tideo: tideo\.json is missing; give a folder"):
+    with pytest.raises(
+        UserError,
+        match=r"is no model of tideo: tideo\.json is missing, and so is an image processor; give a folder",
+    ):
         load_model(str(tmp_path))
 
 
