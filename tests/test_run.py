@@ -370,7 +370,7 @@ def test_names_of_models(model_dir: Path, tmp_path: Path) -> None:
         bundled("nothing")
     with pytest.raises(
         UserError,
-        match=r"is no model of tideo: tideo\.json is missing, and so is an image processor; give a folder",
+        match=r"tideo\.json is missing, and so is an image processor; give a folder",
     ):
         load_model(str(tmp_path))
 
