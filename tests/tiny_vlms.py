@@ -30,19 +30,21 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
+# As the published templates do it: llava-hf's closes no reply, the others do.
 VICUNA = (
-    "{{ bos_token }}{% for m in messages %}USER: {% for c in m['content'] %}"
-    "{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
-    "{% if add_generation_prompt %}\nASSISTANT:{% endif %}"
+    "{{ bos_token }}{% for m in messages %}{{ m['role'].upper() + ': ' }}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] + ' ' }}{% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 CHATML = (
-    "{% for m in messages %}<|im_start|>user\n{% for c in m['content'] %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
     "{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}"
     "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 IDEFICS = (
-    "<s>{% for m in messages %}User:{% for c in m['content'] %}"
-    "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n"
+    "<s>{% for m in messages %}{{ m['role'].capitalize() }}:{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image>{% else %}{{ ' ' + c['text'] if m['role'] == 'assistant' else c['text'] }}"
+    "{% endif %}{% endfor %}<end_of_utterance>\n"
     "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
 )
 TEXT = [

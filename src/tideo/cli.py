@@ -156,11 +156,11 @@ def _model(name: str, args: str) -> Any:
     return load_model(name, args=[pair for pair in args.split(",") if pair])
 
 
-def _recipe(name: str, settings: Sequence[str] | None) -> Any:
+def _recipe(name: str, settings: Sequence[str] | None, *, kind: str = "recipes") -> Any:
     from tideo.config import override
     from tideo.registry import load
 
-    return override(load("recipes", name)(), settings or ())
+    return override(load(kind, name)(), settings or ())
 
 
 def _finish(failed: int, of: int, what: str) -> None:
@@ -311,6 +311,41 @@ def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resu
     print(pretrain(config, out=out or Path("runs", recipe), resume=resume))
 
 
+@app.command()
+def finetune(
+    recipe: Recipe,
+    settings: Settings = None,
+    out: OutOrRuns = None,
+    resume: Resume = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell parameters and memory.")] = False,
+    gpus: Annotated[int, typer.Option(min=1, metavar="N", help="Of --plan: how many GPUs.")] = 1,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            file_okay=False,
+            help="Only write the training set in LLaVA's format.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Finetune an image-text model on grids of frames (top-down grid)."""
+    config = _recipe(recipe, settings, kind="finetunes")
+    if plan:
+        from tideo.train.plan import plan as tell
+
+        print(tell(config, gpus=gpus))
+        return
+    if export is not None:
+        from tideo.train.finetune import export_llava
+
+        print(export_llava(config, out=export))
+        return
+    from tideo.train.finetune import finetune as train_grids
+
+    print(train_grids(config, out=out or Path("runs", f"{recipe}-grid"), resume=resume))
+
+
 @app.command("eval")
 def evaluate(
     benchmark: Annotated[str, typer.Argument(help="See tideo list benchmarks.", show_default=False)],
@@ -370,6 +405,9 @@ def list_names(
 
     for name, doc in describe(kind).items():
         print(f"{name:20} {doc}".rstrip())
+    if kind == "recipes":
+        for name, doc in describe("finetunes").items():
+            print(f"{name:20} {doc}".rstrip())
 
 
 @app.command()

@@ -39,6 +39,12 @@ BUILTIN: dict[str, dict[str, str]] = {
         "scenes": "tideo.video.scenes:scenes",
         "uniform": "tideo.video.samplers:uniform",
     },
+    "finetunes": {
+        "dollhouse": "tideo.recipes.dollhouse_grid:dollhouse_grid",
+        "llava_1_5_13b_nextqa": "tideo.recipes.llava_1_5_13b_nextqa:llava_1_5_13b_nextqa",
+        "llava_1_5_13b_star": "tideo.recipes.llava_1_5_13b_star:llava_1_5_13b_star",
+        "llava_1_6_34b_nextqa": "tideo.recipes.llava_1_6_34b_nextqa:llava_1_6_34b_nextqa",
+    },
     "recipes": {
         "dollhouse": "tideo.recipes.dollhouse:dollhouse",
         "llama2_7b": "tideo.recipes.llama2_7b:llama2_7b",

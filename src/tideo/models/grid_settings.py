@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from tideo.config import from_plain
-from tideo.models.prompts import style
+from tideo.models.prompts import VIDEO, style
 from tideo.store import atomic_write_text
-from tideo.types import UserError
-from tideo.video.grid import FITS
+from tideo.types import Frames, UserError
+from tideo.video.grid import FITS, make_panels
 from tideo.video.samplers import SAMPLERS
 
 GRID_FILE, QUESTION = "grid.json", "question"
@@ -57,6 +58,27 @@ class GridSettings:
     def num_frames(self) -> int:
         return self.panels * self.rows * self.cols
 
+    def images(self, frames: Frames, *, one_frame: bool = False) -> list[Image.Image]:
+        """The frames as the images that the model sees; `one_frame` fills one image with one frame."""
+        panels = make_panels(
+            frames,
+            panels=1 if one_frame else self.panels,
+            rows=1 if one_frame else self.rows,
+            cols=1 if one_frame else self.cols,
+            image_size=self.image_size,
+            fit=self.fit,
+            stamps=self.stamps,
+        )
+        return [Image.fromarray(panel.rgb_HWC) for panel in panels]
+
+    def turn(self, prompt: str, *, num_images: int, num_frames: int) -> str:
+        """The user's words: the prompt without its marker, the intro before it where a grid is shown."""
+        text = prompt.replace(VIDEO, "", 1)
+        if not num_images or num_frames == 1:
+            return text
+        intro = self.intro.format(frames=num_frames, panels=num_images, rows=self.rows, cols=self.cols)
+        return intro + text
+
     def save(self, directory: str | Path) -> None:
         atomic_write_text(Path(directory) / GRID_FILE, json.dumps(asdict(self), indent=2) + "\n")
 
@@ -74,14 +96,18 @@ class GridSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How weights are loaded: `dtype` a name of torch or auto; `load_4bit` needs bitsandbytes and a GPU."""
+    """How weights are loaded: `dtype` a name of torch or auto; `load_4bit` needs bitsandbytes and a GPU.
+
+    `place` puts them on the GPU where there is one; a training places them itself.
+    """
 
     dtype: str = "auto"
     load_4bit: bool = False
+    place: bool = True
 
 
 def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
-    """An image-text-to-text model in eval mode, on the GPU where there is one, and its processor.
+    """An image-text-to-text model in eval mode and its processor.
 
     Weights are read from safetensors only. Raises UserError in one line where that fails.
     """
@@ -106,7 +132,7 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
             dtype=loading.dtype,
             use_safetensors=True,
             attn_implementation="sdpa",
-            device_map="auto" if torch.accelerator.is_available() else None,
+            device_map="auto" if loading.place and torch.accelerator.is_available() else None,
             **extra,
         )
     except (OSError, ValueError, ImportError) as error:

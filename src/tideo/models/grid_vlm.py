@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,12 @@ from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.models.bundled import ASSETS
 from tideo.models.grid_settings import QUESTION, GridSettings, Loading, load_vlm
 from tideo.models.image_chat import ImageChat
-from tideo.models.prompts import FORMS, VIDEO, answer_prompt, style
+from tideo.models.prompts import FORMS, answer_prompt, style
 from tideo.models.relevance import CANDIDATES, relevant_frames
 from tideo.models.settings import AS_TRAINED, Controls, files_key, threads_for
 from tideo.models.zero_shot import other_order
 from tideo.store import key_of
 from tideo.types import Answer, Frames, Sample, UserError, Video
-from tideo.video.grid import make_panels
 from tideo.video.samplers import sample_frames
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
@@ -129,30 +129,20 @@ class GridVLM:
         return [replace(a, pts_s=pts_s) for a in answers]
 
     def _images(self, frames: Frames, video: Video, *, controls: Controls) -> list[Image.Image]:
-        settings = self.settings
         if controls.shuffled is not None:
             order = other_order(len(frames), rng=random.Random(f"{controls.shuffled}/{video.id}"))
             frames = replace(frames, rgb_THWC=frames.rgb_THWC[order])
-        one = controls.num_frames == 1
-        panels = make_panels(
-            frames,
-            panels=1 if one else settings.panels,
-            rows=1 if one else settings.rows,
-            cols=1 if one else settings.cols,
-            image_size=settings.image_size,
-            fit=settings.fit,
-            stamps=settings.stamps,
-        )
-        return [Image.fromarray(panel.rgb_HWC) for panel in panels]
+        return self.settings.images(frames, one_frame=controls.num_frames == 1)
 
     def _answers(
         self, images: Sequence[Image.Image], samples: Sequence[Sample], *, num_frames: int, form: str
     ) -> list[Answer]:
         """Samples with options on one cache; a question that cannot be asked becomes an Answer with its error."""
         prompt_style = style(self.settings.prompt_style)
+        turn = partial(self.settings.turn, num_images=len(images), num_frames=num_frames)
         with_options = [s for s in samples if s.options]
         prompts = {s.id: FORMS[form](s.question, s.options, prompt_style) for s in with_options}
-        turns = [(self._turn(prompt, images, num_frames), options) for prompt, options in prompts.values()]
+        turns = [(turn(prompt), options) for prompt, options in prompts.values()]
         try:
             scored = dict(zip(prompts, self.chat.loglikelihoods(images, questions=turns), strict=True))
         except UserError:  # of one question; which one shows when each is asked alone
@@ -161,19 +151,19 @@ class GridVLM:
         for sample in samples:
             try:
                 if not sample.options:
-                    turn = self._turn(answer_prompt(sample.question, style=prompt_style), images, num_frames)
+                    words = turn(answer_prompt(sample.question, style=prompt_style))
                     answers.append(
                         Answer(
                             sample_id=sample.id,
                             text=self.chat.generate(
-                                images, turn=turn, max_new_tokens=self.settings.max_new_tokens
+                                images, turn=words, max_new_tokens=self.settings.max_new_tokens
                             ),
                         )
                     )
                     continue
                 if sample.id not in scored:
                     prompt, options = prompts[sample.id]
-                    asked = [(self._turn(prompt, images, num_frames), options)]
+                    asked = [(turn(prompt), options)]
                     scored[sample.id] = self.chat.loglikelihoods(images, questions=asked)[0]
                 found = scored[sample.id]
                 answers.append(
@@ -182,14 +172,3 @@ class GridVLM:
             except UserError as error:
                 answers.append(Answer(sample_id=sample.id, error=str(error)))
         return answers
-
-    def _turn(self, prompt: str, images: Sequence[Image.Image], num_frames: int) -> str:
-        """The user's words: the prompt without its marker, the intro before it where a grid is shown."""
-        text = prompt.replace(VIDEO, "", 1)
-        if not images or num_frames == 1:
-            return text
-        settings = self.settings
-        intro = settings.intro.format(
-            frames=num_frames, panels=len(images), rows=settings.rows, cols=settings.cols
-        )
-        return intro + text

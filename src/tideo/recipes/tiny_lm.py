@@ -12,10 +12,11 @@ from tideo.train.pretrain_lm import LMConfig, Stage
 def tiny_lm() -> LMConfig:
     return LMConfig(
         stages=(
-            Stage(steps=400, batch=48, drills=1.0, bare=0.9, plain=1.0),
-            Stage(steps=500, batch=32, drills=0.5, glimpses=0.5, bare=0.4, plain=0.4, pressed=0.2),
+            Stage(steps=450, batch=48, drills=1.0, bare=0.9, plain=1.0),
+            Stage(steps=600, batch=32, drills=0.6, glimpses=0.4, bare=0.4, plain=0.4),
+            Stage(steps=450, batch=32, drills=0.6, glimpses=0.4, bare=0.3, plain=0.3, pressed=0.6),
             Stage(
-                steps=850,
+                steps=700,
                 drills=0.15,
                 glimpses=0.15,
                 bare=0.3,
@@ -26,9 +27,9 @@ def tiny_lm() -> LMConfig:
                 pressed=0.4,
             ),
             Stage(
-                steps=700,
+                steps=450,
                 batch=24,
-                drills=0.6,
+                drills=0.5,
                 glimpses=0.05,
                 bare=0.2,
                 plain=0.2,
@@ -36,7 +37,7 @@ def tiny_lm() -> LMConfig:
                 pressed=0.4,
             ),
             Stage(
-                steps=750,
+                steps=950,
                 glimpses=0.1,
                 forms=(("full", 0.5), ("main", 0.1), ("actions", 0.2), ("list", 0.2)),
                 lookups=2,

@@ -1,0 +1,21 @@
+"""Finetuning: a tiny LLaVA on 4 x 4 grids of the dollhouse's training episodes, bundled as `dollhouse-grid`.
+
+    tideo finetune dollhouse --out runs/dollhouse-grid
+
+Two cores.
+"""
+
+from tideo.models.grid_settings import GridSettings
+from tideo.train.finetune import FinetuneConfig, GridTraining
+
+
+def dollhouse_grid() -> FinetuneConfig:
+    return FinetuneConfig(
+        model="dollhouse",
+        num=4_000,
+        grid=GridSettings(rows=4, cols=4, image_size=192, prompt_style="plain", form="text", intro=""),
+        parts=("projector", "llm"),
+        packed=16,
+        align=GridTraining(steps=400, batch=32, lr=2e-3, log_steps=50),
+        train=GridTraining(steps=1500, batch=16, lr=1e-3, log_steps=50, save_steps=250),
+    )

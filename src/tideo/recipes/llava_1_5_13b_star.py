@@ -1,0 +1,34 @@
+"""Finetuning: LLaVA-1.5-13B on 3 x 3 grids of STAR.
+
+    accelerate launch --num_processes 4 -m tideo finetune llava_1_5_13b_star \
+        --set path=train.json --set videos=videos --out runs/llava_1_5_13b_star
+
+Published hardware: 4 x A100-40G with ZeRO-3 (arXiv 2409.07748). Sixteen bytes a parameter exceed that, so the
+optimiser's states lie in host memory; `--plan --gpus 4` tells how much.
+Published result: "competitive" on STAR, no figure.
+The paper gives no learning rate, epochs or prompt: these are LLaVA-1.5's (arXiv 2310.03744 and its finetuning
+script; 128 questions a step, one epoch). Not run by us.
+"""
+
+from pathlib import Path
+
+from tideo.models.grid_settings import GridSettings
+from tideo.train.finetune import FinetuneConfig, GridTraining
+
+
+def llava_1_5_13b_star() -> FinetuneConfig:
+    return FinetuneConfig(
+        model="llava-hf/llava-1.5-13b-hf",
+        data="star",
+        path="train.json",
+        videos="videos",
+        grid=GridSettings(rows=3, cols=3),
+        packed=8,
+        train=GridTraining(
+            epochs=1,
+            batch=4,
+            accumulate=1,
+            gradient_checkpointing=True,
+            parallel=str(Path(__file__).with_name("zero3_offload.json")),
+        ),
+    )

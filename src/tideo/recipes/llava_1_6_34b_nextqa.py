@@ -1,0 +1,33 @@
+"""Finetuning: LLaVA-1.6-34B on 4 x 4 grids of NExT-QA.
+
+    accelerate launch --num_processes 8 -m tideo finetune llava_1_6_34b_nextqa \
+        --set path=train.csv --set videos=videos --out runs/llava_1_6_34b_nextqa
+
+Published hardware: 8 x A100-40G with ZeRO-3 (arXiv 2409.07748). Sixteen bytes a parameter exceed that, so the
+optimiser's states lie in host memory; `--plan --gpus 8` tells how much. Published result: 78.4 on NExT-QA.
+The paper gives no learning rate, epochs or prompt: these are LLaVA-1.5's (arXiv 2310.03744 and its finetuning
+script; 128 questions a step, one epoch). Not run by us.
+"""
+
+from pathlib import Path
+
+from tideo.models.grid_settings import GridSettings
+from tideo.train.finetune import FinetuneConfig, GridTraining
+
+
+def llava_1_6_34b_nextqa() -> FinetuneConfig:
+    return FinetuneConfig(
+        model="llava-hf/llava-v1.6-34b-hf",
+        data="nextqa",
+        path="train.csv",
+        videos="videos",
+        grid=GridSettings(rows=4, cols=4),
+        packed=8,
+        train=GridTraining(
+            epochs=1,
+            batch=2,
+            accumulate=1,
+            gradient_checkpointing=True,
+            parallel=str(Path(__file__).with_name("zero3_offload.json")),
+        ),
+    )

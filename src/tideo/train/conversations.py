@@ -1,0 +1,218 @@
+"""What an image-text model is finetuned on: pictures, and the turns of a user and the model about them.
+
+Three sources: a benchmark's annotated videos, a file in LLaVA's format, and the dollhouse (grid_episodes.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import track
+
+from tideo import registry
+from tideo.benchmarks.rows import json_list, parsed
+from tideo.models.grid_settings import QUESTION, GridSettings
+from tideo.models.prompts import FORMS, style
+from tideo.store import atomic_path, atomic_write_text, key_of
+from tideo.types import Sample, UserError, Video
+from tideo.video.samplers import sample_frames
+
+IMAGE = "<image>"  # LLaVA's marker of an image in its training files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """One or several images of the same side, made when asked for. `key` hashes all that they are made from."""
+
+    key: str
+    num: int
+    open: Callable[[], list[Image.Image]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What the user says, without the marker of the images, and the model's reply."""
+
+    user: str
+    reply: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    id: str
+    pictures: Pictures
+    turns: tuple[Turn, ...]
+
+
+def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_frames: int) -> Turn:
+    """A question with options as the model will be asked it, and the right option as its reply."""
+    if sample.answer is None:
+        raise UserError(f"{sample.id}: a question without its answer cannot be trained on")
+    prompt, options = FORMS[settings.form](sample.question, sample.options, style(settings.prompt_style))
+    user = settings.turn(prompt, num_images=num_images, num_frames=num_frames)
+    return Turn(user=user, reply=options[sample.answer])
+
+
+# --- a benchmark's videos -------------------------------------------------------------------------
+
+
+def annotated(benchmark: str, *, data: str, videos: str, settings: GridSettings) -> list[Conversation]:
+    """A conversation for each video or segment of a benchmark's training file, with all questions about it.
+
+    Raises UserError where videos are missing (their number and the first), and for the sampler `question`.
+    """
+    if settings.sampler == QUESTION:
+        raise UserError(
+            "sampler 'question' shows each question its own frames: train with another, ask with this one"
+        )
+    samples = registry.load("benchmarks", benchmark)(data, videos=videos)
+    missing = sorted({s.video.path for s in samples if not Path(s.video.path).is_file()})
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len({s.video.path for s in samples})} videos are missing, the first {missing[0]}: "
+            "get them, or leave their questions out of the file"
+        )
+    by_video = sorted(samples, key=_segment)
+    groups = [list(group) for _, group in groupby(by_video, key=_segment)]
+    return [
+        _conversation(g, settings=settings)
+        for g in track(groups, "reading videos", console=Console(stderr=True))
+    ]
+
+
+def _segment(sample: Sample) -> tuple[str, float, float]:
+    video = sample.video
+    return video.path, video.start_s or 0.0, video.end_s or 0.0
+
+
+def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conversation:
+    video = samples[0].video
+    # A short video may hold fewer frames than the grid has cells, and then fill fewer panels.
+    num_frames = min(settings.num_frames, len(sample_frames(video, settings.num_frames, size=(8, 8))))
+    per_panel = settings.rows * settings.cols
+    num_images = -(-num_frames // per_panel)
+    turns = [qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples]
+    return Conversation(
+        id=samples[0].id,
+        pictures=Pictures(
+            key=key_of([_content(video.path), video.start_s, video.end_s, looks(settings)]),
+            num=num_images,
+            open=lambda: _grid(video, settings),
+        ),
+        turns=tuple(turns),
+    )
+
+
+def _grid(video: Video, settings: GridSettings) -> list[Image.Image]:
+    return settings.images(sample_frames(video, settings.num_frames, sampler=settings.sampler))
+
+
+def looks(settings: GridSettings) -> dict[str, object]:
+    """The settings that an image depends on."""
+    names = ("rows", "cols", "panels", "image_size", "sampler", "fit", "stamps")
+    return {name: value for name, value in asdict(settings).items() if name in names}
+
+
+def _content(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- LLaVA's format -------------------------------------------------------------------------------
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    speaker: str = Field(alias="from", pattern="^(human|gpt)$")
+    value: str
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    id: str | int
+    image: str
+    conversations: list[_Said] = Field(min_length=2)
+
+
+def read_llava(path: str | Path, *, images: str | Path, image_size: int) -> list[Conversation]:
+    """A file as LLaVA is trained on: JSON of [{id, image, conversations: [{from: human | gpt, value}, …]}, …].
+
+    Images lie in the folder `images` and are brought to a square of `image_size` pixels. Raises UserError for a
+    malformed row, naming file, element and field, and for a missing image.
+    """
+    return [
+        _read_row(parsed(_Row, row, where=where), where=where, images=Path(images), image_size=image_size)
+        for where, row in json_list(Path(path))
+    ]
+
+
+def _read_row(row: _Row, *, where: str, images: Path, image_size: int) -> Conversation:
+    place = images / row.image
+    if Path(row.image).is_absolute() or ".." in Path(row.image).parts or not place.is_file():
+        raise UserError(f"{where}: expected an image below {images}, found no {row.image}")
+    said = row.conversations
+    if len(said) % 2 or [s.speaker for s in said] != ["human", "gpt"] * (len(said) // 2):
+        raise UserError(f"{where}: expected turns of human and gpt, one after the other")
+    return Conversation(
+        id=str(row.id),
+        pictures=Pictures(
+            key=key_of([_content(str(place)), image_size]),
+            num=1,
+            open=lambda: [open_square(place, image_size)],
+        ),
+        turns=tuple(
+            Turn(user=human.value.replace(IMAGE, "").strip("\n"), reply=gpt.value)
+            for human, gpt in zip(said[::2], said[1::2], strict=True)
+        ),
+    )
+
+
+def open_square(path: Path, side: int) -> Image.Image:
+    """An image file as RGB, squashed to a square. Raises UserError where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error})") from error
+
+
+def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:
+    """OUT/train.json and OUT/images/*.png as LLaVA's own training code reads them; returns the file.
+
+    An image that is there already is left alone, so a stopped export goes on. Raises UserError for several panels,
+    which that format does not have.
+    """
+    out = Path(out)
+    rows = []
+    for conversation in track(conversations, "writing images", console=Console(stderr=True)):
+        pictures = conversation.pictures
+        if pictures.num != 1:
+            raise UserError(
+                f"{conversation.id}: LLaVA's format has one image a row, not {pictures.num} panels"
+            )
+        image = out / "images" / f"{pictures.key}.png"
+        if not image.exists():
+            image.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(image) as part:
+                pictures.open()[0].save(part, format="PNG")
+        rows.append(
+            {"id": conversation.id, "image": image.name, "conversations": list(_said(conversation.turns))}
+        )
+    atomic_write_text(out / "train.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    return out / "train.json"
+
+
+def _said(turns: Sequence[Turn]) -> Iterator[dict[str, str]]:
+    for number, turn in enumerate(turns):
+        yield {"from": "human", "value": f"{IMAGE}\n{turn.user}" if number == 0 else turn.user}
+        yield {"from": "gpt", "value": turn.reply}

@@ -1,0 +1,96 @@
+"""The dollhouse's conversations: grids of drawn training episodes with questions, single pictures with captions."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from tideo.dollhouse.captions import caption, one_line
+from tideo.dollhouse.export import Asked, ask_split, told
+from tideo.dollhouse.render import draw_frame
+from tideo.dollhouse.script import Episode, FrameState, Split
+from tideo.models.grid_settings import GridSettings
+from tideo.models.prompts import style, summary_prompt
+from tideo.store import key_of
+from tideo.train.conversations import Conversation, Pictures, Turn, looks, qa_turn
+from tideo.train.pairs import scene
+from tideo.types import Frames, Sample, UserError, Video
+
+CAPTION = "Describe the picture."
+# Frames are drawn at a third of the videos' size: a cell of the grid is smaller still.
+WIDTH, HEIGHT = 128, 96
+
+
+def grid_conversations(
+    *, num: int, settings: GridSettings, summaries: bool = True, seed: int = 0
+) -> list[Conversation]:
+    """Each of `num` training episodes as grid images, its questions and, with `summaries`, its summary."""
+    if settings.sampler != "middle":
+        raise UserError(
+            f"sampler {settings.sampler!r}: drawn episodes are sampled by 'middle'; for another, write videos with "
+            "tideo dollhouse make and set data, path and videos"
+        )
+    return [
+        _conversation(asked, settings=settings, summaries=summaries, seed=seed)
+        for asked in ask_split("train", num=num, seed=seed)
+    ]
+
+
+def _conversation(asked: Asked, *, settings: GridSettings, summaries: bool, seed: int) -> Conversation:
+    name = f"{asked.episode.id}{'_cut' if asked.is_cut else ''}"
+    given = {"num_images": settings.panels, "num_frames": settings.num_frames}
+    video = Video(id=name, path="")
+    turns = [
+        qa_turn(
+            Sample(id=f"{name}_{i}", video=video, question=q.question, options=q.options, answer=q.answer, kind=q.kind),
+            settings=settings, **given,
+        )
+        for i, q in enumerate(asked.questions)
+    ]  # fmt: skip
+    if summaries:
+        words = style(settings.prompt_style)
+        user = settings.turn(summary_prompt(style=words), **given)
+        turns.append(Turn(user=user, reply=told(asked, seed=seed).summary + words.end))
+    return Conversation(
+        id=name,
+        pictures=Pictures(
+            key=key_of(["episode", seed, name, looks(settings), WIDTH, HEIGHT]),
+            num=settings.panels,
+            open=partial(_grid, asked.episode, settings),
+        ),
+        turns=tuple(turns),
+    )
+
+
+def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
+    num = settings.num_frames
+    times = np.array([(k + 0.5) * episode.duration_s / num for k in range(num)])
+    rgb = np.stack([draw_frame(episode.state_at(t), width=WIDTH, height=HEIGHT) for t in times])
+    return settings.images(Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id))
+
+
+def captioned(*, num: int, image_size: int, split: Split = "train", seed: int = 0) -> list[Conversation]:
+    """Single pictures of scenes with their captions: the pre-training task."""
+    return [_captioned(index, image_size=image_size, split=split, seed=seed) for index in range(num)]
+
+
+def _captioned(index: int, *, image_size: int, split: Split, seed: int) -> Conversation:
+    state = scene(index, split=split, seed=seed)
+    rng = random.Random(f"caption/{seed}/{split}/{index}")
+    return Conversation(
+        id=f"{split}_scene_{index}",
+        pictures=Pictures(
+            key=key_of(["scene", seed, split, index, image_size]),
+            num=1,
+            open=partial(_picture, state, image_size),
+        ),
+        turns=(Turn(user=CAPTION, reply=one_line(caption(state, rng)) + "."),),
+    )
+
+
+def _picture(state: FrameState, image_size: int) -> list[Image.Image]:
+    rgb = draw_frame(state, width=2 * WIDTH, height=2 * HEIGHT)
+    return [Image.fromarray(rgb).resize((image_size, image_size), Image.Resampling.BICUBIC)]

@@ -1,0 +1,78 @@
+"""The dollhouse's LLaVA before it has learned anything: tiny CLIP tower, fresh projector, tiny language model.
+
+LLaVA's own classes and layout: LlavaForConditionalGeneration with a two-layer projector on the last layer but one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from tideo.train.conversations import IMAGE
+
+# Images, then words: the prompts of style `plain` say by themselves who speaks.
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% endif %}{% endfor %}{% endif %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def tiny_llava(*, clip: str | Path, llm: str | Path, image_size: int) -> tuple[Any, Any]:
+    """The model in float32 and its processor. The tower's places are interpolated to `image_size` pixels a side."""
+    tokenizer = AutoTokenizer.from_pretrained(llm)
+    tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
+    language = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
+    seen = CLIPModel.from_pretrained(clip, dtype=torch.float32)
+    vision = seen.config.vision_config
+    patch = vision.patch_size
+    config = LlavaConfig(
+        vision_config=type(vision)(**(vision.to_dict() | {"image_size": image_size})),
+        text_config=language.config,
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    config.text_config.vocab_size = len(tokenizer)
+    config.tie_word_embeddings = language.config.tie_word_embeddings
+    model = LlavaForConditionalGeneration(config)
+    weights = seen.vision_model.state_dict()
+    place = "embeddings.position_embedding.weight"
+    weights[place] = resized_places(weights[place], side=image_size // patch)
+    model.model.vision_tower.load_state_dict(weights)
+    language.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+    model.model.language_model.load_state_dict(language.model.state_dict())
+    model.lm_head.load_state_dict(language.lm_head.state_dict())
+    size = {"height": image_size, "width": image_size}
+    processor = LlavaProcessor(
+        CLIPImageProcessorPil(size={"shortest_edge": image_size}, crop_size=size),
+        tokenizer,
+        patch_size=patch,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    )
+    return model, processor
+
+
+def resized_places(places_ND: Tensor, *, side: int) -> Tensor:
+    """Position embeddings of a class token and s x s patches, for `side` x `side` patches (bicubic)."""
+    first_1D, rest = places_ND[:1], places_ND[1:]
+    old = round(len(rest) ** 0.5)
+    square = rest.T.reshape(1, -1, old, old)
+    new = F.interpolate(square, size=(side, side), mode="bicubic", align_corners=False)
+    return torch.cat([first_1D, new.flatten(2)[0].T])
