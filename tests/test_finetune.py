@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from tideo.registry import load
 from tideo.train.chat_examples import Chat, ChatExamples, collate_chats
 from tideo.train.conversations import Conversation, Pictures, Turn, annotated, read_llava, write_llava
 from tideo.train.documents import IGNORE
-from tideo.train.finetune import FinetuneConfig, GridTraining, finetune, mix
+from tideo.train.finetune import finetune, mix
+from tideo.train.finetune_config import FinetuneConfig, GridTraining
 from tideo.train.grid_episodes import captioned, grid_conversations
 from tideo.train.grid_trainer import GridTrainer
 from tideo.train.parts import part_of, train_only, with_lora
@@ -43,6 +44,15 @@ TURNS = (
     Turn(user="why does he pour tea?", reply="to read"),
     Turn(user="A. tea B. a book", reply="B"),
 )
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from tideo.config import from_plain, override
+from tideo.train.finetune import finetune
+from tideo.train.finetune_config import FinetuneConfig
+config = from_plain(FinetuneConfig, json.loads(Path(sys.argv[1]).read_text()))
+finetune(override(config, sys.argv[4:]), out=sys.argv[2], resume=sys.argv[3] == "resume")
+"""
 HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4\n"
 
 
@@ -366,39 +376,54 @@ def test_a_penalty_holds_the_predictions_back(tmp_path: Path) -> None:
     assert moved(10.0) < 0.5 * moved(0.0)
 
 
-def run(folder: Path, out: Path, *settings: str, resume: bool = False) -> subprocess.Popen[str]:
-    """The training in a process of its own, from a recipe that a file beside the test data defines."""
-    script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from tideo.config import override, from_plain; from tideo.train.finetune import *; import json;"
-        "c = from_plain(FinetuneConfig, json.loads(Path(sys.argv[2]).read_text()));"
-        "finetune(override(c, sys.argv[5:]), out=sys.argv[3], resume=sys.argv[4] == 'resume')"
-    )
-    path = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY / "tests")])
+def run(
+    config: FinetuneConfig, out: Path, *settings: str, resume: bool = False, processes: int = 1
+) -> subprocess.Popen[str]:
+    """The training in processes of its own."""
+    (out.parent / "config.json").write_text(json.dumps(asdict(config)))
+    (out.parent / "train.py").write_text(SCRIPT)
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    args = [str(out.parent / "config.json"), str(out), "resume" if resume else "new", *settings]
     return subprocess.Popen(
-        [sys.executable, "-c", script, str(REPOSITORY / "tests"), str(folder / "config.json"), str(out),
-         "resume" if resume else "new", *settings],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [sys.executable, *(launch if processes > 1 else []), str(out.parent / "train.py"), *args],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},
+    )
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_same_losses(tmp_path: Path) -> None:
-    from dataclasses import asdict
-
-    config = config_for(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
-    whole = losses(run(tmp_path, tmp_path / "whole", "train.steps=40").communicate()[1])
-    assert len(whole) == 40
-    process = run(tmp_path, tmp_path / "part", "train.steps=40")
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 4}], ids=["full", "lora"])
+def test_a_killed_run_goes_on_with_the_same_losses(changes: dict[str, Any], tmp_path: Path) -> None:
+    config = config_for(tmp_path, **changes)
+    long = ("train.steps=300", "train.batch=16", "train.save_steps=50")
+    whole = losses(run(config, tmp_path / "whole", *long).communicate()[1])
+    assert len(whole) == 300
+    process = run(config, tmp_path / "part", *long)
     while not list((tmp_path / "part" / "steps").glob("checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    rest = losses(run(tmp_path, tmp_path / "part", "train.steps=40", resume=True).communicate()[1])
-    assert 0 < len(rest) < 40
+    rest = losses(run(config, tmp_path / "part", *long, resume=True).communicate()[1])
+    assert 0 < len(rest) < 300
     assert rest == whole[-len(rest) :]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+    config = config_for(tmp_path)
+    one = [line.split() for line in losses(run(config, tmp_path / "one", "train.batch=4").communicate()[1])]
+    both = run(config, tmp_path / "two", "train.batch=2", processes=2)
+    err = both.communicate()[1]
+    assert both.returncode == 0, err[-2000:]
+    two = [line.split() for line in losses(err)]
+    assert len(one) == len(two) == 6
+    for a, b in zip(one, two, strict=True):
+        assert a[:2] == b[:2]
+        assert float(a[3]) == pytest.approx(float(b[3]), rel=2e-3)  # told with four digits
+    assert load_model(str(tmp_path / "two")).settings == GRID
 
 
 # --- plan ---------------------------------------------------------------------------------------------
@@ -437,6 +462,10 @@ def test_lora_learns_little_of_the_34b() -> None:
         (["llava_1_5_13b_star", "--set", "path=gone.json"], "gone.json"),
         (["dollhouse", "--set", "model=gone"], "'gone' cannot be loaded"),
         (["dollhouse", "--set", "load_4bit=true"], "set lora_rank"),
+        (
+            ["dollhouse", "--set", "num=2", "--set", "num_captions=2", "--set", "train.parallel=fsdp"],
+            "needs GPUs",
+        ),
     ],
 )
 def test_bad_input_is_told_in_one_line(args: list[str], told: str, tideo: Tideo, tmp_path: Path) -> None:

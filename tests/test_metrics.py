@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tideo.evaluate.metrics import accuracy, difference, mcnemar, t975
-from tideo.evaluate.scoring import REDUCTIONS, decide, scores
+from tideo.evaluate.scoring import decide
+from tideo.models.reductions import REDUCTIONS, scores
 from tideo.types import Answer, UserError
 
 

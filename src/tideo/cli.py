@@ -382,6 +382,24 @@ def evaluate(
 
 
 @app.command()
+def fuse(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False, show_default=False)
+    ],
+    model: Annotated[
+        list[str], typer.Option(metavar="M", help="The model of each run, in order.", show_default=False)
+    ],
+    out: Out,
+) -> None:
+    """Fit weights of several models on their validation runs; --out is a model that answers with all."""
+    from tideo.evaluate.fusion import fuse as fit
+
+    settings = fit(run_dirs, models=model, out=out)
+    for name, weight in zip(settings.models, settings.weights, strict=True):
+        print(f"{weight:8.3f}  {name}")
+
+
+@app.command()
 def report(
     run_dirs: Annotated[
         list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False, show_default=False)

@@ -19,7 +19,8 @@ from PIL import Image
 from tideo import registry
 from tideo.evaluate.plan import MAIN, read_answers
 from tideo.evaluate.results import REPORT_FILE, compared
-from tideo.evaluate.scoring import decide, scores
+from tideo.evaluate.scoring import decide
+from tideo.models.reductions import scores
 from tideo.store import atomic_write_text
 from tideo.types import Answer, Sample, UserError, VideoError
 from tideo.video.decode import decode_at

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tideo import registry
 from tideo.config import override
+from tideo.models.fusion import FUSION_FILE, Fusion, FusionSettings
 from tideo.models.settings import SETTINGS_FILE, VideoModel
 from tideo.types import UserError
 
@@ -29,6 +30,8 @@ def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
         from tideo.models.zero_shot import ZeroShot
 
         return _with_settings(ZeroShot.load(folder), args)
+    if (folder / FUSION_FILE).is_file():
+        return _fusion(folder, args)
     is_vlm = any((folder / file).is_file() for file in ("processor_config.json", "preprocessor_config.json"))
     if is_vlm or (not folder.exists() and _HUB_ID.fullmatch(name)):
         from tideo.models.grid_settings import GridSettings, Loading
@@ -47,6 +50,12 @@ def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
         registry.unknown(name, known=registry.targets("models"), what="model")
         + "; or give a folder that training wrote, or a Hugging Face id"
     )
+
+
+def _fusion(folder: Path, args: Sequence[str]) -> VideoModel:
+    settings = override(FusionSettings.load(folder), args, option="--model-args")
+    models = [load_model(str(folder / m) if (folder / m).is_dir() else m) for m in settings.models]
+    return Fusion(models, settings=settings, name=str(folder))
 
 
 def _with_settings(model: VideoModel, args: Sequence[str]) -> VideoModel:

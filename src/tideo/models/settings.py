@@ -31,7 +31,7 @@ class Settings:
     """How a model looks at a video and scores options: tideo.json.
 
     `encoder`: a directory, perhaps relative to this file's, or another name that `load_encoder` takes.
-    `form`: a name in models/prompts.py, FORMS; `reduction`: one in evaluate/scoring.py, REDUCTIONS.
+    `form`: a name in models/prompts.py, FORMS; `reduction`: one in models/reductions.py.
     """
 
     encoder: str

@@ -6,7 +6,7 @@ Two cores.
 """
 
 from tideo.models.grid_settings import GridSettings
-from tideo.train.finetune import FinetuneConfig, GridTraining
+from tideo.train.finetune_config import FinetuneConfig, GridTraining
 
 
 def dollhouse_grid() -> FinetuneConfig:

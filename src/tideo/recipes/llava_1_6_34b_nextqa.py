@@ -12,7 +12,7 @@ script; 128 questions a step, one epoch). Not run by us.
 from pathlib import Path
 
 from tideo.models.grid_settings import GridSettings
-from tideo.train.finetune import FinetuneConfig, GridTraining
+from tideo.train.finetune_config import FinetuneConfig, GridTraining
 
 
 def llava_1_6_34b_nextqa() -> FinetuneConfig:

@@ -12,7 +12,7 @@ import math
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,98 +25,21 @@ from transformers import TrainingArguments
 from tideo import registry
 from tideo.config import write_run
 from tideo.models.bundled import ASSETS
-from tideo.models.grid_settings import GridSettings, Loading, load_vlm
+from tideo.models.grid_settings import Loading, load_vlm
 from tideo.store import atomic_path, atomic_write_text, key_of
 from tideo.train.chat_examples import Chat, ChatExamples, collate_chats
 from tideo.train.conversations import Conversation, annotated, read_llava, write_llava
 from tideo.train.documents import IGNORE
+from tideo.train.finetune_config import DOLLHOUSE, FSDP, LLAVA, FinetuneConfig, GridTraining
 from tideo.train.grid_episodes import captioned, grid_conversations
 from tideo.train.grid_trainer import GridTrainer
-from tideo.train.parts import PARTS, Part, part_of, train_only, with_lora
+from tideo.train.parts import part_of, train_only, with_lora
 from tideo.train.tiny_llava import tiny_llava
 from tideo.train.tower import PatchFeatures, keep_tower, patch_features, put_back, tower_of
 from tideo.train.trainer import fit
 from tideo.types import UserError
 
-DOLLHOUSE, LLAVA, FSDP = "dollhouse", "llava", "fsdp"
 HELD_OUT_CAPTIONS = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridTraining:
-    """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
-
-    `projector_lr` and `tower_lr` are other rates of these parts; None: `lr`. `parallel` names a file for DeepSpeed,
-    or is `fsdp`. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts), for one epoch.
-    """
-
-    steps: int | None = None
-    epochs: float | None = None
-    batch: int = 16
-    accumulate: int = 1
-    lr: float = 2e-5
-    projector_lr: float | None = None
-    tower_lr: float | None = None
-    warmup: float = 0.03  # share of the steps
-    weight_decay: float = 0.0
-    bf16: bool = True
-    gradient_checkpointing: bool = False
-    save_steps: int = 500
-    log_steps: int = 10
-    parallel: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.epochs is None):
-            raise UserError("give either train.steps or train.epochs, and set the other to none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
-    """A finetuning. `model` is a folder or a Hugging Face id, or `dollhouse`: a tiny LLaVA of our own, untrained.
-
-    `data` is a benchmark's name, with its training file at `path` and its `videos`; or `llava`, a file in LLaVA's
-    format with its images in `videos`; or `dollhouse`, `num` training episodes that are drawn. `parts` learn.
-    `align` comes first and trains the projector on captions alone, as LLaVA does. `captions` is the share of captions
-    mixed in, from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws `num_captions`
-    of its own. `distill` weighs the divergence from the starting model on the replies. `packed` questions about the
-    same images share a sequence.
-    """
-
-    model: str
-    data: str = DOLLHOUSE
-    path: str | None = None
-    videos: str | None = None
-    num: int | None = None
-    grid: GridSettings = field(default_factory=GridSettings)
-    parts: tuple[Part, ...] = ("projector", "llm")
-    lora_rank: int = 0
-    lora_alpha: int = 0
-    load_4bit: bool = False
-    keep_features: bool = True
-    packed: int = 1
-    captions: float = 0.0
-    captions_path: str | None = None
-    captions_images: str | None = None
-    num_captions: int = 8000
-    distill: float = 0.0
-    align: GridTraining | None = None
-    train: GridTraining
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.parts or set(self.parts) - set(PARTS):
-            raise UserError(f"parts={','.join(self.parts)}: expected some of {', '.join(PARTS)}")
-        if not 0 <= self.captions < 1 or self.distill < 0 or self.packed < 1 or self.lora_rank < 0:
-            raise UserError(
-                f"captions={self.captions}, distill={self.distill}, packed={self.packed}, lora_rank={self.lora_rank}: "
-                "expected captions from 0 to below 1, packed at least 1 and the others at least 0"
-            )
-        if self.load_4bit and not self.lora_rank:
-            raise UserError("4-bit weights cannot be trained themselves: set lora_rank, as in lora_rank=128")
-        if self.data not in (DOLLHOUSE,) and not (self.path and self.videos):
-            raise UserError(
-                f"data={self.data}: set path to its training file and videos to its folder of videos"
-            )
 
 
 def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -> Path:
@@ -130,11 +53,10 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     out = Path(out)
     write_run(out, recipe=config, seed=config.seed)
     torch.manual_seed(config.seed)
-    arguments = _arguments(
-        config.train, seed=config.seed, out=out / "steps"
-    )  # first: ZeRO-3 parts the weights
     conversations = _conversations(config)
-    captions, held_out = _captions(config, num=len(conversations))
+    captions, held_out = _captions(config)
+    # Before the model: ZeRO-3 parts its weights as they are read.
+    arguments = _arguments(config.train, seed=config.seed, out=out / "steps")
     model, processor = starting_model(config)
     work = _Work(config, model=model, processor=processor, cache_dir=out.parent / "patch_features")
     if config.align is not None:
@@ -142,12 +64,17 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     mixed = mix(conversations, captions, share=config.captions, seed=config.seed)
     trained = work.prepared(parts=config.parts)
     before = work.loss_on(trained, held_out)
-    work.train(
+    trainer = work.train(
         trained, mixed, arguments=arguments, training=config.train, resume=resume, distill=config.distill
     )
     after = work.loss_on(trained, held_out)
-    _save(trained, processor, config, out=out)
-    if held_out and PartialState().is_main_process:
+    _save(trainer, config, out=out)
+    PartialState().wait_for_everyone()
+    if not PartialState().is_main_process:
+        return out
+    processor.save_pretrained(out)
+    config.grid.save(out)
+    if held_out:
         told = {"caption_loss_before": before, "caption_loss_after": after, "num_captions": len(held_out)}
         atomic_write_text(out / "forgetting.json", json.dumps(told, indent=2) + "\n")
     for folder in ("align", "steps"):
@@ -223,7 +150,8 @@ class _Work:
     def __init__(self, config: FinetuneConfig, *, model: Any, processor: Any, cache_dir: Path) -> None:
         self.config, self.model, self.processor, self.cache_dir = config, model, processor, cache_dir
         self.chat = Chat(processor, image_size=config.grid.image_size)
-        self.keeps = config.keep_features and "tower" not in config.parts
+        # A parted model has no whole tower to run, and its share of a large model's step is small.
+        self.keeps = config.keep_features and "tower" not in config.parts and not config.train.parallel
         self.tower_key = _tower_key(model, processor) if self.keeps else ""
 
     def prepared(self, *, parts: Sequence[str]) -> Any:
@@ -263,7 +191,7 @@ class _Work:
         training: GridTraining,
         resume: bool,
         distill: float = 0.0,
-    ) -> None:
+    ) -> GridTrainer:
         """Run the Trainer; the tower is out of the model meanwhile where its features are kept."""
         config = self.config
         features = self._features(conversations)
@@ -293,6 +221,7 @@ class _Work:
         finally:
             if tower is not None:
                 put_back(self.model, tower)
+        return trainer
 
     @torch.inference_mode()
     def loss_on(self, model: Any, conversations: Sequence[Conversation]) -> float:
@@ -349,6 +278,11 @@ def _arguments(training: GridTraining, *, seed: int, out: Path) -> TrainingArgum
     deepspeed = training.parallel if (training.parallel or "").endswith(".json") else None
     if deepspeed:
         registry.require("deepspeed")
+    if training.parallel and not gpu:
+        # Accelerate would take no notice, and every process would hold the whole model.
+        raise UserError(
+            f"train.parallel={training.parallel} needs GPUs: leave it out, and processes share the batch"
+        )
     return TrainingArguments(
         output_dir=str(out),
         max_steps=1,
@@ -374,16 +308,21 @@ def _arguments(training: GridTraining, *, seed: int, out: Path) -> TrainingArgum
     )
 
 
-def _save(model: Any, processor: Any, config: FinetuneConfig, *, out: Path) -> None:
-    """The whole model, adapters merged in, its processor and how it looks at a video."""
-    if config.lora_rank:
-        if config.load_4bit:  # merging into 4-bit weights would round the adapter away
-            model.save_pretrained(out / "lora")
-            whole, _ = load_vlm(config.model, loading=Loading(dtype="bfloat16", place=False))
-            from peft import PeftModel
+def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:
+    """The whole model, gathered where it is parted, adapters merged into weights of the starting model's own kind."""
+    model: Any = trainer.model
+    if not config.lora_rank:
+        if config.train.parallel:
+            trainer.save_model(str(out))
+        elif trainer.is_world_process_zero():
+            model.save_pretrained(out)
+        return
+    trainer.save_model(str(out / "lora"))
+    if not trainer.is_world_process_zero():
+        return
+    if config.load_4bit or config.train.parallel:  # merging into 4-bit weights would round the adapter away
+        from peft import PeftModel
 
-            model = PeftModel.from_pretrained(whole, str(out / "lora"))
-        model = model.merge_and_unload()
-    model.save_pretrained(out)
-    processor.save_pretrained(out)
-    config.grid.save(out)
+        whole, _ = starting_model(replace(config, load_4bit=False))
+        model = PeftModel.from_pretrained(whole, str(out / "lora"))
+    model.merge_and_unload().save_pretrained(out)

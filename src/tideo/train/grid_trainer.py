@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import Trainer
 
 from tideo.train.documents import IGNORE
 from tideo.train.parts import part_of
+from tideo.types import UserError
+
+WEIGHTS_FILE = "weights.safetensors"
 
 
 class GridTrainer(Trainer):
@@ -45,6 +51,34 @@ class GridTrainer(Trainer):
                 **options,
             )
         return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self._parted():
+            super()._save(output_dir, state_dict)
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self.model, str(folder / WEIGHTS_FILE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._parted():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        try:
+            load_model(self.model, str(Path(resume_from_checkpoint) / WEIGHTS_FILE))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{resume_from_checkpoint} is no checkpoint of this model ({reason}): start anew without --resume"
+            ) from error
+
+    def _parted(self) -> bool:
+        """Whether PEFT, FSDP or DeepSpeed has a layout of its own.
+
+        save_pretrained writes a LLaVA's weights under other names than load_state_dict knows, and the Trainer would
+        resume from the starting weights with no more than a warning.
+        """
+        return hasattr(self.model, "peft_config") or self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

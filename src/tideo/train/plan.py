@@ -17,7 +17,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
 from tideo.models.bundled import ASSETS
-from tideo.train.finetune import DOLLHOUSE, FinetuneConfig, starting_model
+from tideo.train.finetune import starting_model
+from tideo.train.finetune_config import DOLLHOUSE, FinetuneConfig
 from tideo.train.parts import part_of, train_only, with_lora
 from tideo.types import UserError
 

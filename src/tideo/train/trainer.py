@@ -155,7 +155,7 @@ class ProgressLines(TrainerCallback):
     ) -> None:
         logs = kwargs.get("logs") or {}
         done = state.global_step - self.first_step
-        if "loss" not in logs or not done:
+        if "loss" not in logs or not done or not state.is_world_process_zero:
             return
         step_s = (time.monotonic() - self.begun_s) / done
         told = " ".join(f"{k} {v:.4g}" for k, v in logs.items() if isinstance(v, float) and k != "epoch")

@@ -1,0 +1,112 @@
+"""Two or more models that answer together: their log-probabilities of the options, weighted and added.
+
+Each model's scores become log-probabilities over the options; the weights are fitted on validation questions
+(evaluate/fusion.py), so a weight is also the model's temperature.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tideo.config import from_plain
+from tideo.models.reductions import scores
+from tideo.models.settings import AS_TRAINED, Controls, VideoModel
+from tideo.store import atomic_write_text, key_of
+from tideo.types import Answer, Frames, Sample, UserError, Video
+
+FUSION_FILE = "fusion.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionSettings:
+    """fusion.json: names or folders of the models (relative to the file's own folder), and a weight for each.
+
+    The other fields are what a report tells of every model: nothing here chooses frames or a form.
+    """
+
+    models: tuple[str, ...]
+    weights: tuple[float, ...]
+    num_frames: int = 0
+    form: str = "as each model's"
+    reduction: str = "sum"
+
+    def __post_init__(self) -> None:
+        if len(self.models) < 2 or len(self.models) != len(self.weights):
+            raise UserError(
+                f"{len(self.models)} models with {len(self.weights)} weights: expected two or more, a weight for each"
+            )
+
+    def save(self, directory: str | Path) -> None:
+        atomic_write_text(Path(directory) / FUSION_FILE, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> FusionSettings:
+        """Raises UserError where the file is missing or holds something else."""
+        path = Path(directory) / FUSION_FILE
+        try:
+            return from_plain(cls, json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} does not describe a fusion: {error}") from error
+
+
+class Fusion:
+    """`models` in the order of the settings' weights."""
+
+    def __init__(self, models: Sequence[VideoModel], *, settings: FusionSettings, name: str) -> None:
+        self.models, self.settings, self.name = list(models), settings, name
+        self.key = key_of([[m.key, asdict(m.settings)] for m in models])
+        self.controls = frozenset.intersection(*(m.controls for m in models)) - {"num_frames", "form"}
+
+    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
+        return None  # each model looks at its own frames
+
+    def answer(
+        self,
+        video: Video,
+        samples: Sequence[Sample],
+        *,
+        controls: Controls = AS_TRAINED,
+        frames: Frames | None = None,
+    ) -> list[Answer]:
+        """As each model's own; an error of one is the answer's. An open question goes to the heaviest model."""
+        told = [m.answer(video, samples, controls=controls) for m in self.models]
+        return [self._fused(answers) for answers in zip(*told, strict=True)]
+
+    def strange(self, frames: Frames) -> str | None:
+        return None
+
+    def _fused(self, answers: Sequence[Answer]) -> Answer:
+        seconds = sum(a.seconds or 0.0 for a in answers)
+        failed = next((a for a in answers if a.error is not None), None)
+        if failed is not None:
+            return replace(failed, seconds=seconds)
+        if not answers[0].loglikelihoods:
+            heaviest = max(range(len(answers)), key=self.settings.weights.__getitem__)
+            return replace(answers[heaviest], seconds=seconds)
+        weighted = [
+            weight * option_logprobs(a, reduction=m.settings.reduction)
+            for a, m, weight in zip(answers, self.models, self.settings.weights, strict=True)
+        ]
+        total = np.sum(weighted, axis=0)
+        return replace(
+            answers[0], loglikelihoods=tuple(total.tolist()), num_tokens=(1,) * len(total), seconds=seconds
+        )
+
+
+def option_logprobs(answer: Answer, *, reduction: str) -> np.ndarray:
+    """Log-probabilities over the options, from a model's scores."""
+    scored = np.array(scores(answer.loglikelihoods, answer.num_tokens, reduction=reduction))
+    shifted = scored - scored.max()
+    logprobs: np.ndarray = shifted - np.log(np.exp(shifted).sum())
+    return logprobs
+
+
+def relative(model: str, *, out: Path) -> str:
+    """A folder as seen from `out`; another name as it is."""
+    return os.path.relpath(model, out) if Path(model).is_dir() else model

@@ -1,0 +1,88 @@
+"""The recipe of a finetuning: model, data, what learns, how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tideo.models.grid_settings import GridSettings
+from tideo.train.parts import PARTS, Part
+from tideo.types import UserError
+
+DOLLHOUSE, LLAVA, FSDP = "dollhouse", "llava", "fsdp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridTraining:
+    """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
+
+    `projector_lr` and `tower_lr` are other rates of these parts; None: `lr`. `parallel` names a file for DeepSpeed,
+    or is `fsdp`. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts), for one epoch.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch: int = 16
+    accumulate: int = 1
+    lr: float = 2e-5
+    projector_lr: float | None = None
+    tower_lr: float | None = None
+    warmup: float = 0.03  # share of the steps
+    weight_decay: float = 0.0
+    bf16: bool = True
+    gradient_checkpointing: bool = False
+    save_steps: int = 500
+    log_steps: int = 10
+    parallel: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise UserError("give either train.steps or train.epochs, and set the other to none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """A finetuning. `model` is a folder or a Hugging Face id, or `dollhouse`: a tiny LLaVA of our own, untrained.
+
+    `data` is a benchmark's name, with its training file at `path` and its `videos`; or `llava`, a file in LLaVA's
+    format with its images in `videos`; or `dollhouse`, `num` training episodes that are drawn. `parts` learn.
+    `align` comes first and trains the projector on captions alone, as LLaVA does. `captions` is the share of captions
+    mixed in, from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws `num_captions`
+    of its own. `distill` weighs the divergence from the starting model on the replies. `packed` questions about the
+    same images share a sequence.
+    """
+
+    model: str
+    data: str = DOLLHOUSE
+    path: str | None = None
+    videos: str | None = None
+    num: int | None = None
+    grid: GridSettings = field(default_factory=GridSettings)
+    parts: tuple[Part, ...] = ("projector", "llm")
+    lora_rank: int = 0
+    lora_alpha: int = 0
+    load_4bit: bool = False
+    keep_features: bool = True
+    packed: int = 1
+    captions: float = 0.0
+    captions_path: str | None = None
+    captions_images: str | None = None
+    num_captions: int = 8000
+    distill: float = 0.0
+    align: GridTraining | None = None
+    train: GridTraining
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.parts or set(self.parts) - set(PARTS):
+            raise UserError(f"parts={','.join(self.parts)}: expected some of {', '.join(PARTS)}")
+        if not 0 <= self.captions < 1 or self.distill < 0 or self.packed < 1 or self.lora_rank < 0:
+            raise UserError(
+                f"captions={self.captions}, distill={self.distill}, packed={self.packed}, lora_rank={self.lora_rank}: "
+                "expected captions from 0 to below 1, packed at least 1 and the others at least 0"
+            )
+        if self.load_4bit and not self.lora_rank:
+            raise UserError("4-bit weights cannot be trained themselves: set lora_rank, as in lora_rank=128")
+        if self.data not in (DOLLHOUSE,) and not (self.path and self.videos):
+            raise UserError(
+                f"data={self.data}: set path to its training file and videos to its folder of videos"
+            )
