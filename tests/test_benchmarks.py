@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tideo.benchmarks.egoschema import ANSWERS, egoschema
 from tideo.benchmarks.nextqa import MAP_FILE, nextqa
+from tideo.benchmarks.own import own
 from tideo.benchmarks.star import star
 from tideo.types import UserError
 
@@ -113,6 +115,79 @@ def test_star_is_a_list(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(UserError, match="expected a list of questions, not dict"):
         star(tmp_path, videos=tmp_path)
+
+
+EGO = {"q_uid": "u1", "question": "what?", **{f"option {i}": f"C does {i}." for i in range(5)}}
+
+
+def test_public_questions_of_egoschema_have_answers(tmp_path: Path) -> None:
+    (tmp_path / "questions.json").write_text(json.dumps([EGO, EGO | {"q_uid": "u2"}]))
+    (tmp_path / ANSWERS).write_text('{"u2": 3}')
+    hidden, public = egoschema(tmp_path, videos=tmp_path / "v")
+    assert (hidden.answer, public.answer) == (None, 3)
+    assert public.options[3] == "C does 3."
+    assert public.video.path == str(tmp_path / "v" / "u2.mp4")
+    (tmp_path / ANSWERS).write_text('{"u2": 5}')
+    with pytest.raises(UserError, match="an option from 0 to 4"):
+        egoschema(tmp_path, videos=tmp_path)
+    (tmp_path / "questions.json").write_text(json.dumps([{k: v for k, v in EGO.items() if k != "option 4"}]))
+    (tmp_path / ANSWERS).unlink()
+    with pytest.raises(UserError, match="element 1, option 4"):
+        egoschema(tmp_path, videos=tmp_path)
+
+
+OWN = "video_name,question_id,question,a0,a1,a2,answer,question_type\n"
+
+
+def test_own_questions_as_csv_and_as_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text(
+        OWN + "kitchen,1,what,tea,cup,,cup,next\ncam/yard.mkv,2,how many,2,0,1,1,\nyard,3,who,a,b,c,,\n"
+    )
+    first, second, third = own(path, videos=tmp_path)
+    assert (first.options, first.answer, first.kind) == (("tea", "cup"), 1, "next")
+    assert first.video.path == str(tmp_path / "kitchen.mp4")
+    assert (second.answer, second.kind) == (2, "all")  # the option that reads 1, not option number 1
+    assert second.video.path == str(tmp_path / "cam" / "yard.mkv")
+    assert third.answer is None
+    lines = tmp_path / "q.jsonl"
+    row = {
+        "video_name": "kitchen",
+        "question_id": 1,
+        "question": "what",
+        "a0": "tea",
+        "a1": "cup",
+        "answer": 1,
+    }
+    lines.write_text(json.dumps(row) + "\n")
+    (same,) = own(lines, videos=tmp_path)
+    assert (same.options, same.answer) == (first.options, first.answer)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("v,1,what,tea,,,tea,", "line 2, a1: it is empty"),
+        ("v,1,what,tea,cup,,jug,", "line 2, answer: 'jug' is none of the 2 options"),
+        ("v,1,what,tea,cup,,2,", "line 2, answer: '2' is none"),
+        ("../v,1,what,tea,cup,,0,", "line 2, video_name"),
+        ("v,1,what,tea", "line 2: expected 8 fields"),
+    ],
+)
+def test_a_malformed_own_question_is_named(line: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text(OWN + line + "\n")
+    with pytest.raises(UserError, match=told):
+        own(path, videos=tmp_path)
+    with pytest.raises(UserError, match=r"ends with \.csv or \.jsonl"):
+        own(tmp_path, videos=tmp_path)
+
+
+def test_egoschemas_sample_loads(shared: Path) -> None:
+    folder = shared / "data" / "egoschema"
+    samples = egoschema(folder, videos="videos")
+    assert len(samples) == 250
+    assert all(len(s.options) == 5 and s.answer is not None for s in samples)
 
 
 def test_all_of_nextqas_validation_loads(shared: Path) -> None:

@@ -58,7 +58,11 @@ def test_every_recipe_file_is_registered() -> None:
     files = {path.stem for path in Path(registry.__file__).parent.joinpath("recipes").glob("*.py")} - {
         "__init__"
     }
-    registered = {target.partition(":")[0] for target in registry.BUILTIN["recipes"].values()}
+    registered = {
+        target.partition(":")[0]
+        for kind in ("recipes", "finetunes")
+        for target in registry.BUILTIN[kind].values()
+    }
     assert {f"tideo.recipes.{name}" for name in files} == registered
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tiny import save_clip, save_llm
 
-from tideo.lab.zero_shot import Study, markdown, table, zero_shot_study
+from tideo.lab.studies import Study, table
+from tideo.lab.zero_shot import page, zero_shot_study
 from tideo.train.prealign import PrealignConfig, PrealignTraining
 from tideo.types import Sample, UserError, Video
 
@@ -31,7 +32,6 @@ def test_figures_are_means_over_seeds_and_differences_are_paired() -> None:
         samples=SAMPLES,
         rates={"main": {"1": 1.0, "2": 0.5, "3": 0.0}, "blind": {"1": 0.0, "2": 0.5, "3": 0.0}},
         by_seed={"main": [2 / 3, 1 / 3], "blind": [1 / 6, 1 / 6]},
-        validation={"text": 0.6, "letter": 0.2},
     )
     told = table(study)
     main, blind = told["conditions"]["main"], told["conditions"]["blind"]
@@ -43,7 +43,7 @@ def test_figures_are_means_over_seeds_and_differences_are_paired() -> None:
         "held_out": 0.0,
         "seen": 0.75,
     }
-    text = markdown(told)
+    text = page(study, {"text": 0.6, "letter": 0.2})
     assert "3 questions about 2 test videos, 2 seeds" in text
     assert "The result by seed: 66.7, 33.3." in text
     assert "letter scoring 20.0" in text
@@ -70,11 +70,11 @@ def test_a_study_runs_and_what_is_there_is_not_made_again(tmp_path: Path) -> Non
         train=PrealignTraining(steps=1, batch=2, bf16=False),
     )
     out = tmp_path / "study"
-    study = zero_shot_study(recipe, out=out, seeds=1, num=2, num_val=1)
+    study, validation = zero_shot_study(recipe, out=out, seeds=1, num=2, num_val=1)
     assert {"main", "no_choosing", "blind", "projection_off", "text_features"} <= set(study.rates)
     written = (out / "table.md").read_text()
-    assert written == markdown(table(study))
+    assert written == page(study, validation)
     before = (out / "models" / "full_0" / "model.safetensors").stat().st_mtime_ns
-    again = zero_shot_study(replace(recipe, num_tideos=4), out=out, seeds=1, num=2, num_val=1)
+    again, _ = zero_shot_study(replace(recipe, num_tideos=4), out=out, seeds=1, num=2, num_val=1)
     assert again.rates == study.rates
     assert (out / "models" / "full_0" / "model.safetensors").stat().st_mtime_ns == before

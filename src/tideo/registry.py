@@ -29,6 +29,8 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
     "benchmarks": {
         "dollhouse": "tideo.benchmarks.dollhouse:dollhouse",
+        "csv": "tideo.benchmarks.own:own",
+        "egoschema": "tideo.benchmarks.egoschema:egoschema",
         "nextqa": "tideo.benchmarks.nextqa:nextqa",
         "star": "tideo.benchmarks.star:star",
     },
