@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=2 python benchmarks/tower.py [--grids 64] [--repeats 3]
 
-The tiny LLaVA of the dollhouse reads the same grids in turns: drawn, brought to the processor and through the tower, then
-trained; or the tower's output read from disk, then trained. The least seconds of the repeats, forward and backward; the
-losses must agree within 1e-2, or the run fails. `first epoch` is what writing the features costs on top.
+The tiny LLaVA of the dollhouse reads the same grids in turns: drawn, brought to the processor, through the tower and
+trained on; or the tower's output read from disk and trained on. The least seconds of the repeats, forward and backward;
+the losses must agree within 1e-2, or the run fails. `first epoch` is what writing the features costs on top.
 """
 
 from __future__ import annotations
