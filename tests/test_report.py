@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from tiny import model_in, videos_in
+from tiny_vlms import saved
 
 from tideo import demo as demo_module
 from tideo.demo import demo
 from tideo.evaluate.report import write_report
 from tideo.evaluate.results import Report
 from tideo.evaluate.run import evaluate
+from tideo.models.bundled import load_model
 from tideo.models.zero_shot import ZeroShot
 from tideo.types import UserError
 
@@ -184,11 +186,16 @@ def test_the_demo(
     """With episodes that are rendered already, at their places."""
     shutil.copytree(exported, tmp_path / "dollhouse")
     monkeypatch.setattr(demo_module, "make", lambda **_: None)
-    report = demo(out=tmp_path, model=model)
+    other = load_model(str(saved("llava", tmp_path / "vlm")), args=["rows=2", "cols=2", "image_size=28"])
+    other.name = "grid"
+    report = demo(out=tmp_path, model=model, others=[other])
     told = capsys.readouterr().out
     assert f"{100 * report.accuracy:.1f}" in told
     assert "shuffled frames" in told
+    assert "│ grid " in told
     assert " right" in told
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<img class="grid"') > 6  # the gallery of the grid model
     assert str(tmp_path / "example.png") in told
     with Image.open(tmp_path / "example.png") as picture:
         assert picture.width > 2 * picture.height

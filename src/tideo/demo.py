@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from rich.table import Table
 from tideo.benchmarks.dollhouse import dollhouse
 from tideo.dollhouse.export import make
 from tideo.evaluate.plan import MAIN, read_answers
+from tideo.evaluate.report import write_report
 from tideo.evaluate.results import Report
 from tideo.evaluate.run import evaluate
 from tideo.evaluate.scoring import decide
@@ -26,31 +28,46 @@ COLUMNS = 5
 
 
 def demo(
-    *, out: str | Path, model: str | VideoModel = "dollhouse-topa", num_episodes: int = NUM_EPISODES
+    *,
+    out: str | Path,
+    model: str | VideoModel = "dollhouse-topa",
+    others: Sequence[str | VideoModel] = ("dollhouse-grid", "dollhouse-fusion"),
+    num_episodes: int = NUM_EPISODES,
 ) -> Report:
     """Write OUT/dollhouse (a small test split), OUT/report.json, OUT/report.html and OUT/example.png.
 
-    Prints the table of results and one question. A second call continues. Raises UserError where the model is
-    missing.
+    `model` is asked with all its controls, the `others` the same questions without, in folders of OUT. Prints the
+    table of results and one question. A second call continues. Raises UserError where a model is missing.
     """
     out = Path(out)
-    asked = load_model(model) if isinstance(model, str) else model  # first: without it, rendering is in vain
+    # First: without them, rendering is in vain.
+    asked, *rest = [load_model(m) if isinstance(m, str) else m for m in (model, *others)]
     data = out / "dollhouse"
     make(split="test", num=num_episodes, out=data)
     report = evaluate(benchmark="dollhouse", data=data, videos=data / "videos", model=asked, out=out)
+    beside = [
+        evaluate(
+            benchmark="dollhouse", data=data, videos=data / "videos", model=m, out=out / m.name, controls=[]
+        )
+        for m in rest
+    ]
+    write_report([out, *(out / m.name for m in rest)], out=out / "report.html")
     console = Console()
-    console.print(_table(report))
+    console.print(_table(report, beside))
     _print_example(
         out, dollhouse(data, videos=data / "videos"), reduction=asked.settings.reduction, console=console
     )
     return report
 
 
-def _table(report: Report) -> Table:
-    table = Table(title=f"{report.model}, {report.n} questions", title_justify="left")
-    for name in ("condition", "accuracy %", "95% interval"):
-        table.add_column(name, justify="left" if name == "condition" else "right")
-    table.add_row("[bold]the result", *_cells(report.accuracy, report.ci95))
+def _table(report: Report, beside: Sequence[Report]) -> Table:
+    table = Table(title=f"{report.n} questions", title_justify="left")
+    for name in ("model", "accuracy %", "95% interval"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for result in (report, *beside):
+        table.add_row(f"[bold]{result.model}", *_cells(result.accuracy, result.ci95))
+    table.add_section()
+    table.add_row(f"[dim]controls of {report.model}")
     for name, control in report.controls.items():
         table.add_row(name.replace("_", " "), *_cells(control["accuracy"], control["ci95"]))
     return table

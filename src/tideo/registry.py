@@ -25,6 +25,8 @@ from tideo.types import UserError
 BUILTIN: dict[str, dict[str, str]] = {
     "models": {
         "blind": "tideo.models.bundled:blind",
+        "dollhouse-fusion": "tideo.models.bundled:dollhouse_fusion",
+        "dollhouse-grid": "tideo.models.bundled:dollhouse_grid",
         "dollhouse-topa": "tideo.models.bundled:dollhouse_topa",
     },
     "benchmarks": {

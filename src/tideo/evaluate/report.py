@@ -8,7 +8,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from tideo import registry
+from tideo.config import from_plain
 from tideo.evaluate.plan import MAIN, read_answers
 from tideo.evaluate.results import REPORT_FILE, compared
 from tideo.evaluate.scoring import decide
+from tideo.models.grid_settings import GridSettings
 from tideo.models.reductions import scores
 from tideo.store import atomic_write_text
-from tideo.types import Answer, Sample, UserError, VideoError
+from tideo.types import Answer, Frames, Sample, UserError, VideoError
 from tideo.video.decode import decode_at
 
 TEMPLATE = "report.html.j2"
-THUMBNAIL_WIDTH = 144
+THUMBNAIL_WIDTH, GRID_WIDTH = 144, 480
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Shown:
     scores: tuple[float, ...]
     bars: tuple[float, ...]
     frames: tuple[tuple[str, float, bool], ...]  # data URI, time in seconds, inside the evidence
+    grids: tuple[str, ...] = ()  # data URIs of the images that a grid model saw instead
     note: str = ""
 
 
@@ -138,39 +141,51 @@ def _gallery(run: _Run, *, right: bool, num: int) -> list[Shown]:
             by_kind[kind].remove(sample)
             seen[sample.video.id] += 1
             chosen.append(sample)
-    return [_shown(s, run.answers[s.id], reduction=run.report["run"]["recipe"]["reduction"]) for s in chosen]
+    return [_shown(s, run.answers[s.id], recipe=run.report["run"]["recipe"]) for s in chosen]
 
 
-def _shown(sample: Sample, answer: Answer, *, reduction: str) -> Shown:
-    scored = scores(answer.loglikelihoods, answer.num_tokens, reduction=reduction)
-    frames, note = _thumbnails(sample, answer)
+def _shown(sample: Sample, answer: Answer, *, recipe: dict[str, Any]) -> Shown:
+    scored = scores(answer.loglikelihoods, answer.num_tokens, reduction=recipe["reduction"])
+    frames, note = _looked_at(sample, answer)
+    shows_grid = "rows" in recipe.get("settings", {})
     return Shown(
         sample=sample,
         answer=answer,
         scores=scored,
         bars=tuple(math.exp(s - max(scored)) for s in scored),
-        frames=frames,
+        frames=() if frames is None or shows_grid else _thumbnails(sample, frames),
+        grids=() if frames is None or not shows_grid else _grids(frames, recipe["settings"]),
         note=note,
     )
 
 
-def _thumbnails(sample: Sample, answer: Answer) -> tuple[tuple[tuple[str, float, bool], ...], str]:
-    """The frames that the model looked at, and a note where they cannot be shown."""
+def _looked_at(sample: Sample, answer: Answer) -> tuple[Frames | None, str]:
+    """The frames that the model looked at, or a note why they cannot be shown."""
     if not answer.pts_s:
-        return (), answer.error or ""
+        return None, answer.error or ""
     try:
-        frames = decode_at(sample.video.path, answer.pts_s, video_id=sample.video.id)
+        return decode_at(sample.video.path, answer.pts_s, video_id=sample.video.id), ""
     except VideoError as error:
-        return (), f"No frames: {error}"
+        return None, f"No frames: {error}"
+
+
+def _thumbnails(sample: Sample, frames: Frames) -> tuple[tuple[str, float, bool], ...]:
     start_s, end_s = sample.evidence_s or (-math.inf, -math.inf)
     pairs = zip(frames.rgb_THWC, frames.pts_s_T.tolist(), strict=True)
-    return tuple((jpeg_uri(rgb_HWC), pts_s, start_s <= pts_s < end_s) for rgb_HWC, pts_s in pairs), ""
+    return tuple((jpeg_uri(rgb_HWC), pts_s, start_s <= pts_s < end_s) for rgb_HWC, pts_s in pairs)
 
 
-def jpeg_uri(rgb_HWC: np.ndarray) -> str:
+def _grids(frames: Frames, settings: dict[str, Any]) -> tuple[str, ...]:
+    """The images as the model saw them, but of their frames' own size."""
+    shown = replace(from_plain(GridSettings, settings), image_size=GRID_WIDTH)
+    images = shown.images(frames, one_frame=len(frames) == 1)
+    return tuple(jpeg_uri(np.asarray(image), width=GRID_WIDTH) for image in images)
+
+
+def jpeg_uri(rgb_HWC: np.ndarray, *, width: int = THUMBNAIL_WIDTH) -> str:
     """A small JPEG of the picture as a data URI."""
     image = Image.fromarray(rgb_HWC)
-    image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
+    image.thumbnail((width, width))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -52,10 +52,10 @@ def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
     )
 
 
-def _fusion(folder: Path, args: Sequence[str]) -> VideoModel:
+def _fusion(folder: Path, args: Sequence[str], *, name: str | None = None) -> VideoModel:
     settings = override(FusionSettings.load(folder), args, option="--model-args")
     models = [load_model(str(folder / m) if (folder / m).is_dir() else m) for m in settings.models]
-    return Fusion(models, settings=settings, name=str(folder))
+    return Fusion(models, settings=settings, name=name or str(folder))
 
 
 def _with_settings(model: VideoModel, args: Sequence[str]) -> VideoModel:
@@ -77,6 +77,18 @@ def dollhouse_topa() -> VideoModel:
     from tideo.models.zero_shot import ZeroShot
 
     return ZeroShot.load(bundled("dollhouse-topa"), name="dollhouse-topa")
+
+
+def dollhouse_grid() -> VideoModel:
+    """A tiny LLaVA, finetuned on grids of dollhouse episodes."""
+    from tideo.models.grid_vlm import GridVLM
+
+    return GridVLM.load(bundled("dollhouse-grid"), name="dollhouse-grid")
+
+
+def dollhouse_fusion() -> VideoModel:
+    """dollhouse-topa and dollhouse-grid together, weights fitted on validation questions."""
+    return _fusion(bundled("dollhouse-fusion"), (), name="dollhouse-fusion")
 
 
 def blind() -> VideoModel:
