@@ -35,5 +35,5 @@ def dollhouse() -> PrealignConfig:
         choose_form="listed_text",
         form="text",
         reduction="mean",
-        train=PrealignTraining(steps=1500, batch=64, lr=2e-3, proj_lr=3.0, weight_decay=0.01),
+        train=PrealignTraining(steps=2400, batch=64, lr=2e-3, proj_lr=3.0, weight_decay=0.01),
     )
