@@ -13,9 +13,10 @@ def dollhouse_grid() -> FinetuneConfig:
     return FinetuneConfig(
         model="dollhouse",
         num=4_000,
+        num_captions=4_000,
         grid=GridSettings(rows=4, cols=4, image_size=192, prompt_style="plain", form="text", intro=""),
         parts=("projector", "llm"),
         packed=16,
-        align=GridTraining(steps=400, batch=32, lr=2e-3, log_steps=50),
-        train=GridTraining(steps=1500, batch=16, lr=1e-3, log_steps=50, save_steps=250),
+        align=GridTraining(steps=200, batch=32, lr=2e-3, muon_lr=0.01, log_steps=50),
+        train=GridTraining(steps=1200, batch=16, lr=1e-3, muon_lr=0.005, log_steps=50, save_steps=250),
     )

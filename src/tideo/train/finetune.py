@@ -215,6 +215,7 @@ class _Work:
                 train_dataset=examples,
                 data_collator=self._collate,
                 rates={part: rate for part, rate in rates.items() if rate is not None},
+                muon_lr=training.muon_lr,
                 distill=distill,
             )
             fit(trainer, resume=resume)

@@ -15,8 +15,8 @@ DOLLHOUSE, LLAVA, FSDP = "dollhouse", "llava", "fsdp"
 class GridTraining:
     """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
 
-    `projector_lr` and `tower_lr` are other rates of these parts; None: `lr`. `parallel` names a file for DeepSpeed,
-    or is `fsdp`. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts), for one epoch.
+    `projector_lr` and `tower_lr` are other rates of these parts; None: `lr`. With `muon_lr` Muon moves the matrices, as
+    for our tiny models. `parallel` names a file for DeepSpeed, or is `fsdp`. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts), for one epoch.
     """
 
     steps: int | None = None
@@ -26,6 +26,7 @@ class GridTraining:
     lr: float = 2e-5
     projector_lr: float | None = None
     tower_lr: float | None = None
+    muon_lr: float | None = None
     warmup: float = 0.03  # share of the steps
     weight_decay: float = 0.0
     bf16: bool = True

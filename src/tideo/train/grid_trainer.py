@@ -16,28 +16,39 @@ from transformers import Trainer
 
 from tideo.train.documents import IGNORE
 from tideo.train.parts import part_of
+from tideo.train.trainer import muon_adamw
 from tideo.types import UserError
 
 WEIGHTS_FILE = "weights.safetensors"
 
 
 class GridTrainer(Trainer):
-    """`rates`: part → learning rate, where it is not the arguments'. `distill` weighs KL(start ‖ now) on the replies.
+    """`rates`: part → learning rate, where it is not the arguments'; `muon_lr`, if given, Muon's of all matrices.
 
+    `distill` weighs KL(start ‖ now) on the replies.
     The starting model is the adapter's base where there is LoRA, else a frozen copy.
     """
 
     def __init__(
-        self, *args: Any, rates: dict[str, float] | None = None, distill: float = 0.0, **kwargs: Any
+        self,
+        *args: Any,
+        rates: dict[str, float] | None = None,
+        muon_lr: float | None = None,
+        distill: float = 0.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.rates, self.distill = rates or {}, distill
+        self.rates, self.distill, self.muon_lr = rates or {}, distill, muon_lr
         self.start: Any = None
         if distill and not hasattr(self.model, "disable_adapter"):
             self.start = copy.deepcopy(self.model).eval().requires_grad_(False)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        if not getattr(self, "optimizer", None):
+        if getattr(self, "optimizer", None):
+            return self.optimizer
+        if self.muon_lr is not None:
+            self.optimizer = muon_adamw(self.model, muon_lr=self.muon_lr, adamw_lr=self.args.learning_rate)
+        else:
             groups: dict[tuple[float, float], list[Tensor]] = {}
             for name, parameter in (model or self.model).named_parameters():
                 if parameter.requires_grad:
