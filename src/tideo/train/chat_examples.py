@@ -82,6 +82,7 @@ class Chat:
     def __init__(self, processor: Any, *, image_size: int) -> None:
         self.processor, self.tokenizer = processor, processor.tokenizer
         self.image_size = image_size
+        self._turns: dict[tuple[Turn, int], tuple[list[int], list[int]]] = {}
         self._heads: dict[int, tuple[list[int], int, dict[str, Any]]] = {}
         if getattr(processor, "chat_template", None) is None:
             raise UserError(
@@ -112,7 +113,12 @@ class Chat:
         )
 
     def _turn(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
-        """The ids behind the images of one turn, and its labels: the reply with its end."""
+        """The ids behind the images of one turn, and its labels: the reply with its end. Kept for the next pass."""
+        if (turn, num_images) not in self._turns:
+            self._turns[turn, num_images] = self._tokenised(turn, num_images, skipped=skipped)
+        return self._turns[turn, num_images]
+
+    def _tokenised(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
         prompt, whole, reply_end = self._chat(turn, num_images)
         encoded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
         ids = encoded["input_ids"][skipped:]

@@ -39,7 +39,7 @@ from tideo.train.tower import PatchFeatures, keep_tower, patch_features, put_bac
 from tideo.train.trainer import fit
 from tideo.types import UserError
 
-HELD_OUT_CAPTIONS = 200
+HELD_OUT_CAPTIONS, ALIGNED_FILE = 200, "aligned.safetensors"
 
 
 def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -> Path:
@@ -79,6 +79,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
         atomic_write_text(out / "forgetting.json", json.dumps(told, indent=2) + "\n")
     for folder in ("align", "steps"):
         shutil.rmtree(out / folder, ignore_errors=True)
+    (out / ALIGNED_FILE).unlink(missing_ok=True)
     return out
 
 
@@ -168,7 +169,7 @@ class _Work:
 
     def align(self, captions: Sequence[Conversation], *, out: Path, resume: bool) -> None:
         """The projector alone, on captions; its weights are kept in aligned.safetensors for a resumed run."""
-        done, align = out / "aligned.safetensors", self.config.align
+        done, align = out / ALIGNED_FILE, self.config.align
         assert align is not None
         if not (resume and done.is_file()):
             train_only(self.model, ["projector"])
@@ -177,8 +178,10 @@ class _Work:
             state = {
                 n: p.detach().clone() for n, p in self.model.named_parameters() if part_of(n) == "projector"
             }
-            with atomic_path(done) as part:
-                save_file(state, part)
+            if PartialState().is_main_process:
+                with atomic_path(done) as part:
+                    save_file(state, part)
+            PartialState().wait_for_everyone()
         for name, value in load_file(done).items():
             self.model.get_parameter(name).data.copy_(value)
 

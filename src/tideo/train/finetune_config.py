@@ -16,7 +16,8 @@ class GridTraining:
     """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
 
     `projector_lr` and `tower_lr` are other rates of these parts; None: `lr`. With `muon_lr` Muon moves the matrices, as
-    for our tiny models. `parallel` names a file for DeepSpeed, or is `fsdp`. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts), for one epoch.
+    for our tiny models. `parallel` names a file for DeepSpeed, or is `fsdp`. The defaults are LLaVA-1.5's
+    (arXiv 2310.03744 and its scripts), for one epoch.
     """
 
     steps: int | None = None

@@ -29,6 +29,8 @@ class GridTrainer(Trainer):
     The starting model is the adapter's base where there is LoRA, else a frozen copy.
     """
 
+    optimizer: torch.optim.Optimizer | None
+
     def __init__(
         self,
         *args: Any,
@@ -44,7 +46,7 @@ class GridTrainer(Trainer):
             self.start = copy.deepcopy(self.model).eval().requires_grad_(False)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        if getattr(self, "optimizer", None):
+        if self.optimizer is not None:
             return self.optimizer
         if self.muon_lr is not None:
             self.optimizer = muon_adamw(self.model, muon_lr=self.muon_lr, adamw_lr=self.args.learning_rate)
