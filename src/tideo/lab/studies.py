@@ -125,6 +125,8 @@ def markdown(figures: Mapping[str, Any], *, trained: str, result: str) -> str:
             ["", ""] if name == MAIN else [_signed(less[g]) if g in less else "" for g in ("all", "temporal")]
         )
         title = f"**{result}**" if name == MAIN else name.replace("_", " ")
+        if len(told["by_seed"]) != figures["seeds"]:
+            title += f" ({len(told['by_seed'])} of the seeds)"
         lines.append("| " + " | ".join([title, *cells, *cost]) + " |")
     main = figures["conditions"][MAIN]
     blind = figures["conditions"].get("blind", {"by_kind": {}})["by_kind"]

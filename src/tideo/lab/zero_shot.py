@@ -2,9 +2,8 @@
 
     python -m tideo.lab.zero_shot --out runs/zero_shot --seeds 3 --num 90
 
-Per seed one pre-alignment as the recipe has it and, unless --no-ablation, one without the multi-choice task, then every
-control. What is
-there is not made again, so a killed study goes on. Writes OUT/table.md and OUT/table.json. Figures are means over
+Per seed one pre-alignment as the recipe has it and, for the first --ablations seeds, one without the multi-choice task,
+then every control. What is there is not made again, so a killed study goes on. Writes OUT/table.md and OUT/table.json. Figures are means over
 seeds; intervals are clustered by video and tell how sure the mean over these seeds is of other videos.
 """
 
@@ -36,9 +35,9 @@ def zero_shot_study(
     seeds: int = 3,
     num: int = 90,
     num_val: int = 40,
-    ablate: bool = True,
+    ablations: int | None = None,
 ) -> tuple[Study, dict[str, float]]:
-    """Train, evaluate and write the tables to `out`; `ablate`: also without the multi-choice task.
+    """Train, evaluate and write the tables to `out`; `ablations` seeds (None: all) also without the multi-choice task.
 
     Returns the study, and the accuracy on validation questions by form of their options.
     """
@@ -48,7 +47,7 @@ def zero_shot_study(
     test = questions_of("test", num=num, out=out)
     answers: dict[str, list[Rates]] = {}
     for seed in range(seeds):
-        for variant in (FULL, NO_CHOOSING) if ablate else (FULL,):
+        for variant in (FULL, NO_CHOOSING) if ablations is None or seed < ablations else (FULL,):
             config = replace(recipe, seed=seed)
             if variant == NO_CHOOSING:
                 config = replace(config, tasks=replace(config.tasks, choose=0.0))
@@ -94,12 +93,10 @@ def main() -> None:
     parser.add_argument("--recipe", default="dollhouse")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num", type=int, default=90, help="test episodes")
-    parser.add_argument(
-        "--no-ablation", action="store_true", help="leave out pre-alignment without multi-choice"
-    )
+    parser.add_argument("--ablations", type=int, help="seeds of pre-alignment without multi-choice, if fewer")
     args = parser.parse_args()
     recipe = registry.load("recipes", args.recipe)()
-    done = zero_shot_study(recipe, out=args.out, seeds=args.seeds, num=args.num, ablate=not args.no_ablation)
+    done = zero_shot_study(recipe, out=args.out, seeds=args.seeds, num=args.num, ablations=args.ablations)
     print(page(*done), end="")
 
 
