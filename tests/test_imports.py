@@ -19,7 +19,7 @@ STEPS = (
     ("video", "dollhouse", "llms", "encoders"),
     ("textvid", "benchmarks", "models"),
     ("train", "evaluate"),
-    ("lab", "serve", "recipes", "demo", "doctor"),
+    ("lab", "serve", "recipes", "demo", "doctor", "options"),
     ("cli",),
     ("__main__",),
 )

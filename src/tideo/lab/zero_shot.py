@@ -3,7 +3,8 @@
     python -m tideo.lab.zero_shot --out runs/zero_shot --seeds 3 --num 90
 
 Per seed one pre-alignment as the recipe has it and, for the first --ablations seeds, one without the multi-choice task,
-then every control. What is there is not made again, so a killed study goes on. Writes OUT/table.md and OUT/table.json. Figures are means over
+then every control. What is there is not made again, so a killed study goes on. Writes OUT/table.md and
+OUT/table.json. Figures are means over
 seeds; intervals are clustered by video and tell how sure the mean over these seeds is of other videos.
 """
 

@@ -1,0 +1,49 @@
+"""Parameters that several commands of the command line share."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{text} is not a time in seconds")
+    return value
+
+
+VideoFile = Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False, show_default=False)]
+OutOrRuns = Annotated[
+    Path | None,
+    typer.Option("--out", help="Run directory.  [default: runs/RECIPE]", file_okay=False, show_default=False),
+]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="See tideo list recipes.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Replace a field, as in train.lr=1e-4.", show_default=False
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+Start = Annotated[float | None, typer.Option(parser=seconds, metavar="S", show_default=False)]
+End = Annotated[float | None, typer.Option(parser=seconds, metavar="S", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="M",
+        help="A bundled name (tideo list models), a folder that training wrote, or a Hugging Face id.",
+    ),
+]
+ModelArgs = Annotated[
+    str,
+    typer.Option(
+        metavar="KEY=VALUE,...", help="Other settings of the model: rows=3,cols=3,dtype=bfloat16,load_4bit=true.",
+        show_default=False,
+    ),
+]  # fmt: skip
