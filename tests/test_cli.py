@@ -249,4 +249,5 @@ def test_list_names_what_the_registry_has(tideo: Tideo) -> None:
 
     done = tideo("list", "recipes")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == list(registry.targets("recipes"))
+    told = [line.split()[0] for line in done.stdout.splitlines()]
+    assert told == [*registry.targets("recipes"), *registry.targets("finetunes")]
