@@ -2,8 +2,8 @@
 
     tideo prealign dollhouse --out runs/dollhouse-topa
 
-One core, 14 minutes. Expected: 75% of test questions on pictures, 53% of the temporal ones (three seeds: 75.0, 75.0, 75.4);
-seed 0 is the bundled `dollhouse-topa`.
+One core, 14 minutes. Expected: 75% of test questions on pictures, 53% of the temporal ones (three seeds: 75.0, 75.0,
+75.4); seed 0 is the bundled `dollhouse-topa`.
 """
 
 from tideo.train.prealign import PrealignConfig, PrealignTraining

@@ -47,6 +47,7 @@ def tiny_llava(*, clip: str | Path, llm: str | Path, image_size: int) -> tuple[A
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
+    config.text_config._name_or_path = ""  # else a place of this machine is saved with the model
     config.text_config.vocab_size = len(tokenizer)
     config.tie_word_embeddings = language.config.tie_word_embeddings
     model = LlavaForConditionalGeneration(config)
