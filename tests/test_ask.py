@@ -128,4 +128,4 @@ def test_the_command_tells_a_wrong_model(tideo: Tideo, video: Path) -> None:
     done = tideo("ask", str(video), "why?", "--model", "dollhouse-tipa")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert "unknown model 'dollhouse-tipa'; did you mean dollhouse-topa?" in done.stderr
+    assert "unknown model 'dollhouse-tipa'; did you mean dollhouse-topa" in done.stderr
