@@ -150,7 +150,7 @@ def encode(
     end = [tokenizer.eos_token_id] if end_of_text and tokenizer.eos_token_id is not None else []
     stem = _after_video(tokenizer, after.rstrip(" "))
     whole = [_after_video(tokenizer, after + text) + end for text in continuations]
-    shared = min((_common(stem, ids) for ids in whole), default=len(stem))
+    shared = min((common_start(stem, ids) for ids in whole), default=len(stem))
     return PromptTokens(
         before=start + _ids(tokenizer, before),
         after=stem[:shared],
@@ -175,7 +175,7 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False).input_ids) if text else []
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
+def common_start(left: Sequence[int], right: Sequence[int]) -> int:
     """The length of the common start."""
     pairs = zip(left, right, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))

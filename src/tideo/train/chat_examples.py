@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from tideo.models.prompts import common_start
 from tideo.train.conversations import Conversation, Pictures, Turn
 from tideo.train.documents import IGNORE
 from tideo.train.tower import PatchFeatures
@@ -159,7 +160,7 @@ class Chat:
                     encoded["input_ids"][0].tolist(),
                     self.tokenizer(chat, add_special_tokens=False).input_ids,
                 )
-                same = min(_common(ids[::-1], plain[::-1]), len(plain) - 1 - self._last_image(plain))
+                same = min(common_start(ids[::-1], plain[::-1]), len(plain) - 1 - self._last_image(plain))
                 heads.append((ids[: len(ids) - same], len(plain) - same, encoded))
             if heads[0][0] != heads[1][0]:
                 raise UserError("the chat template puts images behind the question; expected them before it")
@@ -185,11 +186,6 @@ class Chat:
 
 def _without_text(encoded: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in encoded.items() if k not in ("input_ids", "attention_mask", *_PER_TOKEN)}
-
-
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    pairs = zip(left, right, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
 def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, torch.Tensor]:
