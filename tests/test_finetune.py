@@ -25,13 +25,21 @@ from tideo.models.bundled import load_model
 from tideo.models.grid_settings import GridSettings
 from tideo.registry import load
 from tideo.train.chat_examples import Chat, ChatExamples, collate_chats
-from tideo.train.conversations import Conversation, Pictures, Turn, annotated, read_llava, write_llava
+from tideo.train.conversations import (
+    Conversation,
+    Pictures,
+    Turn,
+    annotated,
+    pasted,
+    read_llava,
+    write_llava,
+)
 from tideo.train.documents import IGNORE
 from tideo.train.finetune import finetune, mix
 from tideo.train.finetune_config import FinetuneConfig, GridTraining
 from tideo.train.grid_episodes import captioned, grid_conversations
 from tideo.train.grid_trainer import GridTrainer
-from tideo.train.parts import part_of, train_only, with_lora
+from tideo.train.parts import Part, part_of, train_only, with_lora
 from tideo.train.plan import memory_of, parameters, plan, shape
 from tideo.train.tiny_llava import resized_places
 from tideo.train.tower import keep_tower, patch_features, put_back
@@ -251,6 +259,27 @@ def test_the_dollhouse_draws_grids_questions_and_captions() -> None:
         grid_conversations(num=1, settings=replace(settings, sampler="uniform"))
 
 
+def test_captioned_pictures_are_pasted_and_asked_for_by_their_cell() -> None:
+    colours = [(40 * i, 0, 0) for i in range(6)]
+    captioned = [
+        Conversation(
+            id=f"p{i}",
+            pictures=Pictures(key=f"k{i}", num=1, open=lambda c=c: [Image.new("RGB", (14, 14), c)]),  # type: ignore[misc]
+            turns=(Turn(user="What happens?", reply=f"red {i}."),),
+        )
+        for i, c in enumerate(colours)
+    ]
+    (whole,) = pasted(captioned, settings=GRID)
+    assert [(t.user, t.reply) for t in whole.turns] == [
+        (f"Picture {i + 1}: What happens?", f"red {i}.") for i in range(4)
+    ]
+    (image,) = whole.pictures.open()
+    assert image.size == (SIDE, SIDE)
+    assert [image.getpixel((x, y)) for y in (3, 17) for x in (3, 17)] == colours[:4]
+    (other,) = pasted(captioned[::-1], settings=GRID)
+    assert other.pictures.key != whole.pictures.key
+
+
 def test_captions_are_mixed_in_by_share() -> None:
     asked, captions = [conversation(i) for i in range(6)], [conversation(10 + i) for i in range(9)]
     mixed = mix(asked, captions, share=0.4, seed=0)
@@ -288,6 +317,14 @@ def test_places_of_a_larger_picture_are_interpolated() -> None:
     larger = resized_places(places, side=6)
     assert larger.shape == (37, 5)
     assert torch.equal(larger[0], places[0])
+
+
+def test_places_start_again_in_each_cell() -> None:
+    places = torch.randn(17, 5)
+    tiled = resized_places(places, side=8, cells=(2, 2))[1:].reshape(8, 8, 5)
+    for rows in (slice(0, 4), slice(4, 8)):
+        for cols in (slice(0, 4), slice(4, 8)):
+            assert torch.allclose(tiled[rows, cols].flatten(0, 1), places[1:], atol=1e-6)
 
 
 # --- training -----------------------------------------------------------------------------------------
@@ -342,6 +379,23 @@ def test_captions_are_aligned_on_mixed_and_measured(tmp_path: Path) -> None:
     assert told["num_captions"] == 200
     assert told["caption_loss_after"] != told["caption_loss_before"]
     assert not (out / "align").exists()
+
+
+@pytest.mark.parametrize("parts", [("projector",), ("tower", "projector", "llm")])
+def test_captions_are_aligned_on_in_grids(parts: tuple[Part, ...], tmp_path: Path) -> None:
+    captions = [conversation(i, turns=(Turn(user="Describe.", reply=f"a man {i}"),)) for i in range(210)]
+    write_llava(captions, tmp_path / "captions")
+    config = config_for(
+        tmp_path, captions=0.2, captions_path=str(tmp_path / "captions" / "train.json"), paste_captions=True,
+        captions_images=str(tmp_path / "captions" / "images"), align=GridTraining(steps=2, batch=2, bf16=False),
+        align_parts=parts,
+    )  # fmt: skip
+    out = finetune(config, out=tmp_path / "a")
+    assert json.loads((out / "forgetting.json").read_text())["num_captions"] == 50
+    start = load_model(str(tmp_path / "model")).model.state_dict()  # type: ignore[attr-defined]
+    end = load_model(str(out)).model.state_dict()  # type: ignore[attr-defined]
+    changed = {part_of(name) for name in start if not torch.equal(start[name], end[name])}
+    assert changed == {"projector", "llm", *parts}
 
 
 def test_a_penalty_holds_the_predictions_back(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tiny import model_in, save_model, videos_in
 
 from tideo.benchmarks.dollhouse import dollhouse
 from tideo.evaluate.plan import CONTROLS, read_answers
+from tideo.evaluate.report import write_report
 from tideo.evaluate.results import Report
 from tideo.evaluate.run import evaluate
 from tideo.models.blind import Blind
@@ -395,3 +396,77 @@ def test_an_unknown_form_is_told(exported: Path, model: ZeroShot) -> None:
     sample = dollhouse(exported, videos=exported / "videos")[0]
     with pytest.raises(UserError, match="unknown scoring form 'word'; expected one of letter, text"):
         model.answer(sample.video, [sample], controls=Controls(form="word"))
+
+
+# --- orders of the options, missing videos, another reduction ----------------------------------------
+
+
+def test_options_are_asked_in_every_order(exported: Path, model: ZeroShot, tmp_path: Path) -> None:
+    report = run(exported, model, tmp_path, limit=4, controls=["letter_scoring"], permute=True)
+    answers, _ = read_answers(tmp_path)
+    assert set(answers) == {"main", "letter_scoring", "order_1", "order_2", "order_3", "order_4"}
+    assert set(report.controls) == {"letter_scoring"}
+    for sample_id, answer in answers["main"].items():  # options in words are scored without the others
+        turned = answers["order_3"][sample_id]
+        np.testing.assert_allclose(turned.loglikelihoods, answer.loglikelihoods, atol=1e-4)
+        assert turned.num_tokens == answer.num_tokens
+    assert report.orders["num_orders"] == 5
+    assert report.orders["accuracy"] == report.accuracy
+    assert sum(place["chosen"] for place in report.orders["by_place"]) == pytest.approx(1.0)
+    assert "Options in every order" in (tmp_path / "report.html").read_text()
+
+
+def test_a_model_that_always_says_a_is_right_in_no_order(
+    exported: Path, model: ZeroShot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(video: Any, samples: Any, **_: Any) -> list[Answer]:
+        return [Answer(sample_id=s.id, choice=0) for s in samples]
+
+    monkeypatch.setattr(model, "answer", first)
+    report = run(exported, model, tmp_path, limit=10, controls=[], permute=True)
+    assert report.orders["accuracy"] == 0.0
+    assert report.orders["by_place"] == [
+        {"chosen": 1.0, "accuracy": 1.0},
+        *([{"chosen": 0.0, "accuracy": 0.0}] * 4),
+    ]
+
+
+def test_questions_about_missing_videos_can_be_left_out(
+    exported: Path, model: ZeroShot, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = Path(shutil.copytree(exported, tmp_path / "data"))
+    first, second = sorted((data / "videos").iterdir())
+    every = run(data, model, tmp_path / "every", controls=[])
+    first.unlink()
+    report = run(data, model, tmp_path / "out", controls=[], missing="skip")
+    assert 0 < report.n < every.n
+    assert (report.n_failed, report.n + report.n_left_out) == (0, every.n)
+    assert f"{report.n_left_out} questions about 1 missing videos are left out: {first}" in caplog.text
+    assert f"{report.n_left_out} questions were left out" in (tmp_path / "out" / "report.html").read_text()
+    second.unlink()
+    with pytest.raises(UserError, match="none of 2 videos is there"):
+        run(data, model, tmp_path / "none", controls=[], missing="skip")
+
+
+def test_what_failed_is_told_by_video(exported: Path, model: ZeroShot, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(exported, tmp_path / "data"))
+    first = min((data / "videos").iterdir())
+    first.write_bytes(b"no video at all")
+    report = run(data, model, tmp_path / "out", controls=[])
+    (failure,) = report.failures
+    assert (failure["video"], failure["n"]) == (first.stem, report.n_failed)
+    assert "cannot be read as a video" in failure["error"]
+    assert "What failed" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_report_chooses_anew_without_a_model(exported: Path, finished: Path, tmp_path: Path) -> None:
+    before = (finished / "report.json").read_text()
+    page = write_report([finished], out=tmp_path / "sum.html", reduction="sum").read_text()
+    assert (finished / "report.json").read_text() == before
+    samples = {s.id: s for s in dollhouse(exported, videos=exported / "videos")}
+    main = [r for r in lines(finished) if r["control"] == "main"]
+    right = [int(np.argmax(r["loglikelihoods"])) == samples[r["sample_id"]].answer for r in main]
+    assert f'<span class="big">{100 * np.mean(right):.1f}%</span>' in page
+    assert "summed log-likelihood" in page
+    with pytest.raises(UserError, match="unknown reduction 'median'"):
+        write_report([finished], out=tmp_path / "no.html", reduction="median")

@@ -323,6 +323,15 @@ def evaluate(
             metavar="NAME", help="Only this control; repeat it, or `none`. [default: all]", show_default=False
         ),
     ] = None,
+    permute: Annotated[
+        bool, typer.Option("--permute", help="Also ask with the options in every cyclic order.")
+    ] = False,
+    missing: Annotated[
+        Literal["wrong", "skip"], typer.Option(help="What a question about a missing video counts as.")
+    ] = "wrong",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again what failed before.")
+    ] = False,
 ) -> None:
     """Answer a benchmark's questions; continues where it stopped."""
     from tideo.evaluate.run import evaluate as run_benchmark
@@ -336,8 +345,15 @@ def evaluate(
         out=out,
         limit=limit,
         controls=controls,
+        permute=permute,
+        missing=missing,
+        retry_failed=retry_failed,
     )
     print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")
+    if permute:
+        print(
+            f"{report.orders['accuracy']:.1%} right in all {report.orders['num_orders']} orders of the options"
+        )
     _finish(report.n_failed, report.n, "questions")
 
 
@@ -365,11 +381,15 @@ def report(
         list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False, show_default=False)
     ],
     out: Annotated[Path | None, typer.Option(metavar="FILE.html", dir_okay=False, show_default=False)] = None,
+    reduction: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Choose anew by it: mean, sum, …", show_default=False),
+    ] = None,
 ) -> None:
     """Write one page about one or several runs."""
     from tideo.evaluate.report import write_report
 
-    print(write_report(run_dirs, out=out or run_dirs[0] / "report.html"))
+    print(write_report(run_dirs, out=out or run_dirs[0] / "report.html", reduction=reduction))
 
 
 @app.command("list")

@@ -25,6 +25,10 @@ class VideoError(UserError):
     """A file that gives no frame: missing, empty, corrupt, without video, or of unknown format."""
 
 
+class Stopped(UserError):
+    """Nothing more can be answered now: it ends the run, and no question counts as failed for it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Video:
     """A video file, or the segment [start_s, end_s] of one."""

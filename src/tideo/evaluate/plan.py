@@ -70,7 +70,7 @@ def _changed(controls: Controls) -> set[str]:
     return {
         f.name
         for f in dataclasses.fields(Controls)
-        if getattr(controls, f.name) != getattr(AS_TRAINED, f.name)
+        if f.name != "rotated" and getattr(controls, f.name) != getattr(AS_TRAINED, f.name)
     }
 
 
@@ -129,7 +129,20 @@ def drop_replaced(path: Path, current: Collection[Item]) -> None:
     """Remove answers to the same question and control that another video file, model or wording gave."""
     keys = {(i.control, i.sample.id): i.key for i in current}
     records = read_records(path)
-    kept = [r for r in records if keys.get((r["control"], r["sample_id"]), r["key"]) == r["key"]]
+    _keep(
+        path, records, [r for r in records if keys.get((r["control"], r["sample_id"]), r["key"]) == r["key"]]
+    )
+
+
+def drop_failed(path: Path) -> None:
+    """Remove the answers that are errors, so that they are asked again."""
+    if not path.exists():
+        return
+    records = read_records(path)
+    _keep(path, records, [r for r in records if r["error"] is None])
+
+
+def _keep(path: Path, records: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> None:
     if len(kept) < len(records):
         atomic_write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from tideo import registry
 from tideo.config import from_plain
 from tideo.evaluate.plan import MAIN, read_answers
-from tideo.evaluate.results import REPORT_FILE, compared
+from tideo.evaluate.results import REPORT_FILE, compared, summarise_run
 from tideo.evaluate.scoring import decide
 from tideo.models.grid_settings import GridSettings
 from tideo.models.reductions import scores
@@ -65,13 +66,16 @@ class _Run:
     note: str
 
 
-def write_report(run_dirs: Sequence[str | Path], *, out: str | Path, examples: int = 6) -> Path:
+def write_report(
+    run_dirs: Sequence[str | Path], *, out: str | Path, examples: int = 6, reduction: str | None = None
+) -> Path:
     """Write one page about one or several runs: `examples` right and as many wrong answers of each.
 
-    Runs over the same questions are compared with the first one. Raises UserError where a directory holds no
-    finished run.
+    Runs over the same questions are compared with the first one. With another `reduction` than theirs the choices are
+    made anew from the likelihoods, without a model, and the runs are left as they are. Raises UserError where a
+    directory holds no finished run.
     """
-    runs = [_read(Path(d)) for d in run_dirs]
+    runs = [_read(Path(d), reduction=reduction) for d in run_dirs]
     views = [
         RunView(
             name=run.directory.resolve().name,
@@ -94,7 +98,7 @@ def write_report(run_dirs: Sequence[str | Path], *, out: str | Path, examples: i
     return Path(out)
 
 
-def _read(directory: Path) -> _Run:
+def _read(directory: Path, *, reduction: str | None) -> _Run:
     try:
         report = json.loads((directory / REPORT_FILE).read_text(encoding="utf-8"))
         recipe = report["run"]["recipe"]
@@ -104,13 +108,39 @@ def _read(directory: Path) -> _Run:
             "run tideo eval with it as --out"
         ) from error
     answers, _ = read_answers(directory)
-    decided = {i: decide(a, reduction=recipe["reduction"]) for i, a in answers.get(MAIN, {}).items()}
+    anew = reduction not in (None, recipe["reduction"])
     try:
         read = registry.load("benchmarks", recipe["benchmark"])
         samples, note = read(recipe["data"], videos=recipe["videos"])[: recipe["limit"]], ""
-    except UserError as error:  # the figures need no questions, only the gallery does
-        samples, note = [], f"No examples: {error}"
+    except UserError as error:
+        if anew:
+            raise
+        samples, note = [], f"No examples: {error}"  # the figures need no questions, only the gallery does
+    if anew:
+        recipe["reduction"] = reduction
+        report |= _decided_anew(report, samples, answers)
+    decided = {i: decide(a, reduction=recipe["reduction"]) for i, a in answers.get(MAIN, {}).items()}
     return _Run(directory=directory, report=report, samples=samples, answers=decided, note=note)
+
+
+def _decided_anew(
+    report: dict[str, Any], samples: Sequence[Sample], answers: Mapping[str, Mapping[str, Answer]]
+) -> dict[str, Any]:
+    """The report's figures under the reduction that its recipe now names."""
+    recipe = report["run"]["recipe"]
+    samples = [s for s in samples if s.id in answers[MAIN]]
+    result = summarise_run(
+        samples,
+        answers,
+        reduction=recipe["reduction"],
+        controls=recipe["controls"],
+        benchmark=report["benchmark"],
+        model=report["model"],
+        run=report["run"],
+        n_strange=report["n_strange"],
+        n_left_out=report["n_left_out"],
+    )
+    return dataclasses.asdict(result)
 
 
 def _against(first: _Run, other: _Run) -> dict[str, Any] | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tideo.evaluate.metrics import accuracy, difference
+from tideo.evaluate.orders import ORDER, order_figures
+from tideo.evaluate.plan import MAIN
+from tideo.evaluate.scoring import decide
 from tideo.store import atomic_write_text
 from tideo.types import Answer, Sample, UserError
 
@@ -24,7 +28,9 @@ class Report:
     `by_kind`, `by_group` and each of `controls` hold `n`, `accuracy`, `stderr`, `ci95`; a control also its
     own `by_kind`, `n_failed`, and `difference`, the result minus the control on the same questions.
     `by_group` parts the questions by `meta["held_out"]` where the benchmark has it.
-    `n_strange` counts the videos unlike anything in the model's memory.
+    `n_strange` counts the videos unlike anything in the model's memory, `n_left_out` the questions that were not asked
+    because their video is missing. `failures`: video, error, and how many questions of the result failed by it.
+    `orders` is there if the options were asked in every order (evaluate/orders.py).
     """
 
     benchmark: str
@@ -40,10 +46,37 @@ class Report:
     run: dict[str, Any]
     by_group: dict[str, dict[str, Any]] = field(default_factory=dict)
     n_strange: int = 0
+    n_left_out: int = 0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    orders: dict[str, Any] = field(default_factory=dict)
 
     def save(self, directory: str | Path) -> None:
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
         atomic_write_text(Path(directory) / REPORT_FILE, text + "\n")
+
+
+def summarise_run(
+    samples: Sequence[Sample],
+    answers: Mapping[str, Answers],
+    *,
+    reduction: str,
+    controls: Sequence[str],
+    **about: Any,
+) -> Report:
+    """The report of a run's answers by control, chosen by `reduction`; `about` as for `summarise`."""
+    turns = {name: int(name.removeprefix(ORDER)) for name in answers if name.startswith(ORDER)}
+    decided = {
+        name: {s.id: decide(answers[name][s.id], reduction=reduction) for s in samples}
+        for name in (MAIN, *controls, *turns)
+    }
+    in_order = {0: decided[MAIN], **{k: decided[name] for name, k in turns.items()}}
+    return summarise(
+        samples,
+        decided[MAIN],
+        controls={name: decided[name] for name in controls},
+        orders=order_figures(samples, in_order) if turns else None,
+        **about,
+    )
 
 
 def summarise(
@@ -55,6 +88,8 @@ def summarise(
     model: str,
     run: Mapping[str, Any],
     n_strange: int = 0,
+    n_left_out: int = 0,
+    orders: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report of one run. Questions without a known answer are left out of every figure.
 
@@ -77,6 +112,9 @@ def summarise(
         by_group=_parts(known, answers, _groups(known)),
         controls={name: _control(known, answers, other) for name, other in controls.items()},
         n_strange=n_strange,
+        n_left_out=n_left_out,
+        failures=_failures(known, answers),
+        orders=dict(orders or {}),
         run=dict(run),
     )
 
@@ -94,6 +132,11 @@ def compared(samples: Sequence[Sample], answers: Answers, other: Answers) -> dic
 
 def num_failed(samples: Sequence[Sample], answers: Answers) -> int:
     return sum(answers[s.id].error is not None for s in samples)
+
+
+def _failures(samples: Sequence[Sample], answers: Answers) -> list[dict[str, Any]]:
+    counts = Counter((s.video.id, answers[s.id].error) for s in samples if answers[s.id].error is not None)
+    return [{"video": video, "error": error, "n": n} for (video, error), n in counts.items()]
 
 
 def _correct(samples: Sequence[Sample], answers: Answers) -> list[bool]:

@@ -26,6 +26,7 @@ class Blind:
     """A `ZeroShot` that never looks; it loads no encoder and opens no video."""
 
     controls = frozenset({"form"})
+    concurrency = 0
 
     def __init__(self, lm: PrefixLM, *, settings: Settings, name: str, key: str) -> None:
         self.lm, self.settings, self.name, self.key = lm, settings, name, key

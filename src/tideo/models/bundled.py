@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TypeVar
 
 from tideo import registry
 from tideo.config import override
@@ -14,17 +15,26 @@ from tideo.models.settings import SETTINGS_FILE, VideoModel
 from tideo.types import UserError
 
 ASSETS = Path(__file__).parents[1] / "assets"
+Seen = TypeVar("Seen")
+How = TypeVar("How")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
-    """The model of that name: one of `tideo list models`, a folder that training wrote, or a Hugging Face id.
+    """The model of that name: `tideo list models`, a folder that training wrote, a Hugging Face id, `openai:NAME@URL`.
 
-    `args` are key=value pairs: fields of the model's settings and, for an image-text model, `dtype` and `load_4bit`.
+    `args` are key=value pairs: fields of the model's settings and, for an image-text model, of `Loading`, for a server,
+    of `Calls`.
     Raises UserError where it is none of these, telling the near names.
     """
     if name in registry.targets("models"):
         return _with_settings(registry.load("models", name)(), args)
+    if name.startswith("openai:"):
+        from tideo.models.grid_settings import GridSettings
+        from tideo.models.remote import Calls, Remote
+
+        settings, calls = _two(args, GridSettings(), Calls())
+        return Remote(name, settings=settings, calls=calls)
     folder = Path(name)
     if (folder / SETTINGS_FILE).is_file():
         from tideo.models.zero_shot import ZeroShot
@@ -37,10 +47,8 @@ def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
         from tideo.models.grid_settings import GridSettings, Loading
         from tideo.models.grid_vlm import GridVLM
 
-        how = [a for a in args if a.partition("=")[0].strip() in {field.name for field in fields(Loading)}]
-        rest = [a for a in args if a not in how]
-        settings = override(GridSettings.load(folder), rest, option="--model-args")
-        return GridVLM.load(name, settings=settings, loading=override(Loading(), how, option="--model-args"))
+        settings, loading = _two(args, GridSettings.load(folder), Loading())
+        return GridVLM.load(name, settings=settings, loading=loading)
     if folder.is_dir():
         raise UserError(
             f"{name} is no model of tideo: {SETTINGS_FILE} is missing, and so is an image processor; "
@@ -48,8 +56,16 @@ def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
         )
     raise UserError(
         registry.unknown(name, known=registry.targets("models"), what="model")
-        + "; or give a folder that training wrote, or a Hugging Face id"
+        + "; or give a folder that training wrote, a Hugging Face id, or openai:NAME@URL"
     )
+
+
+def _two(args: Sequence[str], settings: Seen, other: How) -> tuple[Seen, How]:
+    """Both with what `args` say of them."""
+    names = {field.name for field in fields(other)}  # type: ignore[arg-type]
+    of_other = [a for a in args if a.partition("=")[0].strip() in names]
+    rest = [a for a in args if a not in of_other]
+    return override(settings, rest, option="--model-args"), override(other, of_other, option="--model-args")
 
 
 def _fusion(folder: Path, args: Sequence[str], *, name: str | None = None) -> VideoModel:

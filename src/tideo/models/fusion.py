@@ -58,6 +58,8 @@ class FusionSettings:
 class Fusion:
     """`models` in the order of the settings' weights."""
 
+    concurrency = 0
+
     def __init__(self, models: Sequence[VideoModel], *, settings: FusionSettings, name: str) -> None:
         self.models, self.settings, self.name = list(models), settings, name
         self.key = key_of([[m.key, asdict(m.settings)] for m in models])

@@ -5,9 +5,8 @@ A folder may hold grid.json, which says how the model looks at a video (models/g
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,34 +14,30 @@ from typing import Any
 
 from PIL import Image
 
-from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.models.bundled import ASSETS
-from tideo.models.grid_settings import QUESTION, GridSettings, Loading, load_vlm
+from tideo.models.grid_settings import GridSettings, Loading, load_vlm
+from tideo.models.grid_sight import GridSight
 from tideo.models.image_chat import ImageChat
 from tideo.models.prompts import FORMS, answer_prompt, style
-from tideo.models.relevance import CANDIDATES, relevant_frames
 from tideo.models.settings import AS_TRAINED, Controls, files_key, threads_for
-from tideo.models.zero_shot import other_order
 from tideo.store import key_of
 from tideo.types import Answer, Frames, Sample, UserError, Video
-from tideo.video.samplers import sample_frames
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
 
 
-class GridVLM:
+class GridVLM(GridSight):
     """`model` is an image-text-to-text model of transformers in eval mode, `processor` its own.
 
     `key` hashes everything of the model that an answer depends on.
     """
 
     controls = frozenset({"num_frames", "shuffled", "blind", "form"})
+    concurrency = 0
 
     def __init__(self, model: Any, *, processor: Any, settings: GridSettings, name: str, key: str) -> None:
         self.chat = ImageChat(model, processor=processor, name=name)
         self.model, self.settings = model, settings
         self.name, self.key = name, key
-        self._encoder: DualEncoder | None = None  # of the sampler `question`, loaded when first needed
 
     @classmethod
     def load(
@@ -71,15 +66,6 @@ class GridVLM:
             key=key_of([content, str(model.dtype), loading.load_4bit]),
         )
 
-    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
-        """The frames of the cells, or those that the question chooses among. Raises VideoError."""
-        if controls.blind:
-            return None
-        num = controls.num_frames or self.settings.num_frames
-        if self.settings.sampler == QUESTION:
-            return sample_frames(video, CANDIDATES * num)
-        return sample_frames(video, num, sampler=self.settings.sampler)
-
     def answer(
         self,
         video: Video,
@@ -97,42 +83,19 @@ class GridVLM:
         with threads_for(self.model):
             answers = [
                 answer
-                for seen, asked in self._seen(frames, samples, controls=controls)
+                for seen, asked in self.seen(frames, samples, controls=controls)
                 for answer in self._of_frames(seen, video, asked, controls=controls, form=form)
             ]
         seconds = (time.perf_counter() - started_s) / max(1, len(samples))
         return [replace(a, seconds=seconds) for a in answers]
 
-    def strange(self, frames: Frames) -> str | None:
-        return None
-
-    def _seen(
-        self, frames: Frames | None, samples: Sequence[Sample], *, controls: Controls
-    ) -> Iterator[tuple[Frames | None, Sequence[Sample]]]:
-        """The frames shown, and the questions asked about them."""
-        if frames is None or self.settings.sampler != QUESTION:
-            yield frames, samples
-            return
-        if self._encoder is None:
-            bundled = ASSETS / self.settings.encoder
-            self._encoder = load_encoder(str(bundled) if bundled.is_dir() else self.settings.encoder)
-        num = controls.num_frames or self.settings.num_frames
-        for sample in samples:
-            yield relevant_frames(frames, num, question=sample.question, encoder=self._encoder), [sample]
-
     def _of_frames(
         self, frames: Frames | None, video: Video, samples: Sequence[Sample], *, controls: Controls, form: str
     ) -> list[Answer]:
-        images = [] if frames is None else self._images(frames, video, controls=controls)
+        images = self.images(frames, video, controls=controls)
         answers = self._answers(images, samples, num_frames=len(frames or ()), form=form)
         pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
         return [replace(a, pts_s=pts_s) for a in answers]
-
-    def _images(self, frames: Frames, video: Video, *, controls: Controls) -> list[Image.Image]:
-        if controls.shuffled is not None:
-            order = other_order(len(frames), rng=random.Random(f"{controls.shuffled}/{video.id}"))
-            frames = replace(frames, rgb_THWC=frames.rgb_THWC[order])
-        return self.settings.images(frames, one_frame=controls.num_frames == 1)
 
     def _answers(
         self, images: Sequence[Image.Image], samples: Sequence[Sample], *, num_frames: int, form: str

@@ -67,7 +67,8 @@ class Controls:
 
     `shuffled`: the frames in another order, drawn from this seed and the video's id. `blind`: zero vectors
     instead of frames. `source` "text": the captions of the same frames instead of pictures, which only the
-    dollhouse has. `num_frames`, `form`: others than the model's settings say.
+    dollhouse has. `num_frames`, `form`: others than the model's settings say. `rotated`: the options in another cyclic
+    order, of which the model itself is not told.
     """
 
     num_frames: int | None = None
@@ -76,6 +77,7 @@ class Controls:
     blind: bool = False
     source: Literal["video", "text"] = "video"
     form: str | None = None
+    rotated: int = 0
 
 
 AS_TRAINED = Controls()
@@ -85,11 +87,13 @@ class VideoModel(Protocol):
     """A model that answers questions about video.
 
     `key` hashes everything of it that an answer depends on, but for its `settings`, a dataclass. `controls`: the
-    fields of Controls that it heeds.
+    fields of Controls that it heeds. `concurrency`: how many questions are asked at a time, each by itself from
+    a thread of its own; 0: all questions about a segment together, one segment after another.
     """
 
     name: str
     key: str
+    concurrency: int
     settings: Any  # with num_frames, form and reduction: Settings, or GridSettings
     controls: frozenset[str]
 

@@ -52,6 +52,7 @@ class ZeroShot:
     """
 
     controls = frozenset(field.name for field in fields(Controls))
+    concurrency = 0
 
     def __init__(
         self, lm: PrefixLM, *, encoder: DualEncoder, memory: Memory, settings: Settings, name: str, key: str

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
@@ -22,7 +23,7 @@ from tideo.benchmarks.rows import json_list, parsed
 from tideo.models.grid_settings import QUESTION, GridSettings
 from tideo.models.prompts import FORMS, style
 from tideo.store import atomic_path, atomic_write_text, key_of
-from tideo.types import Sample, UserError, Video
+from tideo.types import Frames, Sample, UserError, Video
 from tideo.video.samplers import sample_frames
 
 IMAGE = "<image>"  # LLaVA's marker of an image in its training files
@@ -124,6 +125,40 @@ def looks(settings: GridSettings) -> dict[str, object]:
 def _content(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- captioned pictures, pasted --------------------------------------------------------------------
+
+
+def pasted(captioned: Sequence[Conversation], *, settings: GridSettings) -> list[Conversation]:
+    """Conversations about one picture each, as many of them as an image has cells in one image; the last few are left.
+
+    Every turn is asked about its cell, by number in reading order. So cells are learned without any video.
+    """
+    cells = settings.rows * settings.cols
+    groups = [captioned[i : i + cells] for i in range(0, len(captioned) - cells + 1, cells)]
+    return [_pasted(group, settings) for group in groups]
+
+
+def _pasted(group: Sequence[Conversation], settings: GridSettings) -> Conversation:
+    one = replace(settings, panels=1)
+    return Conversation(
+        id="+".join((group[0].id, group[-1].id)),
+        pictures=Pictures(
+            key=key_of([[c.pictures.key for c in group], looks(one)]), num=1, open=lambda: _paste(group, one)
+        ),
+        turns=tuple(
+            Turn(user=f"Picture {cell}: {turn.user}", reply=turn.reply)
+            for cell, conversation in enumerate(group, 1)
+            for turn in conversation.turns
+        ),
+    )
+
+
+def _paste(group: Sequence[Conversation], settings: GridSettings) -> list[Image.Image]:
+    rgb_THWC = np.stack([np.asarray(c.pictures.open()[0]) for c in group])
+    times = np.arange(len(group), dtype=float)
+    return settings.images(Frames(rgb_THWC=rgb_THWC, pts_s_T=times, video_id=group[0].id))
 
 
 # --- LLaVA's format -------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from tideo.models.bundled import ASSETS
 from tideo.models.grid_settings import Loading, load_vlm
 from tideo.store import atomic_path, atomic_write_text, key_of
 from tideo.train.chat_examples import Chat, ChatExamples, collate_chats
-from tideo.train.conversations import Conversation, annotated, read_llava, write_llava
+from tideo.train.conversations import Conversation, annotated, pasted, read_llava, write_llava
 from tideo.train.documents import IGNORE
 from tideo.train.finetune_config import DOLLHOUSE, FSDP, LLAVA, FinetuneConfig, GridTraining
 from tideo.train.grid_episodes import captioned, grid_conversations
@@ -65,7 +65,13 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     trained = work.prepared(parts=config.parts)
     before = work.loss_on(trained, held_out)
     trainer = work.train(
-        trained, mixed, arguments=arguments, training=config.train, resume=resume, distill=config.distill
+        trained,
+        mixed,
+        parts=config.parts,
+        arguments=arguments,
+        training=config.train,
+        resume=resume,
+        distill=config.distill,
     )
     after = work.loss_on(trained, held_out)
     _save(trainer, config, out=out)
@@ -102,7 +108,14 @@ def _conversations(config: FinetuneConfig) -> list[Conversation]:
 
 def _captions(config: FinetuneConfig) -> tuple[list[Conversation], list[Conversation]]:
     """Captioned images to align and mix with, and those held out to measure forgetting; none where there is no file."""
-    size = config.grid.image_size
+    if not config.paste_captions:
+        return _pictures(config, size=config.grid.image_size)
+    cell = config.grid.image_size // max(config.grid.rows, config.grid.cols)
+    learned, held_out = _pictures(config, size=cell)
+    return pasted(learned, settings=config.grid), pasted(held_out, settings=config.grid)
+
+
+def _pictures(config: FinetuneConfig, *, size: int) -> tuple[list[Conversation], list[Conversation]]:
     if config.captions_path:
         rows = read_llava(config.captions_path, images=config.captions_images or ".", image_size=size)
         if len(rows) <= HELD_OUT_CAPTIONS:
@@ -134,8 +147,12 @@ def mix(
 def starting_model(config: FinetuneConfig) -> tuple[Any, Any]:
     """The model that the finetuning begins with, and its processor."""
     if config.model == DOLLHOUSE:
-        size = config.grid.image_size
-        return tiny_llava(clip=ASSETS / "dollhouse-clip", llm=ASSETS / "dollhouse-lm", image_size=size)
+        return tiny_llava(
+            clip=ASSETS / "dollhouse-clip",
+            llm=ASSETS / "dollhouse-lm",
+            image_size=config.grid.image_size,
+            cells=(config.grid.rows, config.grid.cols) if config.tile_places else (1, 1),
+        )
     # Where the trained weights are others' (LoRA) or DeepSpeed keeps them in float32 too, bfloat16 is enough.
     low = config.train.bf16 and (config.lora_rank or (config.train.parallel or "").endswith(".json"))
     loading = Loading(
@@ -151,9 +168,6 @@ class _Work:
     def __init__(self, config: FinetuneConfig, *, model: Any, processor: Any, cache_dir: Path) -> None:
         self.config, self.model, self.processor, self.cache_dir = config, model, processor, cache_dir
         self.chat = Chat(processor, image_size=config.grid.image_size)
-        # A parted model has no whole tower to run, and its share of a large model's step is small.
-        self.keeps = config.keep_features and "tower" not in config.parts and not config.train.parallel
-        self.tower_key = _tower_key(model, processor) if self.keeps else ""
 
     def prepared(self, *, parts: Sequence[str]) -> Any:
         """The model with only these parts learning, through LoRA where that is asked for."""
@@ -168,16 +182,15 @@ class _Work:
         return with_lora(self.model, rank=config.lora_rank, alpha=config.lora_alpha, parts=parts)
 
     def align(self, captions: Sequence[Conversation], *, out: Path, resume: bool) -> None:
-        """The projector alone, on captions; its weights are kept in aligned.safetensors for a resumed run."""
+        """`align_parts` alone, on captions; their weights are kept in aligned.safetensors for a resumed run."""
         done, align = out / ALIGNED_FILE, self.config.align
         assert align is not None
         if not (resume and done.is_file()):
-            train_only(self.model, ["projector"])
+            parts = self.config.align_parts
+            train_only(self.model, parts)
             arguments = _arguments(align, seed=self.config.seed, out=out / "align")
-            self.train(self.model, captions, arguments=arguments, training=align, resume=resume)
-            state = {
-                n: p.detach().clone() for n, p in self.model.named_parameters() if part_of(n) == "projector"
-            }
+            self.train(self.model, captions, parts=parts, arguments=arguments, training=align, resume=resume)
+            state = {n: p.detach().clone() for n, p in self.model.named_parameters() if part_of(n) in parts}
             if PartialState().is_main_process:
                 with atomic_path(done) as part:
                     save_file(state, part)
@@ -190,6 +203,7 @@ class _Work:
         model: Any,
         conversations: Sequence[Conversation],
         *,
+        parts: Sequence[str],
         arguments: TrainingArguments,
         training: GridTraining,
         resume: bool,
@@ -197,7 +211,7 @@ class _Work:
     ) -> GridTrainer:
         """Run the Trainer; the tower is out of the model meanwhile where its features are kept."""
         config = self.config
-        features = self._features(conversations)
+        features = self._features(conversations) if "tower" not in parts else None
         world = PartialState().num_processes
         per_step = training.batch * training.accumulate * world
         num_parts = sum(-(-len(c.turns) // config.packed) for c in conversations)
@@ -254,14 +268,15 @@ class _Work:
         return collate_chats(examples, pad_id=tokenizer.eos_token_id if pad is None else pad)
 
     def _features(self, conversations: Sequence[Conversation]) -> PatchFeatures | None:
-        if not self.keeps:
+        # A parted model has no whole tower to run, and its share of a large model's step is small.
+        if not self.config.keep_features or self.config.train.parallel:
             return None
         with PartialState().main_process_first():
             return patch_features(
                 self.model,
                 conversations,
                 pixels=self.chat.pixels,
-                tower_key=self.tower_key,
+                tower_key=_tower_key(self.model, self.processor),
                 cache_dir=self.cache_dir,
             )
 

@@ -47,10 +47,12 @@ class FinetuneConfig:
 
     `data` is a benchmark's name, with its training file at `path` and its `videos`; or `llava`, a file in LLaVA's
     format with its images in `videos`; or `dollhouse`, `num` training episodes that are drawn. `parts` learn.
-    `align` comes first and trains the projector on captions alone, as LLaVA does. `captions` is the share of captions
-    mixed in, from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws `num_captions`
-    of its own. `distill` weighs the divergence from the starting model on the replies. `packed` questions about the
-    same images share a sequence.
+    `align` comes first and trains `align_parts` on captions alone (LLaVA: the projector). `captions` is the share of
+    captions mixed in, from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws
+    `num_captions` pictures of its own. With `paste_captions` the pictures are pasted into grids as the videos are, and
+    each cell's caption is asked for. `tile_places`: the dollhouse's tower has its places anew in each cell. `distill`
+    weighs the divergence from the starting model on the replies. `packed` questions about the same images share a
+    sequence.
     """
 
     model: str
@@ -69,14 +71,18 @@ class FinetuneConfig:
     captions_path: str | None = None
     captions_images: str | None = None
     num_captions: int = 8000
+    paste_captions: bool = False
+    tile_places: bool = False
     distill: float = 0.0
     align: GridTraining | None = None
+    align_parts: tuple[Part, ...] = ("projector",)
     train: GridTraining
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.parts or set(self.parts) - set(PARTS):
-            raise UserError(f"parts={','.join(self.parts)}: expected some of {', '.join(PARTS)}")
+        for name, parts in (("parts", self.parts), ("align_parts", self.align_parts)):
+            if not parts or set(parts) - set(PARTS):
+                raise UserError(f"{name}={','.join(parts)}: expected some of {', '.join(PARTS)}")
         if not 0 <= self.captions < 1 or self.distill < 0 or self.packed < 1 or self.lora_rank < 0:
             raise UserError(
                 f"captions={self.captions}, distill={self.distill}, packed={self.packed}, lora_rank={self.lora_rank}: "

@@ -19,7 +19,7 @@ from tideo.train.conversations import Conversation, Pictures, Turn, looks, qa_tu
 from tideo.train.pairs import scene
 from tideo.types import Frames, Sample, UserError, Video
 
-CAPTION = "Describe the picture."
+CAPTION = "What happens?"
 # Frames are drawn at a third of the videos' size: a cell of the grid is smaller still.
 WIDTH, HEIGHT = 128, 96
 
@@ -92,5 +92,6 @@ def _captioned(index: int, *, image_size: int, split: Split, seed: int) -> Conve
 
 
 def _picture(state: FrameState, image_size: int) -> list[Image.Image]:
-    rgb = draw_frame(state, width=2 * WIDTH, height=2 * HEIGHT)
+    finer = 2 if image_size > HEIGHT else 1
+    rgb = draw_frame(state, width=finer * WIDTH, height=finer * HEIGHT)
     return [Image.fromarray(rgb).resize((image_size, image_size), Image.Resampling.BICUBIC)]

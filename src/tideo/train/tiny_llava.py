@@ -32,8 +32,10 @@ TEMPLATE = (
 )
 
 
-def tiny_llava(*, clip: str | Path, llm: str | Path, image_size: int) -> tuple[Any, Any]:
-    """The model in float32 and its processor. The tower's places are interpolated to `image_size` pixels a side."""
+def tiny_llava(
+    *, clip: str | Path, llm: str | Path, image_size: int, cells: tuple[int, int] = (1, 1)
+) -> tuple[Any, Any]:
+    """The model in float32 and its processor. The tower's places are brought to each of `cells`, rows × cols."""
     tokenizer = AutoTokenizer.from_pretrained(llm)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
     language = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
@@ -53,7 +55,7 @@ def tiny_llava(*, clip: str | Path, llm: str | Path, image_size: int) -> tuple[A
     model = LlavaForConditionalGeneration(config)
     weights = seen.vision_model.state_dict()
     place = "embeddings.position_embedding.weight"
-    weights[place] = resized_places(weights[place], side=image_size // patch)
+    weights[place] = resized_places(weights[place], side=image_size // patch, cells=cells)
     model.model.vision_tower.load_state_dict(weights)
     language.resize_token_embeddings(len(tokenizer), mean_resizing=True)
     model.model.language_model.load_state_dict(language.model.state_dict())
@@ -70,10 +72,16 @@ def tiny_llava(*, clip: str | Path, llm: str | Path, image_size: int) -> tuple[A
     return model, processor
 
 
-def resized_places(places_ND: Tensor, *, side: int) -> Tensor:
-    """Position embeddings of a class token and s x s patches, for `side` x `side` patches (bicubic)."""
+def resized_places(places_ND: Tensor, *, side: int, cells: tuple[int, int] = (1, 1)) -> Tensor:
+    """Position embeddings of a class token and s × s patches, for `side` × `side` patches (bicubic).
+
+    They start again in each of `cells`, rows × cols, so that a tower sees each cell as it sees a picture.
+    """
     first_1D, rest = places_ND[:1], places_ND[1:]
     old = round(len(rest) ** 0.5)
     square = rest.T.reshape(1, -1, old, old)
-    new = F.interpolate(square, size=(side, side), mode="bicubic", align_corners=False)
+    middles = (torch.arange(side) + 0.5) / side
+    down, across = ((2 * ((middles * n) % 1) - 1) for n in cells)
+    where = torch.stack(torch.broadcast_tensors(across[None, :], down[:, None]), dim=-1)[None]
+    new = F.grid_sample(square, where, mode="bicubic", padding_mode="border", align_corners=False)
     return torch.cat([first_1D, new.flatten(2)[0].T])
