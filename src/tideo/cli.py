@@ -392,6 +392,21 @@ def report(
     print(write_report(run_dirs, out=out or run_dirs[0] / "report.html", reduction=reduction))
 
 
+@app.command("export")
+def export_choices(
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", exists=True, file_okay=False, show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, show_default=False)],
+) -> None:
+    """Write a run's choices as the benchmark's own scripts read them."""
+    from tideo.evaluate.export import export
+
+    failed, of = export(run_dir, out=out)
+    print(out)
+    _finish(failed, of, "questions")
+
+
 @app.command("list")
 def list_names(
     kind: Annotated[
