@@ -22,6 +22,7 @@ COMMANDS = (
     "doctor",
     "dollhouse",
     "eval",
+    "export",
     "finetune",
     "frames",
     "fuse",
