@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tideo.benchmarks.egoschema import ANSWERS, egoschema
+from tideo.benchmarks.intentqa import intentqa
 from tideo.benchmarks.nextqa import MAP_FILE, nextqa
 from tideo.benchmarks.own import own
 from tideo.benchmarks.star import star
@@ -40,6 +41,19 @@ def test_a_row_of_nextqa(tmp_path: Path) -> None:
     assert sample.options == ("rest", "work", "play", "eat", "hide")
     assert (sample.video.id, sample.video.path) == ("24", str(tmp_path / "v" / "24.mp4"))
     assert nextqa(tmp_path, videos=tmp_path / "v") == [sample]
+
+
+def test_a_row_of_intentqa(tmp_path: Path) -> None:
+    text = HEADER.replace("video,", "video_id,").replace("a4\n", "a4,action,lemma,lemma_id\n")
+    path = csv_in(tmp_path, text + LINE.replace("hide\n", "hide,lies,lie,98\n"))
+    (sample,) = intentqa(path, videos=tmp_path / "v")
+    assert (sample.id, sample.kind, sample.answer, sample.video.id) == ("24_6", "CW", 1, "24")
+    assert sample.options == ("rest", "work", "play", "eat", "hide")
+    with pytest.raises(UserError, match=r"val\.csv: the column 'video' is missing"):
+        nextqa(path, videos=tmp_path)
+    path.write_text(text + LINE.replace(",1,6,", ",5,6,").replace("hide\n", "hide,lies,lie,98\n"))
+    with pytest.raises(UserError, match=r"val\.csv line 2, answer: "):
+        intentqa(path, videos=tmp_path)
 
 
 def test_videos_lie_flat_or_as_vidor_nests_them(tmp_path: Path) -> None:

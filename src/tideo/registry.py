@@ -33,6 +33,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "dollhouse": "tideo.benchmarks.dollhouse:dollhouse",
         "csv": "tideo.benchmarks.own:own",
         "egoschema": "tideo.benchmarks.egoschema:egoschema",
+        "intentqa": "tideo.benchmarks.intentqa:intentqa",
         "nextqa": "tideo.benchmarks.nextqa:nextqa",
         "star": "tideo.benchmarks.star:star",
     },

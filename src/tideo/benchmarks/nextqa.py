@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,27 +44,31 @@ def nextqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
 
 
 def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
-    place_of = _places(path.with_name(MAP_FILE))
+    place_of = places(path)
     for where, fields in csv_rows(path, columns=COLUMNS):
-        row = parsed(Row, fields, where=where)
-        flat = videos / f"{row.video}.mp4"
-        nested = videos / f"{place_of.get(row.video, row.video)}.mp4"
         yield (
             where,
-            Sample(
-                id=f"{row.video}_{row.qid}",
-                video=Video(id=row.video, path=str(nested if nested.is_file() else flat)),
-                question=row.question,
-                options=(row.a0, row.a1, row.a2, row.a3, row.a4),
-                answer=row.answer,
-                kind=row.type,
-                meta={"split": path.stem},
-            ),
+            sample(parsed(Row, fields, where=where), videos=videos, place_of=place_of, split=path.stem),
         )
 
 
-def _places(path: Path) -> dict[str, str]:
-    """video id → its place below the video folder, without ending; empty where there is no map."""
+def sample(row: Row, *, videos: Path, place_of: Mapping[str, str], split: str) -> Sample:
+    flat = videos / f"{row.video}.mp4"
+    nested = videos / f"{place_of.get(row.video, row.video)}.mp4"
+    return Sample(
+        id=f"{row.video}_{row.qid}",
+        video=Video(id=row.video, path=str(nested if nested.is_file() else flat)),
+        question=row.question,
+        options=(row.a0, row.a1, row.a2, row.a3, row.a4),
+        answer=row.answer,
+        kind=row.type,
+        meta={"split": split},
+    )
+
+
+def places(annotations: Path) -> dict[str, str]:
+    """video id → its place below the video folder, without ending; empty where there is no map beside the file."""
+    path = annotations.with_name(MAP_FILE)
     if not path.is_file():
         return {}
     try:
