@@ -470,3 +470,56 @@ def test_a_report_chooses_anew_without_a_model(exported: Path, finished: Path, t
     assert "summed log-likelihood" in page
     with pytest.raises(UserError, match="unknown reduction 'median'"):
         write_report([finished], out=tmp_path / "no.html", reduction="median")
+
+
+# --- several processes -------------------------------------------------------------------------------
+
+
+def launched(exported: Path, model_dir: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    args = [
+        "--data",
+        str(exported),
+        "--videos",
+        str(exported / "videos"),
+        "--model",
+        str(model_dir),
+        "--out",
+        str(out),
+    ]
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "tideo"]
+    return subprocess.run(
+        [sys.executable, *launch, "eval", "dollhouse", *args],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_answers_of_one_each_once(
+    exported: Path, model_dir: Path, tmp_path: Path
+) -> None:
+    model = ZeroShot.load(model_dir)
+    run(exported, model, tmp_path / "one")
+    done = launched(exported, model_dir, tmp_path / "two")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("dollhouse: ") == 1
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in (tmp_path / "one").iterdir()}
+    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert len(two) == len({r["sample_id"] + r["control"] for r in two}) == len(one)
+    assert without_times(read_answers(tmp_path / "two")[0]) == without_times(
+        read_answers(tmp_path / "one")[0]
+    )
+
+
+def test_killed_processes_leave_their_answers_to_the_next(
+    exported: Path, model: ZeroShot, finished: Path, tmp_path: Path
+) -> None:
+    records = (finished / "answers.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "answers.jsonl").write_text("".join(records[:5]))
+    (tmp_path / "answers.1.jsonl").write_text("".join(records[3:30]))  # killed while they were gathered
+    (tmp_path / "answers.2.jsonl").write_text("".join(records[30:40]) + records[40][:20])
+    with pytest.warns(UserWarning, match="cut short"):
+        run(exported, model, tmp_path)
+    assert (tmp_path / "answers.jsonl").read_text().splitlines(keepends=True)[:40] == records[:40]
+    assert len(lines(tmp_path)) == len({r["key"] for r in lines(tmp_path)}) == len(records)
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in finished.iterdir()}

@@ -335,6 +335,7 @@ def evaluate(
 ) -> None:
     """Answer a benchmark's questions; continues where it stopped."""
     from tideo.evaluate.run import evaluate as run_benchmark
+    from tideo.evaluate.team import team
 
     controls = [name for name in control if name != "none"] if control else None
     report = run_benchmark(
@@ -349,6 +350,8 @@ def evaluate(
         missing=missing,
         retry_failed=retry_failed,
     )
+    if not team().first:  # one of several processes tells
+        return
     print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")
     if permute:
         print(

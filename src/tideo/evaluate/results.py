@@ -55,6 +55,16 @@ class Report:
         atomic_write_text(Path(directory) / REPORT_FILE, text + "\n")
 
 
+def read_report(directory: str | Path) -> Report:
+    """The report of a finished run. Raises UserError where there is none."""
+    path = Path(directory) / REPORT_FILE
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return Report(**fields | {"ci95": tuple(fields["ci95"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory} holds no finished run ({REPORT_FILE} is missing or damaged)") from error
+
+
 def summarise_run(
     samples: Sequence[Sample],
     answers: Mapping[str, Answers],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,12 @@ class Loading:
     place: bool = True
 
 
+def _places() -> str | dict[str, int]:
+    """All GPUs, or this process's own where there are several processes."""
+    rank = os.environ.get("LOCAL_RANK")
+    return "auto" if rank is None else {"": int(rank)}
+
+
 def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
     """An image-text-to-text model in eval mode and its processor.
 
@@ -132,7 +139,7 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
             dtype=loading.dtype,
             use_safetensors=True,
             attn_implementation="sdpa",
-            device_map="auto" if loading.place and torch.accelerator.is_available() else None,
+            device_map=_places() if loading.place and torch.accelerator.is_available() else None,
             **extra,
         )
     except (OSError, ValueError, ImportError) as error:
