@@ -120,8 +120,7 @@ def _answer_shares(
 ) -> None:
     """Each process answers every so many-th segment of those that have questions without an answer."""
     of_team.wait()
-    path = out / ANSWERS_FILE
-    done = {r["key"] for r in read_records(path)} if path.exists() else set()
+    done = {r["key"] for r in read_records(out / ANSWERS_FILE)}
     of_team.wait()  # nobody writes before all have read the same
     segments = list(by_segment(item for item in items if item.key not in done))
     with RecordStore(of_team.answers(out), id_field="key") as store:

@@ -43,9 +43,9 @@ def team() -> Team:
 
 def gather(out: Path) -> None:
     """Move what other processes have answered, in this run or in one that was killed, into answers.jsonl."""
-    for part in sorted(out.glob("answers.*.jsonl")):
-        with RecordStore(out / ANSWERS_FILE, id_field="key") as store:
+    with RecordStore(out / ANSWERS_FILE, id_field="key") as store:  # mends a line that was cut short, too
+        for part in sorted(out.glob("answers.*.jsonl")):
             for record in read_records(part):
                 if record["key"] not in store:
                     store.append(record)
-        part.unlink()
+            part.unlink()
