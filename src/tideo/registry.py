@@ -34,8 +34,11 @@ BUILTIN: dict[str, dict[str, str]] = {
         "csv": "tideo.benchmarks.own:own",
         "egoschema": "tideo.benchmarks.egoschema:egoschema",
         "intentqa": "tideo.benchmarks.intentqa:intentqa",
+        "mvbench": "tideo.benchmarks.mvbench:mvbench",
         "nextqa": "tideo.benchmarks.nextqa:nextqa",
         "star": "tideo.benchmarks.star:star",
+        "tvqa": "tideo.benchmarks.tvqa:tvqa",
+        "tvqa_subtitles": "tideo.benchmarks.tvqa:tvqa_subtitles",
     },
     "samplers": {
         "fps": "tideo.video.samplers:fps",

@@ -156,7 +156,7 @@ def _finite(answer: Answer) -> Answer:
 
 
 def _tell_missing(videos: Sequence[Video]) -> None:
-    missing = sorted({video.path for video in videos if not Path(video.path).is_file()})
+    missing = sorted({video.path for video in videos if not Path(video.path).exists()})
     if missing:
         log.warning(
             "%d of %d videos are missing, such as %s: their questions will count as failed",

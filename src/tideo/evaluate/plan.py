@@ -102,11 +102,14 @@ def _key(name: str, controls: Controls, sample: Sample, *, content: str | None, 
 
 
 def video_key(path: str | Path) -> str | None:
-    """What stands for a video's content: its size, beginning, middle and end. None where it is missing.
+    """What stands for a video's content: its size, beginning, middle and end; of a folder of pictures their names and
+    sizes. None where it is missing.
 
     Reading whole data sets anew at every start would take longer than answering.
     """
     try:
+        if Path(path).is_dir():
+            return key_of([[p.name, p.stat().st_size] for p in sorted(Path(path).iterdir())])
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             blocks = []

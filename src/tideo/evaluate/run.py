@@ -132,7 +132,7 @@ def _answer_shares(
 
 def _with_video(samples: Sequence[Sample]) -> list[Sample]:
     """The questions whose video is there; the others are told. Raises UserError where none is left."""
-    there = {path: Path(path).is_file() for path in {s.video.path for s in samples}}
+    there = {path: Path(path).exists() for path in {s.video.path for s in samples}}
     kept = [s for s in samples if there[s.video.path]]
     if not kept:
         raise UserError(

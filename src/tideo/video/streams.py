@@ -21,6 +21,7 @@ from av.stream import Discard, Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from tideo.types import VideoError
+from tideo.video.frame_folder import frame_folder
 
 Source = str | Path | bytes
 
@@ -30,7 +31,8 @@ FORMATS = (
     "nut,mxf,rm,dv,mjpeg,yuv4mpegpipe"
 )
 # One packet is one frame with its own time, and a key frame is marked and can be sought.
-INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "image2")
+PICTURES = "image2"  # of a folder of numbered pictures
 
 ESTIMATED = ("mpegts", "mpeg", "flv")  # their duration is FFmpeg's estimate
 
@@ -38,36 +40,48 @@ FPS_UNTOLD = 25  # FFmpeg's own assumption for raw streams
 
 
 class OpenVideo:
-    """The best video stream of a file or of bytes, by FFmpeg's choice; decoded on one thread.
+    """The best video stream of a file or of bytes, or a folder of numbered pictures; decoded on one thread.
 
     A context manager. Raises VideoError, in one line, for what is no video.
     """
 
     def __init__(self, source: Source) -> None:
         self.name = f"of {len(source)} bytes" if isinstance(source, bytes) else str(source)
-        self._source = source
-        if isinstance(source, bytes):
-            head = source[:12]
-        else:
-            path = Path(source)
-            if not path.is_file():
-                raise self.error("there is no such file; give the path of a video file")
-            with path.open("rb") as file:
-                head = file.read(12)
-        if not head:
-            raise self.error("it is empty (0 bytes); copy or download it again")
-        # Opening decodes the first frames to learn what an mp4 says in its header: skip that.
+        self._source, self._format = source, None
         self._options = {"format_whitelist": FORMATS}
-        if head[4:8] == b"ftyp":
-            self._options["skip_frame"] = "all"
+        if not isinstance(source, bytes) and Path(source).is_dir():
+            try:
+                folder = frame_folder(Path(source))
+            except ValueError as error:
+                raise self.error(str(error)) from error
+            self._source, self._format = folder.pattern, PICTURES
+            self._options = folder.options | {"format_whitelist": PICTURES}
+        else:
+            head = self._head(source)
+            if not head:
+                raise self.error("it is empty (0 bytes); copy or download it again")
+            # Opening decodes the first frames to learn what an mp4 says in its header: skip that.
+            if head[4:8] == b"ftyp":
+                self._options["skip_frame"] = "all"
         self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None
         self._open()
 
+    def _head(self, source: Source) -> bytes:
+        if isinstance(source, bytes):
+            return source[:12]
+        path = Path(source)
+        if not path.is_file():
+            raise self.error("there is no such file; give the path of a video file")
+        with path.open("rb") as file:
+            return file.read(12)
+
     def _open(self) -> None:
         file = io.BytesIO(self._source) if isinstance(self._source, bytes) else str(self._source)
         try:
-            self.container = av.open(file, "r", options=self._options, metadata_errors="replace")
+            self.container = av.open(
+                file, "r", format=self._format, options=self._options, metadata_errors="replace"
+            )
         except av.FFmpegError as error:
             raise self.error(
                 f"it cannot be read as a video ({error.strerror or error}); "

@@ -1,0 +1,46 @@
+"""A folder of numbered pictures as a video, as TVQA and MVBench hand out theirs: frames_fps3_hq/CLIP/00001.jpg …"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+_FRAME = re.compile(r"(\d+)\.(jpg|jpeg|png)")
+_RATE = re.compile(r"fps(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameFolder:
+    """`pattern` and `options` are what FFmpeg's demuxer of pictures takes."""
+
+    pattern: str
+    options: dict[str, str]
+
+
+def frame_folder(folder: Path) -> FrameFolder:
+    """The pictures of a folder in the order of their numbers.
+
+    The rate stands in the folder's name or in that of a folder above, as in frames_fps3. Raises ValueError, in one
+    line, where it stands nowhere, and where there are no pictures, or a number between the first and the last lacks.
+    """
+    rates = [found[1] for name in reversed(folder.resolve().parts) if (found := _RATE.search(name))]
+    if not rates:
+        raise ValueError("a folder of pictures needs its rate in the name of a folder, as in frames_fps3")
+    names = [found for path in folder.iterdir() if (found := _FRAME.fullmatch(path.name))]
+    if not names:
+        raise ValueError("the folder holds no numbered pictures; expected 00001.jpg, 00002.jpg, …")
+    numbers = sorted(int(name[1]) for name in names)
+    first, last = numbers[0], numbers[-1]
+    widths, endings = {len(name[1]) for name in names}, {name[2] for name in names}
+    if len(widths) > 1 or len(endings) > 1:
+        raise ValueError("its pictures are named in several ways; expected 00001.jpg, 00002.jpg, …")
+    if numbers != list(range(first, last + 1)):
+        gap = next(a + 1 for a, b in pairwise(numbers) if b != a + 1)
+        raise ValueError(f"picture {gap} is missing between {first} and {last}")
+    plain = str(folder).replace("%", "%%")
+    return FrameFolder(
+        pattern=f"{plain}/%0{widths.pop()}d.{endings.pop()}",
+        options={"framerate": rates[0], "start_number": str(first)},
+    )
