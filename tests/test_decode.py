@@ -369,7 +369,7 @@ def test_no_videos(plain: Path, tmp_path: Path) -> None:
     encode_audio(cover, cover=True)
     for source, message in [
         (tmp_path / "absent.mp4", r"absent\.mp4: there is no such file; give the path"),
-        (tmp_path, "there is no such file"),
+        (tmp_path, "it is a folder; give a video file"),
         (b"", r"video of 0 bytes: it is empty \(0 bytes\); copy or download it again"),
         (half, r"half\.mp4: it cannot be read as a video .*; expected a whole mp4"),
         (text, r"notes\.txt: it cannot be read as a video"),

@@ -54,7 +54,11 @@ def test_it_is_sampled_as_a_video(sampler: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "parent", "told"),
     [
-        (["00001.png", "00002.png"], "frames", "needs its rate in the name of a folder, as in frames_fps3"),
+        (
+            ["00001.png", "00002.png"],
+            "frames",
+            "it is a folder; give a video file, or numbered pictures with their rate",
+        ),
         (["cover.png"], "fps3", "holds no numbered pictures"),
         ([], "fps3", "holds no numbered pictures"),
         (["00001.png", "00003.png"], "fps3", "picture 2 is missing between 1 and 3"),
