@@ -28,7 +28,7 @@ def frame_folder(folder: Path) -> FrameFolder:
     rates = [found[1] for name in reversed(folder.resolve().parts) if (found := _RATE.search(name))]
     if not rates:
         raise ValueError(
-            "it is a folder; give a video file, or numbered pictures with their rate in a folder's name, as in frames_fps3"
+            "it is a folder; give a video file, or numbered pictures with their rate in a folder's name: frames_fps3"
         )
     names = [found for path in folder.iterdir() if (found := _FRAME.fullmatch(path.name))]
     if not names:
