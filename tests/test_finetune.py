@@ -259,6 +259,20 @@ def test_the_dollhouse_draws_grids_questions_and_captions() -> None:
         grid_conversations(num=1, settings=replace(settings, sampler="uniform"))
 
 
+def test_lessons_ask_about_what_the_cells_show() -> None:
+    settings = GridSettings(rows=3, cols=3, image_size=96, prompt_style="plain", form="text", intro="")
+    plain, *_ = grid_conversations(num=1, settings=settings)
+    taught, *_ = grid_conversations(num=1, settings=settings, lookups=2)
+    assert taught.turns[: len(plain.turns)] == plain.turns
+    more = taught.turns[len(plain.turns) :]
+    assert {"Video:\nFacts: shirt: ", "Video:\nFacts: shelf: "} <= {turn.user for turn in more}
+    assert sum(turn.user.startswith("Video:\nQuestion: ") for turn in more) == 2
+    (again,) = [turn for turn in more if turn.user.startswith("Video:\nAgain: ")]
+    (back,) = [turn for turn in more if turn.user.startswith("Video:\nBackwards: ")]
+    assert len(again.reply.split(", ")) == len(back.reply.split(", ")) > 1
+    assert all(turn.reply.endswith(".") and turn.user.endswith(" ") for turn in more)
+
+
 def test_captioned_pictures_are_pasted_and_asked_for_by_their_cell() -> None:
     colours = [(40 * i, 0, 0) for i in range(6)]
     captioned = [

@@ -99,7 +99,9 @@ def export_llava(config: FinetuneConfig, *, out: str | Path) -> Path:
 
 def _conversations(config: FinetuneConfig) -> list[Conversation]:
     if config.data == DOLLHOUSE:
-        return grid_conversations(num=config.num or 4000, settings=config.grid, seed=config.seed)
+        return grid_conversations(
+            num=config.num or 4000, settings=config.grid, lookups=config.lookups, seed=config.seed
+        )
     path, videos = str(config.path), str(config.videos)
     if config.data == LLAVA:
         return read_llava(path, images=videos, image_size=config.grid.image_size)

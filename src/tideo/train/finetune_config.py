@@ -50,7 +50,8 @@ class FinetuneConfig:
     `align` comes first and trains `align_parts` on captions alone (LLaVA: the projector). `captions` is the share of
     captions mixed in, from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws
     `num_captions` pictures of its own. With `paste_captions` the pictures are pasted into grids as the videos are, and
-    each cell's caption is asked for. `tile_places`: the dollhouse's tower has its places anew in each cell. `distill`
+    each cell's caption is asked for. `tile_places`: the dollhouse's tower has its places anew in each cell;
+    `lookups`: its episodes also come as lessons. `distill`
     weighs the divergence from the starting model on the replies. `packed` questions about the same images share a
     sequence.
     """
@@ -73,6 +74,7 @@ class FinetuneConfig:
     num_captions: int = 8000
     paste_captions: bool = False
     tile_places: bool = False
+    lookups: int = 0
     distill: float = 0.0
     align: GridTraining | None = None
     align_parts: tuple[Part, ...] = ("projector",)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 from PIL import Image
 
-from tideo.dollhouse.captions import caption, one_line
+from tideo.dollhouse.captions import action_phrase, caption, one_line
 from tideo.dollhouse.export import Asked, ask_split, told
 from tideo.dollhouse.render import draw_frame
 from tideo.dollhouse.script import Episode, FrameState, Split
 from tideo.models.grid_settings import GridSettings
-from tideo.models.prompts import style, summary_prompt
+from tideo.models.prompts import VIDEO, style, summary_prompt
 from tideo.store import key_of
+from tideo.train import lessons
 from tideo.train.conversations import Conversation, Pictures, Turn, looks, qa_turn
 from tideo.train.pairs import scene
 from tideo.types import Frames, Sample, UserError, Video
@@ -25,21 +27,26 @@ WIDTH, HEIGHT = 128, 96
 
 
 def grid_conversations(
-    *, num: int, settings: GridSettings, summaries: bool = True, seed: int = 0
+    *, num: int, settings: GridSettings, summaries: bool = True, lookups: int = 0, seed: int = 0
 ) -> list[Conversation]:
-    """Each of `num` training episodes as grid images, its questions and, with `summaries`, its summary."""
+    """Each of `num` training episodes as grid images, its questions and, with `summaries`, its summary.
+
+    With `lookups`, so many questions that need one match, a list told again, and single facts (train/lessons.py).
+    """
     if settings.sampler != "middle":
         raise UserError(
             f"sampler {settings.sampler!r}: drawn episodes are sampled by 'middle'; for another, write videos with "
             "tideo dollhouse make and set data, path and videos"
         )
     return [
-        _conversation(asked, settings=settings, summaries=summaries, seed=seed)
+        _conversation(asked, settings=settings, summaries=summaries, lookups=lookups, seed=seed)
         for asked in ask_split("train", num=num, seed=seed)
     ]
 
 
-def _conversation(asked: Asked, *, settings: GridSettings, summaries: bool, seed: int) -> Conversation:
+def _conversation(
+    asked: Asked, *, settings: GridSettings, summaries: bool, lookups: int, seed: int
+) -> Conversation:
     name = f"{asked.episode.id}{'_cut' if asked.is_cut else ''}"
     given = {"num_images": settings.panels, "num_frames": settings.num_frames}
     video = Video(id=name, path="")
@@ -54,6 +61,12 @@ def _conversation(asked: Asked, *, settings: GridSettings, summaries: bool, seed
         words = style(settings.prompt_style)
         user = settings.turn(summary_prompt(style=words), **given)
         turns.append(Turn(user=user, reply=told(asked, seed=seed).summary + words.end))
+    if lookups:
+        for prompt, reply in _lessons(
+            asked.episode, settings, lookups=lookups, rng=random.Random(f"lessons/{seed}/{name}")
+        ):
+            user = settings.turn(f"Video:{VIDEO}{prompt} ", **given)
+            turns.append(Turn(user=user, reply=reply.lstrip()))
     return Conversation(
         id=name,
         pictures=Pictures(
@@ -65,9 +78,33 @@ def _conversation(asked: Asked, *, settings: GridSettings, summaries: bool, seed
     )
 
 
-def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
+def _lessons(
+    episode: Episode, settings: GridSettings, *, lookups: int, rng: random.Random
+) -> Iterator[tuple[str, str]]:
+    """Prompts and replies about what the cells show, in the words that the language model was taught with."""
+    states = [episode.state_at(t) for t in _times(episode, settings)]
+    actions = list(dict.fromkeys(state.action for state in states))
+    name = partial(action_phrase, rng=rng)
+    told = lessons.facts(states, lessons.FACTS["full"], rng)
+    for prompt, value in zip(told[::2], told[1::2], strict=True):
+        yield "\nFacts:" + prompt.removeprefix("\nFacts:"), value
+    if len(actions) > 1:
+        frames = [actions.index(state.action) for state in states]
+        for _ in range(lookups):
+            prompt, reply = lessons.match(actions, frames, name, rng)
+            yield prompt, reply
+        for back in (False, True):
+            prompt, reply = lessons.again(actions, name, ",", rng, back=back)
+            yield prompt + ",", reply.removeprefix(",")
+
+
+def _times(episode: Episode, settings: GridSettings) -> np.ndarray:
     num = settings.num_frames
-    times = np.array([(k + 0.5) * episode.duration_s / num for k in range(num)])
+    return np.array([(k + 0.5) * episode.duration_s / num for k in range(num)])
+
+
+def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
+    times = _times(episode, settings)
     rgb = np.stack([draw_frame(episode.state_at(t), width=WIDTH, height=HEIGHT) for t in times])
     return settings.images(Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id))
 
