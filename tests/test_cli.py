@@ -27,6 +27,7 @@ COMMANDS = (
     "frames",
     "fuse",
     "grid",
+    "import",
     "list",
     "prealign",
     "report",

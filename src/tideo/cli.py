@@ -43,7 +43,9 @@ class _Group(TyperGroup):
 PURPOSE = "Questions about long videos, answered by language models that were never trained on video."
 app = typer.Typer(cls=_Group, pretty_exceptions_enable=False, help=PURPOSE)
 dollhouse_app = typer.Typer(help="The dollhouse, a procedural household world.")
+import_app = typer.Typer(help="Published checkpoints as models of tideo.")
 app.add_typer(dollhouse_app, name="dollhouse")
+app.add_typer(import_app, name="import")
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -249,6 +251,36 @@ def make(
 
     make_split(split=split, num=num, seed=seed, out=out)
     print(out)
+
+
+@import_app.callback()
+def _import() -> None:
+    pass  # keeps `topa` a command of its own while it is the only one
+
+
+@import_app.command()
+def topa(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth", show_default=False)],
+    llm: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR_OR_ID",
+            help="The Llama it was trained on.",
+            show_default=False,
+        ),
+    ],
+    memory: Annotated[
+        Path, typer.Option(metavar="FILE", help="Its memory.pkl of caption features.", show_default=False)
+    ],
+    out: Out,
+    encoder: Annotated[
+        str, typer.Option(metavar="E", help="The dual encoder it was trained on.")
+    ] = "openai/clip-vit-large-patch14",
+) -> None:
+    """Turn a released TOPA checkpoint into a model directory; nothing is unpickled."""
+    from tideo.models.topa_import import import_topa
+
+    print(import_topa(checkpoint, llm=llm, memory=memory, encoder=encoder, out=out))
 
 
 @app.command()

@@ -35,6 +35,7 @@ class PrefixLMConfig:
     `lora_targets`: names of linear layers, or ("all-linear",).
     `prompt_style`: a name in models/prompts.py, STYLES.
     `dtype`: of the frozen LLM, a torch name; "auto" takes the checkpoint's.
+    `rope_theta`: base of the LLM's rotary embedding instead of its own, unscaled; None leaves it.
     """
 
     llm: str
@@ -52,6 +53,7 @@ class PrefixLMConfig:
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
     prompt_style: str = "topa"
     dtype: str = "auto"
+    rope_theta: float | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("adapter", get_args(Adapter)), ("pad_frames", get_args(PadFrames))):
@@ -138,15 +140,19 @@ def find_llm(name: str, *, beside: Path) -> str:
     return name
 
 
-def load_llm(source: str, *, dtype: str = "auto") -> tuple[Any, Any]:
+def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = None) -> tuple[Any, Any]:
     """The causal LM, in eval mode, and the tokenizer of a directory or a Hugging Face id.
 
-    Weights are read from safetensors only. Raises UserError in one line where that fails.
+    `rope_theta` as in the config. Weights are read from safetensors only. Raises UserError in one line where that
+    fails.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     try:
-        llm = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True)
+        config = AutoConfig.from_pretrained(source)
+        if rope_theta is not None:
+            config.rope_parameters = {"rope_type": "default", "rope_theta": rope_theta}
+        llm = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]

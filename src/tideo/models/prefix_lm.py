@@ -226,7 +226,7 @@ class PrefixLM(nn.Module):
         directory = Path(directory)
         config = read_config(directory)
         config = dataclasses.replace(config, llm=llm or find_llm(config.llm, beside=directory))
-        base, tokenizer = load_llm(config.llm, dtype=config.dtype)
+        base, tokenizer = load_llm(config.llm, dtype=config.dtype, rope_theta=config.rope_theta)
         model = cls(config, llm=base, tokenizer=tokenizer)
         model.load_trained(directory)
         return model.eval()
