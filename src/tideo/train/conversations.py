@@ -53,6 +53,14 @@ class Conversation:
     turns: tuple[Turn, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A grid, and the frames of its cells."""
+
+    pictures: Pictures
+    frames: Callable[[], Frames]
+
+
 def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_frames: int) -> Turn:
     """A question with options as the model will be asked it, and the right option as its reply."""
     if sample.answer is None:

@@ -47,13 +47,17 @@ class FinetuneConfig:
 
     `data` is a benchmark's name, with its training file at `path` and its `videos`; or `llava`, a file in LLaVA's
     format with its images in `videos`; or `dollhouse`, `num` training episodes that are drawn. `parts` learn.
-    `align` comes first and trains `align_parts` on captions alone (LLaVA: the projector). `captions` is the share of
-    captions mixed in, from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws
-    `num_captions` pictures of its own. With `paste_captions` the pictures are pasted into grids as the videos are, and
-    each cell's caption is asked for. `tile_places`: the dollhouse's tower has its places anew in each cell;
-    `lookups`: its episodes also come as lessons. `distill`
-    weighs the divergence from the starting model on the replies. `packed` questions about the same images share a
-    sequence.
+
+    The dollhouse's LLaVA: its language model is that of `teacher`, if given, a model that `tideo prealign` wrote or its
+    bundled name. With `imitate` tower and projector first learn to give a cell the vector that the teacher has for its
+    frame (imitate.py), on `num_watched` episodes. `tile_places`: the tower has its places anew in each cell. `lookups`:
+    its episodes also come as lessons.
+
+    `align` trains `align_parts` on captions alone (LLaVA: the projector). `captions` is the share of captions mixed in,
+    from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws `num_captions` pictures of
+    its own. With `paste_captions` the pictures are pasted into grids as the videos are, and each cell's caption is
+    asked for. `distill` weighs the divergence from the starting model on the replies. `packed` questions about the same
+    images share a sequence.
     """
 
     model: str
@@ -76,6 +80,9 @@ class FinetuneConfig:
     tile_places: bool = False
     lookups: int = 0
     distill: float = 0.0
+    teacher: str | None = None
+    imitate: GridTraining | None = None
+    num_watched: int = 4000
     align: GridTraining | None = None
     align_parts: tuple[Part, ...] = ("projector",)
     train: GridTraining
@@ -90,6 +97,8 @@ class FinetuneConfig:
                 f"captions={self.captions}, distill={self.distill}, packed={self.packed}, lora_rank={self.lora_rank}: "
                 "expected captions from 0 to below 1, packed at least 1 and the others at least 0"
             )
+        if self.imitate is not None and not (self.teacher and self.model == DOLLHOUSE):
+            raise UserError("imitate needs a teacher, as in teacher=dollhouse-topa, and model=dollhouse")
         if self.load_4bit and not self.lora_rank:
             raise UserError("4-bit weights cannot be trained themselves: set lora_rank, as in lora_rank=128")
         if self.data not in (DOLLHOUSE,) and not (self.path and self.videos):

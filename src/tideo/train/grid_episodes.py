@@ -17,7 +17,7 @@ from tideo.models.grid_settings import GridSettings
 from tideo.models.prompts import VIDEO, style, summary_prompt
 from tideo.store import key_of
 from tideo.train import lessons
-from tideo.train.conversations import Conversation, Pictures, Turn, looks, qa_turn
+from tideo.train.conversations import Conversation, Pictures, Turn, Watched, looks, qa_turn
 from tideo.train.pairs import scene
 from tideo.types import Frames, Sample, UserError, Video
 
@@ -107,6 +107,21 @@ def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
     times = _times(episode, settings)
     rgb = np.stack([draw_frame(episode.state_at(t), width=WIDTH, height=HEIGHT) for t in times])
     return settings.images(Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id))
+
+
+def watched_episodes(*, num: int, settings: GridSettings, seed: int = 0) -> list[Watched]:
+    """`num` training episodes as grids with their frames drawn larger; none is asked about."""
+    return [
+        Watched(pictures=conversation.pictures, frames=partial(_frames, asked.episode, settings))
+        for asked in ask_split("train", num=num, seed=seed)
+        for conversation in [_conversation(asked, settings=settings, summaries=False, lookups=0, seed=seed)]
+    ]
+
+
+def _frames(episode: Episode, settings: GridSettings) -> Frames:
+    times = _times(episode, settings)
+    rgb = np.stack([draw_frame(episode.state_at(t), width=2 * WIDTH, height=2 * HEIGHT) for t in times])
+    return Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id)
 
 
 def captioned(*, num: int, image_size: int, split: Split = "train", seed: int = 0) -> list[Conversation]:

@@ -21,13 +21,18 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from tideo.models.prefix_lm import PrefixLM
+from tideo.models.settings import SETTINGS_FILE
 from tideo.train.conversations import IMAGE
+from tideo.types import UserError
 
-# Images, then words: the prompts of style `plain` say by themselves who speaks.
+# The images stand where prompts of style `plain` have the video, behind "Video:"; the prompts say who speaks.
 TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'user' %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% endif %}{% endfor %}{% endif %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "{% for m in messages %}"
+    "{% set images = m['content'] | selectattr('type', 'equalto', 'image') | list | length %}"
+    "{% if images %}Video:{{ '<image>' * images }}{% endif %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'text' %}"
+    "{{ c['text'][6:] if images and c['text'].startswith('Video:') else c['text'] }}{% endif %}{% endfor %}"
     "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
 )
 
@@ -35,10 +40,12 @@ TEMPLATE = (
 def tiny_llava(
     *, clip: str | Path, llm: str | Path, image_size: int, cells: tuple[int, int] = (1, 1)
 ) -> tuple[Any, Any]:
-    """The model in float32 and its processor. The tower's places are brought to each of `cells`, rows × cols."""
-    tokenizer = AutoTokenizer.from_pretrained(llm)
+    """The model in float32 and its processor. The tower's places are brought to each of `cells`, rows × cols.
+
+    `llm` is a folder of a causal language model, or one that `tideo prealign` wrote with LoRA, which is merged.
+    """
+    language, tokenizer = _language(Path(llm))
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
-    language = AutoModelForCausalLM.from_pretrained(llm, dtype=torch.float32)
     seen = CLIPModel.from_pretrained(clip, dtype=torch.float32)
     vision = seen.config.vision_config
     patch = vision.patch_size
@@ -70,6 +77,21 @@ def tiny_llava(
         chat_template=TEMPLATE,
     )
     return model, processor
+
+
+def _language(folder: Path) -> tuple[Any, Any]:
+    if not (folder / SETTINGS_FILE).is_file():
+        return (
+            AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+            AutoTokenizer.from_pretrained(folder),
+        )
+    prealigned = PrefixLM.from_pretrained(folder)
+    if prealigned.prefix_config.adapter != "lora":
+        raise UserError(
+            f"{folder}: a language model with adapter {prealigned.prefix_config.adapter} cannot be put into a LLaVA; "
+            "pre-align one with adapter=lora"
+        )
+    return prealigned.llm.merge_and_unload().float(), prealigned.tokenizer
 
 
 def resized_places(places_ND: Tensor, *, side: int, cells: tuple[int, int] = (1, 1)) -> Tensor:
