@@ -76,6 +76,22 @@ def test_every_patch_has_the_cell_it_begins_in(rows: int, cols: int) -> None:
             assert col * side <= c * cols < (col + 1) * side
 
 
+def test_a_larger_patch_starts_as_the_mean_of_what_it_covers() -> None:
+    pixels = torch.randn(1, 3, 96, 96)
+    small, large = (
+        starting_model(replace(CONFIG, patch_size=size))[0].model.vision_tower.embeddings for size in (12, 24)
+    )
+    with torch.no_grad():
+        fine, coarse = small.patch_embedding(pixels), large.patch_embedding(pixels)
+    torch.testing.assert_close(coarse, torch.nn.functional.avg_pool2d(fine, 2), atol=1e-4, rtol=0)
+    assert large.position_embedding.weight.shape[0] == 17
+    for size in (18, 36):
+        with pytest.raises(
+            UserError, match=f"patches of {size} pixels: expected a multiple of 12 that divides 96"
+        ):
+            starting_model(replace(CONFIG, patch_size=size))
+
+
 def test_a_frames_vector_is_what_the_teacher_reads(teacher: ZeroShot) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8)
     frames = Frames(rgb_THWC=rgb, pts_s_T=np.arange(3.0), video_id="v")

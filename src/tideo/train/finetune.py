@@ -147,6 +147,7 @@ def starting_model(config: FinetuneConfig) -> tuple[Any, Any]:
             llm=folder_of(config.teacher or "dollhouse-lm"),
             image_size=config.grid.image_size,
             cells=(config.grid.rows, config.grid.cols) if config.tile_places else (1, 1),
+            patch_size=config.patch_size,
         )
     # Where the trained weights are others' (LoRA) or DeepSpeed keeps them in float32 too, bfloat16 is enough.
     low = config.train.bf16 and (config.lora_rank or (config.train.parallel or "").endswith(".json"))

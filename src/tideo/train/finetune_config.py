@@ -50,8 +50,8 @@ class FinetuneConfig:
 
     The dollhouse's LLaVA: its language model is that of `teacher`, if given, a model that `tideo prealign` wrote or its
     bundled name. With `imitate` tower and projector first learn to give a cell the vector that the teacher has for its
-    frame (imitate.py), on `num_watched` episodes. `tile_places`: the tower has its places anew in each cell. `lookups`:
-    its episodes also come as lessons.
+    frame (imitate.py), on `num_watched` episodes. `tile_places`: the tower has its places anew in each cell;
+    `patch_size`: larger patches than the CLIP's, so fewer tokens. `lookups`: its episodes also come as lessons.
 
     `align` trains `align_parts` on captions alone (LLaVA: the projector). `captions` is the share of captions mixed in,
     from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws `num_captions` pictures of
@@ -78,6 +78,7 @@ class FinetuneConfig:
     num_captions: int = 8000
     paste_captions: bool = False
     tile_places: bool = False
+    patch_size: int | None = None
     lookups: int = 0
     distill: float = 0.0
     teacher: str | None = None

@@ -38,9 +38,16 @@ TEMPLATE = (
 
 
 def tiny_llava(
-    *, clip: str | Path, llm: str | Path, image_size: int, cells: tuple[int, int] = (1, 1)
+    *,
+    clip: str | Path,
+    llm: str | Path,
+    image_size: int,
+    cells: tuple[int, int] = (1, 1),
+    patch_size: int | None = None,
 ) -> tuple[Any, Any]:
     """The model in float32 and its processor. The tower's places are brought to each of `cells`, rows × cols.
+
+    Another `patch_size` than the CLIP's, a multiple of it, starts as the mean of the patches that it covers.
 
     `llm` is a folder of a causal language model, or one that `tideo prealign` wrote with LoRA, which is merged.
     """
@@ -48,9 +55,14 @@ def tiny_llava(
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
     seen = CLIPModel.from_pretrained(clip, dtype=torch.float32)
     vision = seen.config.vision_config
-    patch = vision.patch_size
+    patch = patch_size or vision.patch_size
+    covered = patch // vision.patch_size
+    if patch % vision.patch_size or image_size % patch:
+        raise UserError(
+            f"patches of {patch} pixels: expected a multiple of {vision.patch_size} that divides {image_size}"
+        )
     config = LlavaConfig(
-        vision_config=type(vision)(**(vision.to_dict() | {"image_size": image_size})),
+        vision_config=type(vision)(**(vision.to_dict() | {"image_size": image_size, "patch_size": patch})),
         text_config=language.config,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
         vision_feature_layer=-2,
@@ -61,7 +73,8 @@ def tiny_llava(
     config.tie_word_embeddings = language.config.tie_word_embeddings
     model = LlavaForConditionalGeneration(config)
     weights = seen.vision_model.state_dict()
-    place = "embeddings.position_embedding.weight"
+    kernel, place = "embeddings.patch_embedding.weight", "embeddings.position_embedding.weight"
+    weights[kernel] = weights[kernel].repeat(1, 1, covered, covered) / covered**2
     weights[place] = resized_places(weights[place], side=image_size // patch, cells=cells)
     model.model.vision_tower.load_state_dict(weights)
     language.resize_token_embeddings(len(tokenizer), mean_resizing=True)
