@@ -459,6 +459,14 @@ def test_what_failed_is_told_by_video(exported: Path, model: ZeroShot, tmp_path:
     assert "What failed" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_report_of_an_earlier_version_is_read(finished: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(finished, tmp_path / "old"))
+    report = json.loads((old / "report.json").read_text())
+    later = ("n_left_out", "failures", "orders")
+    (old / "report.json").write_text(json.dumps({k: v for k, v in report.items() if k not in later}))
+    assert "Tideo report" in write_report([old], out=tmp_path / "old.html").read_text()
+
+
 def test_a_report_chooses_anew_without_a_model(exported: Path, finished: Path, tmp_path: Path) -> None:
     before = (finished / "report.json").read_text()
     page = write_report([finished], out=tmp_path / "sum.html", reduction="sum").read_text()

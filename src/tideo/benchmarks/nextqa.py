@@ -53,6 +53,7 @@ def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
 
 
 def sample(row: Row, *, videos: Path, place_of: Mapping[str, str], split: str) -> Sample:
+    """A row as a question about its video, flat in `videos` or at its place there."""
     flat = videos / f"{row.video}.mp4"
     nested = videos / f"{place_of.get(row.video, row.video)}.mp4"
     return Sample(

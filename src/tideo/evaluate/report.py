@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from PIL import Image
 from tideo import registry
 from tideo.config import from_plain
 from tideo.evaluate.plan import MAIN, read_answers
-from tideo.evaluate.results import REPORT_FILE, compared, summarise_run
+from tideo.evaluate.results import compared, read_report, summarise_run
 from tideo.evaluate.scoring import decide
 from tideo.models.grid_settings import GridSettings
 from tideo.models.reductions import scores
@@ -99,14 +98,8 @@ def write_report(
 
 
 def _read(directory: Path, *, reduction: str | None) -> _Run:
-    try:
-        report = json.loads((directory / REPORT_FILE).read_text(encoding="utf-8"))
-        recipe = report["run"]["recipe"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{directory} holds no finished run ({REPORT_FILE} is missing or damaged): "
-            "run tideo eval with it as --out"
-        ) from error
+    report = dataclasses.asdict(read_report(directory))
+    recipe = report["run"]["recipe"]
     answers, _ = read_answers(directory)
     anew = reduction not in (None, recipe["reduction"])
     try:

@@ -56,13 +56,17 @@ class Report:
 
 
 def read_report(directory: str | Path) -> Report:
-    """The report of a finished run. Raises UserError where there is none."""
+    """The report of a finished run, of an earlier version too. Raises UserError where there is none."""
     path = Path(directory) / REPORT_FILE
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
+        fields["run"]["recipe"]  # missing in what is no record of a run
         return Report(**fields | {"ci95": tuple(fields["ci95"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{directory} holds no finished run ({REPORT_FILE} is missing or damaged)") from error
+        raise UserError(
+            f"{directory} holds no finished run ({REPORT_FILE} is missing or damaged): "
+            "run tideo eval with it as --out"
+        ) from error
 
 
 def summarise_run(
