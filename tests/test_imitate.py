@@ -125,7 +125,7 @@ def test_tower_and_projector_come_nearer(teacher: ZeroShot) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_the_recipes_stages_leave_a_model_and_a_kept_stage_is_not_made_again(
+def test_the_recipes_stages_leave_a_model_and_another_run_takes_the_imitation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = finetune(CONFIG, out=tmp_path / "a")
@@ -133,19 +133,16 @@ def test_the_recipes_stages_leave_a_model_and_a_kept_stage_is_not_made_again(
     assert not list(out.glob("*imitate*"))
     assert json.loads((out / "run.json").read_text())["recipe"]["teacher"] == "dollhouse-topa"
 
-    kept = tmp_path / "b"
-    kept.mkdir()
-    llava, _ = starting_model(replace(CONFIG, seed=1))
-    work = grid_work.GridWork(CONFIG, model=llava, processor=starting_model(CONFIG)[1], cache_dir=tmp_path)
-    with torch.no_grad():
-        llava.model.multi_modal_projector.linear_1.weight.fill_(0.25)
-    work._keep(grid_work.IMITATING, kept / grid_work.IMITATED_FILE)
+    (kept,) = (tmp_path / "imitated").glob("*.safetensors")
+    imitated = load_file(kept)
     monkeypatch.setattr(grid_work, "watched_episodes", None)  # would fail if the stage were made again
-    config = replace(CONFIG, train=replace(TRAINING, steps=1, lr=0.0))
-    finetune(config, out=kept, resume=True)
-    tensors = load_file(kept / "model.safetensors")
+    other = replace(CONFIG, lookups=1, train=replace(TRAINING, steps=1, lr=0.0))
+    tensors = load_file(finetune(other, out=tmp_path / "b") / "model.safetensors")
     (name,) = [n for n in tensors if n.endswith("multi_modal_projector.linear_1.weight")]
-    assert torch.equal(tensors[name], torch.full_like(tensors[name], 0.25))
+    (same,) = [v for n, v in imitated.items() if n.endswith("multi_modal_projector.linear_1.weight")]
+    assert torch.equal(tensors[name], same)
+    with pytest.raises(TypeError):  # it depends on the stage's steps, so this one is made
+        finetune(replace(CONFIG, imitate=replace(TRAINING, steps=1)), out=tmp_path / "c")
 
 
 def test_what_cannot_be_put_into_a_llava_is_told(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tideo.train.conversations import Conversation, annotated, pasted, read_llav
 from tideo.train.finetune_config import DOLLHOUSE, LLAVA, FinetuneConfig
 from tideo.train.grid_episodes import captioned, grid_conversations
 from tideo.train.grid_trainer import GridTrainer
-from tideo.train.grid_work import ALIGNED_FILE, IMITATED_FILE, GridWork, folder_of, training_arguments
+from tideo.train.grid_work import ALIGNED_FILE, GridWork, folder_of, training_arguments
 from tideo.train.tiny_llava import tiny_llava
 from tideo.types import UserError
 
@@ -48,7 +48,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     # Before the model: ZeRO-3 parts its weights as they are read.
     arguments = training_arguments(config.train, seed=config.seed, out=out / "steps")
     model, processor = starting_model(config)
-    work = GridWork(config, model=model, processor=processor, cache_dir=out.parent / "patch_features")
+    work = GridWork(config, model=model, processor=processor, shared=out.parent)
     if config.imitate is not None:
         work.imitate(out=out, resume=resume)
     if config.align is not None:
@@ -77,8 +77,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
         atomic_write_text(out / "forgetting.json", json.dumps(told, indent=2) + "\n")
     for folder in ("imitate", "align", "steps"):
         shutil.rmtree(out / folder, ignore_errors=True)
-    for file in (IMITATED_FILE, ALIGNED_FILE):
-        (out / file).unlink(missing_ok=True)
+    (out / ALIGNED_FILE).unlink(missing_ok=True)
     return out
 
 

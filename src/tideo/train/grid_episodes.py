@@ -22,8 +22,8 @@ from tideo.train.pairs import scene
 from tideo.types import Frames, Sample, UserError, Video
 
 CAPTION = "What happens?"
-# Frames are drawn at a third of the videos' size: a cell of the grid is smaller still.
-WIDTH, HEIGHT = 128, 96
+FINER = 2  # a grid's frames are drawn at half of the videos' size, in their shape: a cell is smaller still
+WIDTH, HEIGHT = 128, 96  # of a single picture
 
 
 def grid_conversations(
@@ -70,7 +70,7 @@ def _conversation(
     return Conversation(
         id=name,
         pictures=Pictures(
-            key=key_of(["episode", seed, name, looks(settings), WIDTH, HEIGHT]),
+            key=key_of(["episode", seed, name, looks(settings), FINER]),
             num=settings.panels,
             open=partial(_grid, asked.episode, settings),
         ),
@@ -104,9 +104,7 @@ def _times(episode: Episode, settings: GridSettings) -> np.ndarray:
 
 
 def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
-    times = _times(episode, settings)
-    rgb = np.stack([draw_frame(episode.state_at(t), width=WIDTH, height=HEIGHT) for t in times])
-    return settings.images(Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id))
+    return settings.images(_frames(episode, settings, finer=FINER))
 
 
 def watched_episodes(*, num: int, settings: GridSettings, seed: int = 0) -> list[Watched]:
@@ -118,9 +116,11 @@ def watched_episodes(*, num: int, settings: GridSettings, seed: int = 0) -> list
     ]
 
 
-def _frames(episode: Episode, settings: GridSettings) -> Frames:
+def _frames(episode: Episode, settings: GridSettings, *, finer: int = 1) -> Frames:
+    """The frames that a grid is made of, in the shape of the episode's video: models tell shapes apart."""
     times = _times(episode, settings)
-    rgb = np.stack([draw_frame(episode.state_at(t), width=2 * WIDTH, height=2 * HEIGHT) for t in times])
+    width, height = episode.style.width // finer, episode.style.height // finer
+    rgb = np.stack([draw_frame(episode.state_at(t), width=width, height=height) for t in times])
     return Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tideo.models.bundled import ASSETS
 from tideo.models.zero_shot import ZeroShot
 from tideo.store import atomic_path, key_of
 from tideo.train.chat_examples import Chat, ChatExamples, collate_chats
-from tideo.train.conversations import Conversation
+from tideo.train.conversations import Conversation, looks
 from tideo.train.documents import IGNORE
 from tideo.train.finetune_config import FSDP, FinetuneConfig, GridTraining
 from tideo.train.grid_episodes import watched_episodes
@@ -30,7 +30,7 @@ from tideo.train.tower import PatchFeatures, keep_tower, patch_features, put_bac
 from tideo.train.trainer import fit
 from tideo.types import UserError
 
-IMITATED_FILE, ALIGNED_FILE = "imitated.safetensors", "aligned.safetensors"
+ALIGNED_FILE = "aligned.safetensors"
 IMITATING: tuple[Part, ...] = ("tower", "projector")
 
 
@@ -41,10 +41,10 @@ def folder_of(name: str) -> Path:
 
 
 class GridWork:
-    """A model, its processor and its recipe; what is kept of the tower lies in `cache_dir`."""
+    """A model, its processor and its recipe. What other runs can use lies in `shared`, keyed by what it depends on."""
 
-    def __init__(self, config: FinetuneConfig, *, model: Any, processor: Any, cache_dir: Path) -> None:
-        self.config, self.model, self.processor, self.cache_dir = config, model, processor, cache_dir
+    def __init__(self, config: FinetuneConfig, *, model: Any, processor: Any, shared: Path) -> None:
+        self.config, self.model, self.processor, self.shared = config, model, processor, shared
         self.chat = Chat(processor, image_size=config.grid.image_size)
 
     def prepared(self, *, parts: Sequence[str]) -> Any:
@@ -60,11 +60,18 @@ class GridWork:
         return with_lora(self.model, rank=config.lora_rank, alpha=config.lora_alpha, parts=parts)
 
     def imitate(self, *, out: Path, resume: bool) -> None:
-        """Tower and projector learn the teacher's vectors; their weights are kept in imitated.safetensors."""
+        """Tower and projector learn the teacher's vectors; their weights are kept for every run that begins so."""
         config, imitate = self.config, self.config.imitate
         assert imitate is not None
         assert config.teacher is not None
-        if not (resume and (out / IMITATED_FILE).is_file()):
+        teacher = ZeroShot.load(folder_of(config.teacher))
+        start = {n: p for n, p in self.model.named_parameters() if part_of(n) in IMITATING}
+        depends = [
+            teacher.key, _weights_key(start), self._pixels_key(), looks(config.grid), config.num_watched,
+            imitate, config.seed, PartialState().num_processes,
+        ]  # fmt: skip
+        done = self.shared / "imitated" / f"{key_of(depends)}.safetensors"
+        if not done.is_file():
             train_only(self.model, IMITATING)
             watched = watched_episodes(num=config.num_watched, settings=config.grid, seed=config.seed)
             arguments = training_arguments(imitate, seed=config.seed, out=out / "imitate")
@@ -76,15 +83,15 @@ class GridWork:
                 model=Imitation(self.model, rows=config.grid.rows, cols=config.grid.cols),
                 args=arguments,
                 train_dataset=ImitationExamples(
-                    watched, teacher=ZeroShot.load(folder_of(config.teacher)), pixels=self.chat.pixels,
+                    watched, teacher=teacher, pixels=self.chat.pixels,
                     num=arguments.max_steps * imitate.batch * imitate.accumulate * PartialState().num_processes,
                     seed=config.seed,
                 ),
                 muon_lr=imitate.muon_lr,
             )  # fmt: skip
             fit(trainer, resume=resume)
-            self._keep(IMITATING, out / IMITATED_FILE)
-        self._take(out / IMITATED_FILE)
+            self._keep(IMITATING, done)
+        self._take(done)
 
     def _keep(self, parts: Sequence[str], path: Path) -> None:
         state = {n: p.detach().clone() for n, p in self.model.named_parameters() if part_of(n) in parts}
@@ -186,19 +193,21 @@ class GridWork:
                 self.model,
                 conversations,
                 pixels=self.chat.pixels,
-                tower_key=_tower_key(self.model, self.processor),
-                cache_dir=self.cache_dir,
+                tower_key=key_of([_weights_key(tower_of(self.model)[0].state_dict()), self._pixels_key()]),
+                cache_dir=self.shared / "patch_features",
             )
 
+    def _pixels_key(self) -> str:
+        """How images are brought to the tower."""
+        return key_of(self.processor.image_processor.to_dict())
 
-def _tower_key(model: Any, processor: Any) -> str:
-    """What the tower's output depends on: its weights and how images are brought to it."""
-    tower, _ = tower_of(model)
+
+def _weights_key(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(tower.state_dict().items()):
+    for name, value in sorted(weights.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return key_of([digest.hexdigest(), processor.image_processor.to_dict()])
+    return digest.hexdigest()
 
 
 def training_arguments(training: GridTraining, *, seed: int, out: Path) -> TrainingArguments:
