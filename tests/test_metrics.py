@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tideo.evaluate.metrics import accuracy, difference, mcnemar, t975
+from tideo.evaluate.metrics import accuracy, difference, mcnemar, mean_of_kinds, t975
 from tideo.evaluate.scoring import decide
 from tideo.models.reductions import REDUCTIONS, scores
 from tideo.types import Answer, UserError
@@ -51,6 +51,25 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
         low, high = accuracy(correct.tolist(), clusters=np.repeat(np.arange(30), 6).tolist()).ci95
         covered += low <= 0.6 <= high
     assert 0.92 <= covered / 1000 <= 0.97
+
+
+def test_a_rare_kind_counts_as_much_as_a_common_one() -> None:
+    correct, kinds = [True] * 80 + [False] * 20, ["common"] * 80 + ["rare"] * 20
+    found = mean_of_kinds(correct, kinds=kinds, clusters=range(100))
+    assert (found.n, found.accuracy) == (100, 0.5)
+
+
+def test_the_mean_of_equal_kinds_is_the_accuracy_without_what_parts_them() -> None:
+    correct, kinds = [True, False, True, True] * 25, ["a", "a", "b", "b"] * 25
+    found, plain = (
+        mean_of_kinds(correct, kinds=kinds, clusters=range(100)),
+        accuracy(correct, clusters=range(100)),
+    )
+    assert found.accuracy == plain.accuracy == 0.75
+    # ((1/2)² (1/4) / 50) of kind a alone: kind b has no error
+    assert found.stderr == pytest.approx(math.sqrt(0.25 * 0.25 / 50), rel=0.02)
+    one = mean_of_kinds(correct, kinds=["a"] * 100, clusters=range(100))
+    assert (one.stderr, *one.ci95) == pytest.approx((plain.stderr, *plain.ci95))
 
 
 def test_a_paired_difference_ignores_what_both_answer_alike() -> None:

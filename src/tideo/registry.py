@@ -35,6 +35,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "egoschema": "tideo.benchmarks.egoschema:egoschema",
         "intentqa": "tideo.benchmarks.intentqa:intentqa",
         "mvbench": "tideo.benchmarks.mvbench:mvbench",
+        "nextgqa": "tideo.benchmarks.nextgqa:nextgqa",
         "nextqa": "tideo.benchmarks.nextqa:nextqa",
         "star": "tideo.benchmarks.star:star",
         "tvqa": "tideo.benchmarks.tvqa:tvqa",

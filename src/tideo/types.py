@@ -150,7 +150,7 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One question of a benchmark about one video."""
+    """One question of a benchmark about one video. Each span of `evidence_s`, in seconds, shows the answer."""
 
     id: str
     video: Video
@@ -158,7 +158,7 @@ class Sample:
     options: tuple[str, ...] = ()
     answer: int | None = None
     kind: str = "all"
-    evidence_s: tuple[float, float] | None = None
+    evidence_s: tuple[tuple[float, float], ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
 
 

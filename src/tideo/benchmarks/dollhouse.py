@@ -68,7 +68,7 @@ def _sample(row: Row, *, videos: Path) -> Sample:
         options=tuple(row.options),
         answer=row.answer,
         kind=row.kind,
-        evidence_s=(row.evidence_s[0], row.evidence_s[1]) if row.evidence_s else None,
+        evidence_s=((row.evidence_s[0], row.evidence_s[1]),) if row.evidence_s else (),
         meta={
             "split": row.episode.split,
             "open_answer": row.open_answer,

@@ -43,12 +43,29 @@ def accuracy(correct: Sequence[float], *, clusters: Sequence[Hashable]) -> Accur
     Raises ValueError where there is no question.
     """
     values_N = np.asarray(correct, dtype=float)
-    mean, stderr, num_clusters = _clustered_mean(values_N, clusters)
-    n, variance = len(values_N), mean * (1 - mean)
-    num_effective = variance / stderr**2 if stderr > 0 and variance > 0 else float(num_clusters)
-    t = t975(num_clusters - 1)
-    ci95 = _wilson(mean, min(num_effective, n), t)
-    return Accuracy(n=n, accuracy=mean, stderr=stderr, ci95=ci95)
+    return _with_interval(*_clustered_mean(values_N, clusters), n=len(values_N))
+
+
+def mean_of_kinds(
+    correct: Sequence[float], *, kinds: Sequence[Hashable], clusters: Sequence[Hashable]
+) -> Accuracy:
+    """The mean of the kinds' accuracies, as STAR and MVBench publish it, whatever their numbers of questions.
+
+    The questions are taken with the weights that make them so; interval as for `accuracy`.
+    Raises ValueError where there is no question or the lengths differ.
+    """
+    values_N, of_kind = (
+        np.asarray(correct, dtype=float),
+        np.unique(list(map(str, kinds)), return_inverse=True)[1],
+    )
+    if len(values_N) != len(of_kind):
+        raise ValueError(f"{len(values_N)} answers with {len(of_kind)} kinds")
+    counts_K = np.bincount(of_kind)
+    weights_N = len(values_N) / (len(counts_K) * counts_K[of_kind])  # 1 on average
+    means_K = np.bincount(of_kind, weights=values_N) / counts_K
+    mean = float(means_K.mean())
+    _, stderr, num_clusters = _clustered_mean(mean + weights_N * (values_N - means_K[of_kind]), clusters)
+    return _with_interval(mean, stderr, num_clusters, n=len(values_N))
 
 
 def difference(
@@ -97,6 +114,13 @@ def t975(df: int) -> float:
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * df**3)
     )
+
+
+def _with_interval(mean: float, stderr: float, num_clusters: int, *, n: int) -> Accuracy:
+    variance = mean * (1 - mean)
+    num_effective = variance / stderr**2 if stderr > 0 and variance > 0 else float(num_clusters)
+    ci95 = _wilson(mean, min(num_effective, n), t975(num_clusters - 1))
+    return Accuracy(n=n, accuracy=mean, stderr=stderr, ci95=ci95)
 
 
 def _clustered_mean(values_N: np.ndarray, clusters: Sequence[Hashable]) -> tuple[float, float, int]:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from tideo import registry
 from tideo.config import from_plain
+from tideo.evaluate.evidence import in_evidence
 from tideo.evaluate.plan import MAIN, read_answers
 from tideo.evaluate.results import compared, read_report, summarise_run
 from tideo.evaluate.scoring import decide
@@ -193,9 +194,8 @@ def _looked_at(sample: Sample, answer: Answer) -> tuple[Frames | None, str]:
 
 
 def _thumbnails(sample: Sample, frames: Frames) -> tuple[tuple[str, float, bool], ...]:
-    start_s, end_s = sample.evidence_s or (-math.inf, -math.inf)
     pairs = zip(frames.rgb_THWC, frames.pts_s_T.tolist(), strict=True)
-    return tuple((jpeg_uri(rgb_HWC), pts_s, start_s <= pts_s < end_s) for rgb_HWC, pts_s in pairs)
+    return tuple((jpeg_uri(rgb_HWC), pts_s, in_evidence(pts_s, sample)) for rgb_HWC, pts_s in pairs)
 
 
 def _grids(frames: Frames, settings: dict[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tideo.evaluate.metrics import accuracy, difference
+from tideo.evaluate.evidence import evidence_figures
+from tideo.evaluate.metrics import accuracy, difference, mean_of_kinds
 from tideo.evaluate.orders import ORDER, order_figures
 from tideo.evaluate.plan import MAIN
 from tideo.evaluate.scoring import decide
@@ -26,10 +27,12 @@ class Report:
     """report.json. Accuracies are shares of 1; a failure counts as wrong; intervals are clustered by video.
 
     `by_kind`, `by_group` and each of `controls` hold `n`, `accuracy`, `stderr`, `ci95`; a control also its
-    own `by_kind`, `n_failed`, and `difference`, the result minus the control on the same questions.
+    own `by_kind`, `n_failed`, and `difference`, the result minus the control on the same questions. `mean_of_kinds`,
+    the mean of the accuracies in `by_kind`, is how STAR and MVBench score.
     `by_group` parts the questions by `meta["held_out"]` where the benchmark has it.
     `n_strange` counts the videos unlike anything in the model's memory, `n_left_out` the questions that were not asked
     because their video is missing. `failures`: video, error, and how many questions of the result failed by it.
+    `evidence` tells whether the frames show the answer, where the benchmark knows (evaluate/evidence.py).
     `orders` is there if the options were asked in every order (evaluate/orders.py).
     """
 
@@ -44,10 +47,12 @@ class Report:
     by_kind: dict[str, dict[str, Any]]
     controls: dict[str, dict[str, Any]]
     run: dict[str, Any]
+    mean_of_kinds: dict[str, Any] = field(default_factory=dict)
     by_group: dict[str, dict[str, Any]] = field(default_factory=dict)
     n_strange: int = 0
     n_left_out: int = 0
     failures: list[dict[str, Any]] = field(default_factory=list)
+    evidence: dict[str, Any] = field(default_factory=dict)
     orders: dict[str, Any] = field(default_factory=dict)
 
     def save(self, directory: str | Path) -> None:
@@ -123,11 +128,13 @@ def summarise(
         stderr=result["stderr"],
         ci95=result["ci95"],
         by_kind=_parts(known, answers, {s.id: s.kind for s in known}),
+        mean_of_kinds=_mean_of_kinds(known, answers),
         by_group=_parts(known, answers, _groups(known)),
         controls={name: _control(known, answers, other) for name, other in controls.items()},
         n_strange=n_strange,
         n_left_out=n_left_out,
         failures=_failures(known, answers),
+        evidence=evidence_figures(known, answers),
         orders=dict(orders or {}),
         run=dict(run),
     )
@@ -136,6 +143,11 @@ def summarise(
 def figures(samples: Sequence[Sample], answers: Answers) -> dict[str, Any]:
     """n, accuracy, stderr, ci95 of these questions."""
     return dataclasses.asdict(accuracy(_correct(samples, answers), clusters=[s.video.id for s in samples]))
+
+
+def _mean_of_kinds(samples: Sequence[Sample], answers: Answers) -> dict[str, Any]:
+    kinds, clusters = [s.kind for s in samples], [s.video.id for s in samples]
+    return dataclasses.asdict(mean_of_kinds(_correct(samples, answers), kinds=kinds, clusters=clusters))
 
 
 def compared(samples: Sequence[Sample], answers: Answers, other: Answers) -> dict[str, Any]:

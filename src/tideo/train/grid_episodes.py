@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,7 @@ from tideo.train.pairs import scene
 from tideo.types import Frames, Sample, UserError, Video
 
 CAPTION = "What happens?"
-FINER = 2  # a grid's frames are drawn at half of the videos' size, in their shape: a cell is smaller still
+FINER = 2  # frames are drawn at half of the videos' size, in their shape: a cell of a grid is smaller still
 WIDTH, HEIGHT = 128, 96  # of a single picture
 
 
@@ -104,11 +104,11 @@ def _times(episode: Episode, settings: GridSettings) -> np.ndarray:
 
 
 def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
-    return settings.images(_frames(episode, settings, finer=FINER))
+    return settings.images(_frames(episode, settings))
 
 
 def watched_episodes(*, num: int, settings: GridSettings, seed: int = 0) -> list[Watched]:
-    """`num` training episodes as grids with their frames drawn larger; none is asked about."""
+    """`num` training episodes as grids and as the frames that they are made of; none is asked about."""
     return [
         Watched(pictures=conversation.pictures, frames=partial(_frames, asked.episode, settings))
         for asked in ask_split("train", num=num, seed=seed)
@@ -116,10 +116,10 @@ def watched_episodes(*, num: int, settings: GridSettings, seed: int = 0) -> list
     ]
 
 
-def _frames(episode: Episode, settings: GridSettings, *, finer: int = 1) -> Frames:
-    """The frames that a grid is made of, in the shape of the episode's video: models tell shapes apart."""
+@lru_cache(maxsize=1)  # a teacher looks at the frames of the grid that was made last
+def _frames(episode: Episode, settings: GridSettings) -> Frames:
     times = _times(episode, settings)
-    width, height = episode.style.width // finer, episode.style.height // finer
+    width, height = episode.style.width // FINER, episode.style.height // FINER
     rgb = np.stack([draw_frame(episode.state_at(t), width=width, height=height) for t in times])
     return Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id)
 

@@ -1,0 +1,65 @@
+"""NExT-GQA (Xiao et al., CVPR 2024): NExT-QA's causal and temporal questions with the spans that show the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, RootModel
+
+from tideo.benchmarks import intentqa, nextqa
+from tideo.benchmarks.rows import annotation, csv_rows, each_once, parsed, text_of
+from tideo.types import Sample, UserError
+
+_Span = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Grounded(BaseModel):
+    """A video's part of gsub_SPLIT.json: question id → spans in seconds; other keys are left alone."""
+
+    location: dict[str, list[_Span]]
+
+
+class Spans(RootModel[dict[str, Grounded]]):
+    """gsub_val.json or gsub_test.json as downloaded."""
+
+
+def nextgqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
+    """The questions of val.csv or test.csv with the spans of gsub_val.json or gsub_test.json beside it.
+
+    Here the answer is an option's text. Videos as for `nextqa`. A file without spans beside it (train.csv) has
+    questions without evidence. Raises UserError for a malformed row, naming file, line and field.
+    """
+    path = annotation(data, "*.csv")
+    return each_once(_samples(path, videos=Path(videos), spans=_spans(path)))
+
+
+def _samples(path: Path, *, videos: Path, spans: Mapping[str, Grounded]) -> Iterator[tuple[str, Sample]]:
+    place_of = nextqa.places(path)
+    for where, fields in csv_rows(path, columns=intentqa.COLUMNS):
+        row = parsed(intentqa.Row, fields | {"answer": _index(fields, where=where)}, where=where)
+        sample = nextqa.sample(row, videos=videos, place_of=place_of, split=path.stem)
+        found = spans[row.video].location.get(row.qid, []) if row.video in spans else []
+        yield where, replace(sample, evidence_s=tuple((start_s, end_s) for start_s, end_s in found))
+
+
+def _index(fields: Mapping[str, str], *, where: str) -> int:
+    """The place of the option that reads as the answer, the first of equals."""
+    options = [fields[name] for name in nextqa.OPTIONS]
+    if fields["answer"] not in options:
+        raise UserError(f"{where}, answer: {fields['answer']!r} is none of the five options")
+    return options.index(fields["answer"])
+
+
+def _spans(path: Path) -> dict[str, Grounded]:
+    beside = path.with_name(f"gsub_{path.stem}.json")
+    if not beside.is_file():
+        return {}
+    try:
+        told: Any = json.loads(text_of(beside))
+    except ValueError as error:
+        raise UserError(f"{beside} is not JSON ({error})") from error
+    return parsed(Spans, told, where=str(beside)).root
