@@ -365,26 +365,37 @@ def evaluate(
         bool, typer.Option("--retry-failed", help="Ask again what failed before.")
     ] = False,
 ) -> None:
-    """Answer a benchmark's questions; continues where it stopped."""
+    """Answer a benchmark's questions, or describe its videos; continues where it stopped."""
     from tideo.evaluate.run import evaluate as run_benchmark
+    from tideo.evaluate.run import evaluate_captions
     from tideo.evaluate.team import team
+    from tideo.registry import targets
 
-    controls = [name for name in control if name != "none"] if control else None
-    report = run_benchmark(
-        benchmark=benchmark,
-        data=data,
-        videos=videos,
-        model=_model(model, model_args),
-        out=out,
-        limit=limit,
-        controls=controls,
-        permute=permute,
-        missing=missing,
-        retry_failed=retry_failed,
-    )
+    asked: dict[str, Any] = {
+        "benchmark": benchmark,
+        "data": data,
+        "videos": videos,
+        "out": out,
+        "limit": limit,
+        "controls": [name for name in control if name != "none"] if control else None,
+        "missing": missing,
+        "retry_failed": retry_failed,
+    }
+    if benchmark in targets("captions"):
+        if permute:
+            raise UserError(f"--permute: {benchmark} has no options")
+        told = evaluate_captions(model=_model(model, model_args), **asked)
+        if team().first:
+            print(f"{benchmark}: CIDEr {100 * told.cider['mean']:.1f} of {told.n} videos")
+            print(f"{benchmark}: ROUGE-L {100 * told.rouge_l['mean']:.1f}")
+            _finish(told.n_failed, told.n, "videos")
+        return
+    report = run_benchmark(model=_model(model, model_args), permute=permute, **asked)
     if not team().first:  # one of several processes tells
         return
     print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")
+    if len(report.by_kind) > 1:
+        print(f"{benchmark}: {report.mean_of_kinds['accuracy']:.1%}, the mean of {len(report.by_kind)} kinds")
     if permute:
         print(
             f"{report.orders['accuracy']:.1%} right in all {report.orders['num_orders']} orders of the options"
@@ -453,8 +464,8 @@ def list_names(
 
     for name, doc in describe(kind).items():
         print(f"{name:20} {doc}".rstrip())
-    if kind == "recipes":
-        for name, doc in describe("finetunes").items():
+    for other in {"recipes": ("finetunes",), "benchmarks": ("captions",)}.get(kind, ()):
+        for name, doc in describe(other).items():
             print(f"{name:20} {doc}".rstrip())
 
 

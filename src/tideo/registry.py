@@ -41,6 +41,10 @@ BUILTIN: dict[str, dict[str, str]] = {
         "tvqa": "tideo.benchmarks.tvqa:tvqa",
         "tvqa_subtitles": "tideo.benchmarks.tvqa:tvqa_subtitles",
     },
+    "captions": {
+        "msrvtt": "tideo.benchmarks.msrvtt:msrvtt",
+        "vatex": "tideo.benchmarks.vatex:vatex",
+    },
     "samplers": {
         "fps": "tideo.video.samplers:fps",
         "keyframes": "tideo.video.samplers:keyframes",
@@ -73,6 +77,7 @@ EXTRAS: dict[str, str] = {
     "lmms_eval": "lmms",
     "open_clip": "open_clip",
     "openai": "openai",
+    "pycocoevalcap": "captions",
     "ray": "ray",
     "uvicorn": "serve",
     "vllm": "vllm",

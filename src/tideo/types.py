@@ -150,7 +150,10 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One question of a benchmark about one video. Each span of `evidence_s`, in seconds, shows the answer."""
+    """One question of a benchmark about one video. Each span of `evidence_s`, in seconds, shows the answer.
+
+    Where the video is to be described, the question is empty and `references` are descriptions by people.
+    """
 
     id: str
     video: Video
@@ -159,6 +162,7 @@ class Sample:
     answer: int | None = None
     kind: str = "all"
     evidence_s: tuple[tuple[float, float], ...] = ()
+    references: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
 
 

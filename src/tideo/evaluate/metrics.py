@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +67,18 @@ def mean_of_kinds(
     mean = float(means_K.mean())
     _, stderr, num_clusters = _clustered_mean(mean + weights_N * (values_N - means_K[of_kind]), clusters)
     return _with_interval(mean, stderr, num_clusters, n=len(values_N))
+
+
+def mean(scores: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """`mean`, `stderr` and `ci95` of scores of independent videos, or of their paired differences (Student's t).
+
+    Raises ValueError where there is no score.
+    """
+    values_N = np.asarray(scores, dtype=float)
+    middle, stderr, _ = _clustered_mean(values_N, range(len(values_N)))
+    half = t975(len(values_N) - 1) * stderr if len(values_N) > 1 else None
+    ci95 = None if half is None else (middle - half, middle + half)
+    return {"mean": middle, "stderr": stderr, "ci95": ci95}
 
 
 def difference(

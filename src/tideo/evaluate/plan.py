@@ -61,6 +61,7 @@ def _applies(controls: Controls, samples: Sequence[Sample], *, model: VideoModel
     return (
         _changed(controls) <= model.controls
         and controls.form != model.settings.form
+        and (controls.form is None or any(s.options for s in samples))
         and controls.num_frames != model.settings.num_frames
         and (controls.source == "video" or all("episode" in s.meta for s in samples))
     )

@@ -2,7 +2,7 @@
 
     OUT/run.json        what was run: recipe, versions, commit, command
     OUT/answers.jsonl   one Answer a line, under a key that hashes all that it depends on
-    OUT/report.json, OUT/report.html
+    OUT/report.json, OUT/report.html (of captions OUT/captions.json)
 
 A second call answers only what has no answer yet: more questions, another control, a video that was missing.
 """
@@ -12,12 +12,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tideo import registry
 from tideo.config import RUN_FILE, read_run, write_run
 from tideo.evaluate.asking import answer_all
+from tideo.evaluate.captions import CaptionReport, read_caption_report, scorers, summarise_captions
 from tideo.evaluate.orders import orders
 from tideo.evaluate.plan import (
     ANSWERS_FILE,
@@ -36,7 +38,7 @@ from tideo.evaluate.team import Team, gather, team
 from tideo.models.bundled import load_model
 from tideo.models.settings import AS_TRAINED, Controls, VideoModel
 from tideo.store import RecordStore, read_records
-from tideo.types import Sample, UserError
+from tideo.types import Answer, Sample, UserError
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +65,86 @@ def evaluate(
     video is missing; `retry_failed` asks again what failed before. Raises UserError for a wrong name, malformed data,
     or an OUT of another model or benchmark.
     """
-    out = Path(out)
-    samples: list[Sample] = registry.load("benchmarks", benchmark)(data, videos=videos)[:limit]
+    out, of_team = Path(out), team()
+    done = _answered(
+        "benchmarks", benchmark, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
+        reduction=reduction, permute=permute, missing=missing, retry_failed=retry_failed, of_team=of_team,
+    )  # fmt: skip
+    if not of_team.first:
+        of_team.wait()  # for the report
+        return read_report(out)
+    report = summarise_run(
+        done.samples,
+        done.answers,
+        reduction=done.recipe["reduction"],
+        controls=done.recipe["controls"],
+        **done.about,
+    )
+    report.save(out)
+    write_report([out], out=out / "report.html")
+    of_team.wait()
+    return report
+
+
+def evaluate_captions(
+    *,
+    benchmark: str,
+    data: str | Path,
+    videos: str | Path,
+    model: str | VideoModel,
+    out: str | Path,
+    limit: int | None = None,
+    controls: Sequence[str] | None = None,
+    missing: Literal["wrong", "skip"] = "wrong",
+    retry_failed: bool = False,
+) -> CaptionReport:
+    """Describe a benchmark's videos (`tideo list captions`), as `evaluate` answers questions; OUT/captions.json."""
+    scorers()  # what is missing is told before anything is described
+    out, of_team = Path(out), team()
+    done = _answered(
+        "captions", benchmark, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
+        missing=missing, retry_failed=retry_failed, of_team=of_team,
+    )  # fmt: skip
+    if of_team.first:
+        summarise_captions(done.samples, done.answers, controls=done.recipe["controls"], **done.about).save(
+            out
+        )
+    of_team.wait()
+    return read_caption_report(out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answered:
+    samples: list[Sample]
+    answers: dict[str, dict[str, Answer]]  # by control and sample id
+    recipe: dict[str, Any]
+    about: dict[str, Any]  # what a report tells of the run
+
+
+def _answered(
+    kind: str,
+    benchmark: str,
+    *,
+    data: str | Path,
+    videos: str | Path,
+    model: str | VideoModel,
+    out: Path,
+    limit: int | None,
+    controls: Sequence[str] | None,
+    reduction: str | None = None,
+    permute: bool = False,
+    missing: Literal["wrong", "skip"],
+    retry_failed: bool,
+    of_team: Team,
+) -> _Answered:
+    """Answer what has no answer yet; in every process but the first the answers are those of all that are there."""
+    samples: list[Sample] = registry.load(kind, benchmark)(data, videos=videos)[:limit]
     every = len(samples)
     if missing == "skip":
         samples = _with_video(samples)
     asked = load_model(model) if isinstance(model, str) else model
     in_order = {MAIN: AS_TRAINED, **(orders(samples) if permute else {})}
     named = {**in_order, **choose_controls(controls, samples, model=asked)}
-    reduction = reduction or asked.settings.reduction
-    chosen = [name for name in named if name not in in_order]
     recipe = {
         "benchmark": benchmark,
         "data": str(data),
@@ -80,39 +152,35 @@ def evaluate(
         "model": asked.name,
         "settings": dataclasses.asdict(asked.settings),
         "limit": limit,
-        "controls": chosen,
-        "reduction": reduction,
+        "controls": [name for name in named if name not in in_order],
+        "reduction": reduction or asked.settings.reduction,
         "permute": permute,
         "missing": missing,
     }
     _check_same_run(out, benchmark=benchmark, model=asked.name)
-    items, of_team = plan(samples, named, model=asked), team()
+    items = plan(samples, named, model=asked)
     if of_team.first:
         write_run(out, recipe=recipe)
         gather(out)
         if retry_failed:
             drop_failed(out / ANSWERS_FILE)
     _answer_shares(items, named, model=asked, out=out, of_team=of_team)
-    if not of_team.first:
-        of_team.wait()  # for the report
-        return read_report(out)
-    drop_replaced(out / ANSWERS_FILE, items)
+    if of_team.first:
+        drop_replaced(out / ANSWERS_FILE, items)
     answers, strange = read_answers(out)
-    report = summarise_run(
-        samples,
-        {name: answers[name] for name in named},
-        reduction=reduction,
-        controls=chosen,
-        benchmark=benchmark,
-        model=asked.name,
-        run=dataclasses.asdict(read_run(out)),
-        n_strange=len({s.video.id for s in samples if s.id in strange}),
-        n_left_out=every - len(samples),
+    about = {
+        "benchmark": benchmark,
+        "model": asked.name,
+        "run": dataclasses.asdict(read_run(out)),
+        "n_strange": len({s.video.id for s in samples if s.id in strange}),
+        "n_left_out": every - len(samples),
+    }
+    return _Answered(
+        samples=samples,
+        answers={name: answers[name] for name in named if name in answers},
+        recipe=recipe,
+        about=about,
     )
-    report.save(out)
-    write_report([out], out=out / "report.html")
-    of_team.wait()
-    return report
 
 
 def _answer_shares(

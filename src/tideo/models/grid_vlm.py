@@ -17,7 +17,7 @@ from PIL import Image
 from tideo.models.grid_settings import GridSettings, Loading, load_vlm
 from tideo.models.grid_sight import GridSight
 from tideo.models.image_chat import ImageChat
-from tideo.models.prompts import FORMS, answer_prompt, style
+from tideo.models.prompts import FORMS, open_prompt, style
 from tideo.models.settings import AS_TRAINED, Controls, files_key, threads_for
 from tideo.store import key_of
 from tideo.types import Answer, Frames, Sample, UserError, Video
@@ -114,7 +114,7 @@ class GridVLM(GridSight):
         for sample in samples:
             try:
                 if not sample.options:
-                    words = turn(answer_prompt(sample.question, style=prompt_style))
+                    words = turn(open_prompt(sample.question, style=prompt_style))
                     answers.append(
                         Answer(
                             sample_id=sample.id,

@@ -93,6 +93,11 @@ def summary_prompt(*, style: PromptStyle) -> str:
     return style.summarise
 
 
+def open_prompt(question: str, *, style: PromptStyle) -> str:
+    """What has no options: an open question or, where the question is empty, the summary."""
+    return answer_prompt(question, style=style) if question.strip() else summary_prompt(style=style)
+
+
 def letters(num: int) -> list[str]:
     """A, B, C … for `num` options, at most 26."""
     if num > 26:

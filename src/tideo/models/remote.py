@@ -20,7 +20,7 @@ from PIL import Image
 from tideo import registry
 from tideo.models.grid_settings import GridSettings
 from tideo.models.grid_sight import GridSight
-from tideo.models.prompts import answer_prompt, choose_prompt, style
+from tideo.models.prompts import choose_prompt, open_prompt, style
 from tideo.models.replies import chosen
 from tideo.models.settings import AS_TRAINED, Controls
 from tideo.store import key_of
@@ -118,7 +118,7 @@ class Remote(GridSight):
         if sample.options:
             prompt = choose_prompt(sample.question, sample.options, style=words)
         else:
-            prompt = answer_prompt(sample.question, style=words)
+            prompt = open_prompt(sample.question, style=words)
         turn = self.settings.turn(prompt, num_images=len(images), num_frames=num_frames)
         try:
             text = self._reply([*map(_image_part, images), {"type": "text", "text": turn}])

@@ -25,7 +25,7 @@ from tideo.encoders.extract import frame_features, tideo_features
 from tideo.encoders.memory import Memory, project, video_familiarity
 from tideo.models.likelihood import OptionScores
 from tideo.models.prefix_lm import PrefixLM
-from tideo.models.prompts import FORMS, answer_prompt, style
+from tideo.models.prompts import FORMS, open_prompt, style
 from tideo.models.settings import (
     AS_TRAINED,
     MEMORY_FILE,
@@ -187,7 +187,7 @@ def _one(
 ) -> Answer:
     try:
         if not sample.options:
-            prompt = answer_prompt(sample.question, style=style(lm.prefix_config.prompt_style))
+            prompt = open_prompt(sample.question, style=style(lm.prefix_config.prompt_style))
             return Answer(sample_id=sample.id, text=lm.generate(features, prompt=prompt))
         found = scored or _score(lm, features, [sample], form=form)[0]
         return Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)

@@ -1,0 +1,70 @@
+"""MSR-VTT (Xu et al., CVPR 2016): short web videos, each described by twenty people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from tideo.benchmarks.rows import annotation, each_once, parsed, text_of
+from tideo.types import Sample, UserError, Video
+
+TEST = "test"
+
+
+class Clip(BaseModel):
+    """One of `videos`; other keys are left alone."""
+
+    video_id: str = Field(min_length=1)
+    split: str = TEST
+
+
+class Sentence(BaseModel):
+    """One of `sentences`."""
+
+    video_id: str = Field(min_length=1)
+    caption: str = Field(min_length=1)
+
+
+class Annotations(BaseModel):
+    """The file as downloaded, such as test_videodatainfo.json or MSRVTT_data.json."""
+
+    videos: list[Clip]
+    sentences: list[Sentence]
+
+
+def msrvtt(data: str | Path, *, videos: str | Path) -> list[Sample]:
+    """The test videos of a file as downloaded, or of the only one in a folder, each to be described.
+
+    A file without test videos (train_val_videodatainfo.json) gives its validation videos. A video lies in `videos` as
+    ID.mp4. Raises UserError for a malformed file, naming the field, and for a video without a sentence.
+    """
+    path = annotation(data, "*.json")
+    try:
+        told: Any = json.loads(text_of(path))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error})") from error
+    found = parsed(Annotations, told, where=str(path))
+    captions: dict[str, list[str]] = {}
+    for sentence in found.sentences:
+        captions.setdefault(sentence.video_id, []).append(sentence.caption)
+    split = TEST if any(clip.split == TEST for clip in found.videos) else "validate"
+    chosen = [clip for clip in found.videos if clip.split == split]
+    for clip in chosen:
+        if clip.video_id not in captions:
+            raise UserError(f"{path}: video {clip.video_id!r} has no sentence")
+    return each_once(
+        (
+            str(path),
+            Sample(
+                id=clip.video_id,
+                video=Video(id=clip.video_id, path=str(Path(videos) / f"{clip.video_id}.mp4")),
+                question="",
+                references=tuple(captions[clip.video_id]),
+                meta={"split": split},
+            ),
+        )
+        for clip in chosen
+    )

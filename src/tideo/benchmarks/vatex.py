@@ -1,0 +1,42 @@
+"""VATEX (Wang et al., ICCV 2019): ten-second videos, each described by ten people in English."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from tideo.benchmarks.rows import annotation, each_once, json_list, parsed
+from tideo.types import Sample, Video
+
+
+class Row(BaseModel):
+    """One element of the list; Chinese captions are left alone."""
+
+    videoID: str = Field(min_length=1)  # YouTube's id and the clip's seconds: 2sIXYoU5Vq8_000007_000017
+    enCap: list[str] = Field(min_length=1)
+
+
+def vatex(data: str | Path, *, videos: str | Path) -> list[Sample]:
+    """The videos of a file as downloaded (vatex_validation_v1.0.json, vatex_public_test_english_v1.1.json).
+
+    A clip lies in `videos` as VIDEOID.mp4. Raises UserError for a malformed element, naming file, place and field.
+    """
+    path = annotation(data, "*.json")
+    return each_once(_samples(path, videos=Path(videos)))
+
+
+def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
+    for where, element in json_list(path):
+        row = parsed(Row, element, where=where)
+        yield (
+            where,
+            Sample(
+                id=row.videoID,
+                video=Video(id=row.videoID, path=str(videos / f"{row.videoID}.mp4")),
+                question="",
+                references=tuple(row.enCap),
+                meta={"split": path.stem},
+            ),
+        )
