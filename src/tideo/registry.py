@@ -74,7 +74,6 @@ EXTRAS: dict[str, str] = {
     "deepspeed": "deepspeed",
     "fastapi": "serve",
     "gradio": "serve",
-    "lmms_eval": "lmms",
     "open_clip": "open_clip",
     "openai": "openai",
     "pycocoevalcap": "captions",

@@ -3,6 +3,7 @@
     OUT/videos/ID.mp4    one per episode
     OUT/SPLIT.jsonl      one question a line, with segment, evidence and episode
     OUT/SPLIT.csv        the same in NExT-QA's multi-choice layout, which has no segments: without Prediction
+    OUT/lmms_eval/       the same as a task of lmms-eval
     OUT/tideos.json      of the training split: the episodes told in words, in TextVid's JSON
     OUT/README.md        the data card
 
@@ -32,6 +33,7 @@ from tideo.dollhouse import questions
 from tideo.dollhouse.balance import NUM_OPTIONS, Balance
 from tideo.dollhouse.captions import tideo
 from tideo.dollhouse.card import data_card
+from tideo.dollhouse.lmms_task import write_task
 from tideo.dollhouse.render import render_video
 from tideo.dollhouse.script import Episode, Split, sample_episode
 from tideo.store import atomic_write_text
@@ -75,6 +77,7 @@ def make(*, split: Split, num: int, out: str | Path, seed: int = 0, videos: bool
     by_kind = dict(sorted(Counter(q.kind for a in asked for q in a.questions).items()))
     atomic_write_text(out / f"{split}.jsonl", _jsonl(asked, seed=seed))
     atomic_write_text(out / f"{split}.csv", _nextqa_csv(asked))
+    write_task(split, data=out / f"{split}.jsonl")
     if split == "train":
         records = [textvid_record(told(a, seed=seed)) for a in asked]
         atomic_write_text(out / "tideos.json", json.dumps(records, indent=1) + "\n")

@@ -1,0 +1,52 @@
+"""An exported split as a task of lmms-eval: `--include_path OUT/lmms_eval --tasks tideo_dollhouse_SPLIT`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tideo.store import atomic_write_text
+
+# YAML takes JSON's strings. lmms-eval takes the option with the lowest loss (its `multiple_choice`).
+TASK = """\
+task: tideo_dollhouse_{split}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    {split}: {data}
+test_split: {split}
+output_type: multiple_choice
+doc_to_visual: !function utils.doc_to_visual
+doc_to_text: question
+doc_to_choice: options
+doc_to_target: answer
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+metadata:
+  version: 1.0
+"""
+UTILS = '''\
+"""Written by tideo dollhouse make: where the video of a question lies."""
+
+from pathlib import Path
+
+VIDEOS = Path(__file__).resolve().parents[1] / "videos"
+
+
+def doc_to_visual(doc):
+    """The file, of a part of it with its seconds (W3C Media Fragments): videos/ID.mp4#t=0,12.5"""
+    path = str(VIDEOS / f"{doc['video']}.mp4")
+    if doc["end_s"] is None:
+        return [path]
+    return [f"{path}#t={doc['start_s']:g},{doc['end_s']}"]
+'''
+
+
+def write_task(split: str, *, data: Path) -> None:
+    """Write lmms_eval/ beside the split's jsonl file, which the task finds by its full path."""
+    folder = data.parent / "lmms_eval"
+    text = TASK.format(split=split, data=json.dumps(str(data.resolve())))
+    atomic_write_text(folder / f"tideo_dollhouse_{split}.yaml", text)
+    atomic_write_text(folder / "utils.py", UTILS)
