@@ -57,7 +57,8 @@ def run(args: Sequence[str]) -> int:
     """Run one command, tell errors as the contract says, and return the exit code."""
     _quiet_libraries()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request to the hub
+    for client in ("httpx", "httpx2"):  # of the hub's library, by its version: a line for every request
+        logging.getLogger(client).setLevel(logging.WARNING)
     try:
         code = app(args=list(args), prog_name="tideo", standalone_mode=False)
     except TyperException as error:
@@ -451,6 +452,20 @@ def export_choices(
     failed, of = export(run_dir, out=out)
     print(out)
     _finish(failed, of, "questions")
+
+
+@app.command()
+def push(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="What training wrote.", show_default=False)
+    ],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="If it is made: for you alone.")] = False,
+) -> None:
+    """Upload a model to the Hugging Face Hub, with a card."""
+    from tideo.models.hub import push as upload
+
+    print(upload(folder, repo, private=private))
 
 
 @app.command("list")

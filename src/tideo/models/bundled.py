@@ -42,8 +42,17 @@ def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
         return _with_settings(ZeroShot.load(folder), args)
     if (folder / FUSION_FILE).is_file():
         return _fusion(folder, args)
+    on_hub = not folder.exists() and _HUB_ID.fullmatch(name) is not None
+    if on_hub:
+        from tideo.models import hub
+
+        if (ours := hub.fetched(name)) is not None:
+            from tideo.models.zero_shot import ZeroShot
+
+            return _with_settings(ZeroShot.load(ours, name=name), args)
+        folder = hub.grid_settings(name)
     is_vlm = any((folder / file).is_file() for file in ("processor_config.json", "preprocessor_config.json"))
-    if is_vlm or (not folder.exists() and _HUB_ID.fullmatch(name)):
+    if is_vlm or on_hub:
         from tideo.models.grid_settings import GridSettings, Loading
         from tideo.models.grid_vlm import GridVLM
 
