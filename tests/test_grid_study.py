@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tideo.config import override
+from tideo.lab import grid_study as study_module
 from tideo.lab.grid_study import VARIANTS, grid_study, page
 from tideo.registry import load
 from tideo.train.finetune_config import GridTraining
@@ -18,17 +20,27 @@ def test_an_unknown_variant_is_told(tmp_path: Path) -> None:
         grid_study(load("finetunes", "dollhouse")(), out=tmp_path, variants=["LoRa"])
 
 
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "recipe"])
+def test_every_variant_changes_the_recipe(name: str) -> None:
+    recipe = load("finetunes", "dollhouse")()
+    assert override(recipe, VARIANTS[name]) != recipe
+
+
 @pytest.mark.slow
-def test_a_study_runs_and_what_is_there_is_not_made_again(tmp_path: Path) -> None:
+def test_a_study_runs_and_what_is_there_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "NUM_READ", 1)
     tiny = GridTraining(steps=1, batch=2, bf16=False)
-    recipe = replace(load("finetunes", "dollhouse")(), num=2, num_captions=4, align=tiny, train=tiny)
-    study, forgetting = grid_study(recipe, out=tmp_path, seeds=1, num=1)
-    assert set(forgetting) == set(VARIANTS)
-    assert {"main", "blind", "single_frame", "shuffled_frames", "sampler question", "LoRA"} <= set(
+    recipe = replace(load("finetunes", "dollhouse")(), num=2, num_watched=1, imitate=tiny, train=tiny)
+    asked = {"seeds": 1, "num": 1, "num_val": 1, "variants": ["LoRA", "without imitation"]}
+    study, reading = grid_study(recipe, out=tmp_path, **asked)
+    assert set(reading) == {"teacher", "recipe", "LoRA", "without imitation"}
+    assert {"main", "blind", "single_frame", "shuffled_frames", "sampler question", "LoRA", "fusion"} <= set(
         study.rates
     )
-    assert (tmp_path / "table.md").read_text() == page(study, forgetting)
+    assert (tmp_path / "table.md").read_text() == page(study, reading)
     before = (tmp_path / "models" / "recipe_0" / "model.safetensors").stat().st_mtime_ns
-    again, _ = grid_study(recipe, out=tmp_path, seeds=1, num=1)
+    again, _ = grid_study(recipe, out=tmp_path, **asked)
     assert again.rates == study.rates
     assert (tmp_path / "models" / "recipe_0" / "model.safetensors").stat().st_mtime_ns == before

@@ -22,7 +22,8 @@ from tideo.types import UserError
 def tideo(*args: str, of: Hub, home: Path) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ, "HF_ENDPOINT": of.url, "HF_HOME": str(home), "HF_TOKEN": "hf_for_this_test",
-        "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
+        "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
+        "TRANSFORMERS_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-m", "tideo", *args], env=env, capture_output=True, text=True, timeout=300

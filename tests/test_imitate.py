@@ -30,7 +30,7 @@ from tideo.types import Frames, UserError
 GRID = GridSettings(rows=2, cols=2, image_size=96, prompt_style="plain", form="text", intro="")
 TRAINING = GridTraining(steps=2, batch=2, lr=1e-3, bf16=False, save_steps=1, log_steps=1)
 CONFIG = FinetuneConfig(
-    model="dollhouse", teacher="dollhouse-topa", num=3, num_watched=3, num_captions=8, paste_captions=True,
+    model="dollhouse", teacher="dollhouse-topa", num=3, num_watched=3,
     tile_places=True, grid=GRID, packed=8, imitate=TRAINING, train=TRAINING,
 )  # fmt: skip
 

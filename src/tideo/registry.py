@@ -54,7 +54,6 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
     "finetunes": {
         "dollhouse": "tideo.recipes.dollhouse_grid:dollhouse_grid",
-        "dollhouse_from_topa": "tideo.recipes.dollhouse_from_topa:dollhouse_from_topa",
         "llava_1_5_13b_nextqa": "tideo.recipes.llava_1_5_13b_nextqa:llava_1_5_13b_nextqa",
         "llava_1_5_13b_star": "tideo.recipes.llava_1_5_13b_star:llava_1_5_13b_star",
         "llava_1_6_34b_nextqa": "tideo.recipes.llava_1_6_34b_nextqa:llava_1_6_34b_nextqa",

@@ -3,8 +3,10 @@
     python -m tideo.lab.grid_study --out runs/grid_study --seeds 3 --num 90
 
 Per seed and variant one finetuning as the recipe has it but for the variant's change; then, for the recipe itself,
-every control and the samplers. What is there is not made again, so a killed study goes on. Writes OUT/table.md and
-OUT/table.json. `--variants` names some of them only.
+every control, the samplers, and the fusion with its teacher, whose weights are fitted on validation videos. Beside it,
+what is kept of reading: how many questions the language model answers from captions in words, without an image. What is
+there is not made again, so a killed study goes on; an imitation is shared by the variants that begin with it. Writes
+OUT/table.md and OUT/table.json. `--variants` names some of them only, `--variant-seeds` how many seeds they get.
 """
 
 from __future__ import annotations
@@ -17,28 +19,36 @@ from pathlib import Path
 
 from tideo import registry
 from tideo.config import override
+from tideo.evaluate.fusion import fuse
 from tideo.evaluate.plan import MAIN
 from tideo.lab.studies import Rates, Study, evaluated, markdown, questions_of, study_of, table
+from tideo.lab.text_stories import text_stories
+from tideo.models.bundled import load_model
 from tideo.models.grid_settings import GRID_FILE
 from tideo.models.grid_vlm import GridVLM
 from tideo.registry import unknown
 from tideo.store import atomic_write_text
 from tideo.train.finetune import finetune
 from tideo.train.finetune_config import FinetuneConfig
+from tideo.train.grid_work import folder_of
 from tideo.types import UserError
 
-RECIPE = "recipe"
+RECIPE, TEACHER, FUSION = "recipe", "teacher", "fusion"
 # name → what is set otherwise in the recipe
 VARIANTS: dict[str, tuple[str, ...]] = {
     RECIPE: (),
     "grid 3 x 3": ("grid.rows=3", "grid.cols=3"),
     "grid 5 x 5": ("grid.rows=5", "grid.cols=5"),
     "tower trained": ("parts=tower,projector,llm",),
-    "LoRA": ("lora_rank=16",),
-    "captions mixed in": ("captions=0.2",),
+    "LoRA": ("lora_rank=16", "lora_alpha=32"),
+    "captions mixed in": ("captions=0.2", "num_captions=32000", "paste_captions=true"),
     "distilled": ("distill=0.5",),
+    "no question asked": ("train.steps=1", "train.lr=0", "train.muon_lr=0"),
+    "without imitation": ("imitate=none",),
+    "plain language model": ("imitate=none", "teacher=none"),
 }
 SAMPLERS = ("uniform", "question")  # at inference; all are trained with the recipe's
+NUM_READ = 45  # episodes whose captions are read
 
 
 def grid_study(
@@ -47,55 +57,80 @@ def grid_study(
     out: str | Path,
     seeds: int = 3,
     num: int = 90,
+    num_val: int = 40,
     variants: Sequence[str] | None = None,
+    variant_seeds: int | None = None,
 ) -> tuple[Study, dict[str, float]]:
-    """Train, evaluate, write the table; returns it with each variant's forgetting, in nats a token of captions."""
+    """Train, evaluate, write the table; returns it with each variant's reading: the share of questions answered.
+
+    `variant_seeds`: how many of the seeds the variants get, None for all.
+    """
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
     for name in variants or ():
         if name not in VARIANTS:
             raise UserError(unknown(name, known=VARIANTS, what="variant"))
-    out = Path(out)
+    out, teacher = Path(out), str(recipe.teacher)
     test = questions_of("test", num=num, out=out)
+    val = questions_of("val", num=num_val, out=out)
     runs: dict[str, list[Rates]] = {}
-    forgot: dict[str, list[float]] = {}
+    read: dict[str, list[float]] = {TEACHER: [_reading(folder_of(teacher))]}
+    of_teacher = {split: load_model(teacher) for split in ("test", "val")}
+    runs[TEACHER] = [
+        evaluated(of_teacher["test"], "test", test, out=out, run=TEACHER, controls=[])[MAIN]
+    ] * seeds
+    evaluated(of_teacher["val"], "val", val, out=out, run=f"{TEACHER}_val", controls=[])
+    chosen = dict.fromkeys([RECIPE, *(variants if variants is not None else VARIANTS)])
     for seed in range(seeds):
-        for name in dict.fromkeys([RECIPE, *(variants if variants is not None else VARIANTS)]):
+        for name in chosen if variant_seeds is None or seed < variant_seeds else (RECIPE,):
             folder = f"{name.replace(' ', '_')}_{seed}"
             model = _finetuned(
                 override(replace(recipe, seed=seed), VARIANTS[name]), out=out / "models" / folder
             )
-            told = json.loads((model / "forgetting.json").read_text(encoding="utf-8"))
-            forgot.setdefault(name, []).append(told["caption_loss_after"] - told["caption_loss_before"])
+            read.setdefault(name, []).append(_reading(model))
             loaded = GridVLM.load(model)
-            controls: list[str] | None = None if name == RECIPE else []
-            for control, rates in evaluated(
-                loaded, "test", test, out=out, run=folder, controls=controls
-            ).items():
-                runs.setdefault(control if name == RECIPE else name, []).append(rates)
-            for sampler in SAMPLERS if name == RECIPE else ():
+            if name != RECIPE:
+                found = evaluated(loaded, "test", test, out=out, run=folder, controls=[])
+                runs.setdefault(name, []).append(found[MAIN])
+                continue
+            for control, rates in evaluated(loaded, "test", test, out=out, run=folder, controls=None).items():
+                runs.setdefault(control, []).append(rates)
+            evaluated(loaded, "val", val, out=out, run=f"{folder}_val", controls=[])
+            both = out / "models" / f"{FUSION}_{seed}"
+            fuse(
+                [out / "eval" / f"{TEACHER}_val", out / "eval" / f"{folder}_val"],
+                models=[teacher, str(model)], out=both,
+            )  # fmt: skip
+            found = evaluated(
+                load_model(str(both)), "test", test, out=out, run=f"{FUSION}_{seed}", controls=[]
+            )
+            runs.setdefault(FUSION, []).append(found[MAIN])
+            for sampler in SAMPLERS:
                 loaded.settings = replace(loaded.settings, sampler=sampler)
                 other = evaluated(loaded, "test", test, out=out, run=f"{folder}_{sampler}", controls=[])
                 runs.setdefault(f"sampler {sampler}", []).append(other[MAIN])
     study = study_of(test, runs)
-    forgetting = {name: sum(values) / len(values) for name, values in forgot.items()}
-    atomic_write_text(
-        out / "table.json", json.dumps(table(study) | {"forgetting": forgetting}, indent=2) + "\n"
-    )
-    atomic_write_text(out / "table.md", page(study, forgetting))
-    return study, forgetting
+    reading = {name: sum(values) / len(values) for name, values in read.items()}
+    atomic_write_text(out / "table.json", json.dumps(table(study) | {"reading": reading}, indent=2) + "\n")
+    atomic_write_text(out / "table.md", page(study, reading))
+    return study, reading
 
 
-def page(study: Study, forgetting: Mapping[str, float]) -> str:
+def page(study: Study, reading: Mapping[str, float]) -> str:
     """table.md."""
     text = markdown(table(study), trained="finetuning", result="grid, finetuned")
-    lines = ["", "| variant | loss on held-out captions, after − before |", "|---|---|"]
-    lines += [f"| {name} | {more:+.3f} |" for name, more in forgetting.items()]
+    lines = ["", "| language model of | questions answered from captions in words, % |", "|---|---|"]
+    lines += [f"| {name} | {100 * share:.1f} |" for name, share in reading.items()]
     return text + "\n".join(lines) + "\n"
 
 
 def _finetuned(config: FinetuneConfig, *, out: Path) -> Path:
     return out if (out / GRID_FILE).is_file() else finetune(config, out=out, resume=True)
+
+
+def _reading(model: Path) -> float:
+    counts = text_stories(model, num=NUM_READ).values()
+    return sum(right for right, _ in counts) / sum(of for _, of in counts)
 
 
 def main() -> None:
@@ -105,9 +140,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num", type=int, default=90, help="test episodes")
     parser.add_argument("--variants", nargs="*", metavar="NAME", help=f"of: {', '.join(VARIANTS)}")
+    parser.add_argument(
+        "--variant-seeds", type=int, metavar="N", help="seeds of the variants; all if left out"
+    )
     args = parser.parse_args()
     recipe = registry.load("finetunes", args.recipe)()
-    done = grid_study(recipe, out=args.out, seeds=args.seeds, num=args.num, variants=args.variants)
+    done = grid_study(
+        recipe, out=args.out, seeds=args.seeds, num=args.num, variants=args.variants,
+        variant_seeds=args.variant_seeds,
+    )  # fmt: skip
     print(page(*done), end="")
 
 

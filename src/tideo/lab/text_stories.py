@@ -11,6 +11,7 @@ import argparse
 import random
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,17 +19,21 @@ from tideo.dollhouse.captions import frame_times
 from tideo.dollhouse.export import ask_split
 from tideo.dollhouse.script import Split
 from tideo.models.bundled import bundled
+from tideo.models.grid_settings import GRID_FILE, Loading, load_vlm
 from tideo.models.likelihood import question_loglikelihoods
-from tideo.models.prefix_files import load_llm
 from tideo.models.prompts import FORMS, encode, style
 from tideo.train.stories import told
+from tideo.train.tiny_llava import language_of
 
 
 def text_stories(
     llm: str | Path, *, split: Split = "test", num: int = 120, seed: int = 0, form: str = "text"
 ) -> dict[str, tuple[int, int]]:
-    """Right answers and questions by kind, over `num` episodes. `form`: a name in models/prompts.py, FORMS."""
-    model, tokenizer = load_llm(str(llm))
+    """Right answers and questions by kind, over `num` episodes. `form`: a name in models/prompts.py, FORMS.
+
+    `llm` is a folder of a language model, or of a model that holds one: pre-aligned with LoRA, or finetuned on grids.
+    """
+    model, tokenizer = _reader(Path(llm))
     torch.set_num_threads(1)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for asked in ask_split(split, num=num, seed=seed):
@@ -44,6 +49,14 @@ def text_stories(
             counts[question.kind][0] += means.index(max(means)) == question.answer
             counts[question.kind][1] += 1
     return {kind: (right, of) for kind, (right, of) in sorted(counts.items())}
+
+
+def _reader(folder: Path) -> tuple[Any, Any]:
+    if not (folder / GRID_FILE).is_file():
+        model, tokenizer = language_of(folder)
+        return model.eval(), tokenizer
+    model, processor = load_vlm(str(folder), loading=Loading())
+    return model, processor.tokenizer  # without an image it is its language model
 
 
 def main() -> None:

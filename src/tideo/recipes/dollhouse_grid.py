@@ -2,7 +2,9 @@
 
     tideo finetune dollhouse --out runs/dollhouse-grid
 
-One core beside other work 50 minutes. Expected: 52% of test questions (one seed; docs/finetune.md).
+It starts from `dollhouse-topa`. Tower (patches of 24 pixels: 64 tokens for 16 frames) and projector first learn to show
+the language model what the text-only model sees of each frame; then projector and language model learn on grids, the
+tower frozen.
 """
 
 from tideo.models.grid_settings import GridSettings
@@ -12,11 +14,17 @@ from tideo.train.finetune_config import FinetuneConfig, GridTraining
 def dollhouse_grid() -> FinetuneConfig:
     return FinetuneConfig(
         model="dollhouse",
+        teacher="dollhouse-topa",
         num=4_000,
-        num_captions=4_000,
+        num_watched=4_000,
+        tile_places=True,
+        patch_size=24,
+        lookups=6,
         grid=GridSettings(rows=4, cols=4, image_size=192, prompt_style="plain", form="text", intro=""),
         parts=("projector", "llm"),
-        packed=16,
-        align=GridTraining(steps=200, batch=32, lr=2e-3, muon_lr=0.01, log_steps=50),
-        train=GridTraining(steps=1200, batch=16, lr=1e-3, muon_lr=0.005, log_steps=50, save_steps=250),
+        packed=20,
+        imitate=GridTraining(
+            steps=3000, batch=16, lr=2e-3, warmup=0.1, weight_decay=0.02, log_steps=50, save_steps=500
+        ),
+        train=GridTraining(steps=400, batch=16, lr=5e-4, muon_lr=0.002, log_steps=50, save_steps=200),
     )

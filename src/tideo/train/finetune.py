@@ -7,6 +7,7 @@ Against forgetting: captions mixed in, LoRA, and a penalty on leaving the starti
 from __future__ import annotations
 
 import json
+import logging
 import random
 import shutil
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from tideo.train.grid_work import ALIGNED_FILE, GridWork, folder_of, training_ar
 from tideo.train.tiny_llava import tiny_llava
 from tideo.types import UserError
 
+log = logging.getLogger(__name__)
 HELD_OUT_CAPTIONS = 200
 
 
@@ -117,22 +119,24 @@ def _pictures(config: FinetuneConfig, *, size: int) -> tuple[list[Conversation],
                 f"{config.captions_path}: expected more than {HELD_OUT_CAPTIONS} rows, found {len(rows)}"
             )
         return rows[HELD_OUT_CAPTIONS:], rows[:HELD_OUT_CAPTIONS]
+    if not (config.captions or config.align):
+        return [], []
     if config.data == DOLLHOUSE:
         held_out = captioned(num=HELD_OUT_CAPTIONS, image_size=size, split="val", seed=config.seed)
         return captioned(num=config.num_captions, image_size=size, seed=config.seed), held_out
-    if config.captions or config.align:
-        raise UserError(
-            "captions are asked for: set captions_path to a file in LLaVA's format, and captions_images"
-        )
-    return [], []
+    raise UserError(
+        "captions are asked for: set captions_path to a file in LLaVA's format, and captions_images"
+    )
 
 
 def mix(
     conversations: Sequence[Conversation], captions: Sequence[Conversation], *, share: float, seed: int
 ) -> list[Conversation]:
-    """The conversations with so many captions among them that these are `share` of all."""
-    num = min(len(captions), round(len(conversations) * share / (1 - share)))
-    return [*conversations, *random.Random(seed).sample(list(captions), num)]
+    """The conversations with so many captions among them that these are `share` of all; too few are told."""
+    num = round(len(conversations) * share / (1 - share))
+    if num > len(captions):
+        log.warning("%d captions are fewer than the share of %s asks for: %d", len(captions), share, num)
+    return [*conversations, *random.Random(seed).sample(list(captions), min(num, len(captions)))]
 
 
 # --- the model ------------------------------------------------------------------------------------

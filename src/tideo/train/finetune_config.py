@@ -53,7 +53,7 @@ class FinetuneConfig:
     frame (imitate.py), on `num_watched` episodes. `tile_places`: the tower has its places anew in each cell;
     `patch_size`: larger patches than the CLIP's, so fewer tokens. `lookups`: its episodes also come as lessons.
 
-    `align` trains `align_parts` on captions alone (LLaVA: the projector). `captions` is the share of captions mixed in,
+    `align` trains the projector on captions alone, LLaVA's first stage. `captions` is the share of captions mixed in,
     from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws `num_captions` pictures of
     its own. With `paste_captions` the pictures are pasted into grids as the videos are, and each cell's caption is
     asked for. `distill` weighs the divergence from the starting model on the replies. `packed` questions about the same
@@ -85,14 +85,12 @@ class FinetuneConfig:
     imitate: GridTraining | None = None
     num_watched: int = 4000
     align: GridTraining | None = None
-    align_parts: tuple[Part, ...] = ("projector",)
     train: GridTraining
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, parts in (("parts", self.parts), ("align_parts", self.align_parts)):
-            if not parts or set(parts) - set(PARTS):
-                raise UserError(f"{name}={','.join(parts)}: expected some of {', '.join(PARTS)}")
+        if not self.parts or set(self.parts) - set(PARTS):
+            raise UserError(f"parts={','.join(self.parts)}: expected some of {', '.join(PARTS)}")
         if not 0 <= self.captions < 1 or self.distill < 0 or self.packed < 1 or self.lora_rank < 0:
             raise UserError(
                 f"captions={self.captions}, distill={self.distill}, packed={self.packed}, lora_rank={self.lora_rank}: "

@@ -105,8 +105,8 @@ class GridWork:
             self.model.get_parameter(name).data.copy_(value)
 
     def align(self, captions: Sequence[Conversation], *, out: Path, resume: bool) -> None:
-        """`align_parts` alone, on captions; their weights are kept in aligned.safetensors for a resumed run."""
-        done, align, parts = out / ALIGNED_FILE, self.config.align, self.config.align_parts
+        """The projector alone, on captions; its weights are kept in aligned.safetensors for a resumed run."""
+        done, align, parts = out / ALIGNED_FILE, self.config.align, ("projector",)
         assert align is not None
         if not (resume and done.is_file()):
             train_only(self.model, parts)

@@ -51,7 +51,7 @@ def tiny_llava(
 
     `llm` is a folder of a causal language model, or one that `tideo prealign` wrote with LoRA, which is merged.
     """
-    language, tokenizer = _language(Path(llm))
+    language, tokenizer = language_of(llm)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
     seen = CLIPModel.from_pretrained(clip, dtype=torch.float32)
     vision = seen.config.vision_config
@@ -92,7 +92,9 @@ def tiny_llava(
     return model, processor
 
 
-def _language(folder: Path) -> tuple[Any, Any]:
+def language_of(llm: str | Path) -> tuple[Any, Any]:
+    """The causal language model in float32, and its tokenizer, of a folder of either kind."""
+    folder = Path(llm)
     if not (folder / SETTINGS_FILE).is_file():
         return (
             AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
