@@ -20,6 +20,7 @@ STEPS = (
     ("textvid", "benchmarks", "models"),
     ("train", "evaluate"),
     ("lab", "serve", "recipes", "demo", "doctor", "options"),
+    ("textvid_commands",),
     ("cli",),
     ("__main__",),
 )

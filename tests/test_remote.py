@@ -21,8 +21,9 @@ from PIL import Image
 from videos import encode
 
 from tideo.evaluate.run import evaluate
+from tideo.llms.openai import Calls
 from tideo.models.bundled import load_model
-from tideo.models.remote import Calls, Remote
+from tideo.models.remote import Remote
 from tideo.models.replies import chosen
 from tideo.types import Sample, Stopped, UserError, Video
 
@@ -337,4 +338,4 @@ def test_threads_share_one_model(serve: Serve, data: Path) -> None:
     frames = model.look(video)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: model.answer(video, [sample], frames=frames), range(24)))
-    assert model.spent == pytest.approx(24.0)
+    assert model.server.spent == pytest.approx(24.0)

@@ -20,11 +20,23 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from tideo import __version__
-from tideo.options import End, Model, ModelArgs, Out, OutOrRuns, Recipe, Resume, Settings, Start, VideoFile
+from tideo import __version__, textvid_commands
+from tideo.options import (
+    End,
+    Model,
+    ModelArgs,
+    Out,
+    OutOrRuns,
+    Recipe,
+    Resume,
+    Settings,
+    Start,
+    VideoFile,
+    finish,
+)
 from tideo.types import UserError
 
-DONE, USER_INPUT, WITH_FAILURES, INTERRUPTED = 0, 2, 3, 130
+DONE, USER_INPUT, INTERRUPTED = 0, 2, 130
 
 
 class _Group(TyperGroup):
@@ -46,6 +58,7 @@ dollhouse_app = typer.Typer(help="The dollhouse, a procedural household world.")
 import_app = typer.Typer(help="Published checkpoints as models of tideo.")
 app.add_typer(dollhouse_app, name="dollhouse")
 app.add_typer(import_app, name="import")
+app.add_typer(textvid_commands.app, name="textvid")
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -126,12 +139,6 @@ def _recipe(name: str, settings: Sequence[str] | None, *, kind: str = "recipes")
     return override(load(kind, name)(), settings or ())
 
 
-def _finish(failed: int, of: int, what: str) -> None:
-    if failed:
-        print(f"tideo: {failed} of {of} {what} failed", file=sys.stderr)
-        raise typer.Exit(WITH_FAILURES)
-
-
 # --- commands ---------------------------------------------------------------------------------------
 
 
@@ -142,7 +149,7 @@ def demo(out: Out = Path("out/demo")) -> None:
 
     report = make_demo(out=out)
     print(f"{report.accuracy:.1%} of {report.n} questions; report in {out / 'report.html'}")
-    _finish(report.n_failed, report.n, "questions")
+    finish(report.n_failed, report.n, "questions")
 
 
 @app.command()
@@ -192,7 +199,7 @@ def frames(
         path = out / f"{place:04d}_{pts_s:.3f}s.png"
         Image.fromarray(rgb_HWC).save(path)
         print(path)
-    _finish(len(found.missing_s), num, "frames")
+    finish(len(found.missing_s), num, "frames")
 
 
 @app.command()
@@ -389,7 +396,7 @@ def evaluate(
         if team().first:
             print(f"{benchmark}: CIDEr {100 * told.cider['mean']:.1f} of {told.n} videos")
             print(f"{benchmark}: ROUGE-L {100 * told.rouge_l['mean']:.1f}")
-            _finish(told.n_failed, told.n, "videos")
+            finish(told.n_failed, told.n, "videos")
         return
     report = run_benchmark(model=_model(model, model_args), permute=permute, **asked)
     if not team().first:  # one of several processes tells
@@ -401,7 +408,7 @@ def evaluate(
         print(
             f"{report.orders['accuracy']:.1%} right in all {report.orders['num_orders']} orders of the options"
         )
-    _finish(report.n_failed, report.n, "questions")
+    finish(report.n_failed, report.n, "questions")
 
 
 @app.command()
@@ -451,7 +458,7 @@ def export_choices(
 
     failed, of = export(run_dir, out=out)
     print(out)
-    _finish(failed, of, "questions")
+    finish(failed, of, "questions")
 
 
 @app.command()
@@ -494,4 +501,4 @@ def doctor() -> None:
         sign = {True: "ok", False: "NO", None: "--"}[check.ok]
         print(f"{sign}  {check.area:8} {check.name:14} {check.told}")
     judged = [check.ok for check in checks if check.ok is not None]
-    _finish(judged.count(False), len(judged), "checks")
+    finish(judged.count(False), len(judged), "checks")

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+WITH_FAILURES = 3  # the exit code of a command that did its work, but for some of it
+
+
+def finish(failed: int, of: int, what: str) -> None:
+    """Tell how many failed, and exit so."""
+    if failed:
+        print(f"tideo: {failed} of {of} {what} failed", file=sys.stderr)
+        raise typer.Exit(WITH_FAILURES)
 
 
 def seconds(text: str) -> float:

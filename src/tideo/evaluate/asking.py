@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -20,6 +19,7 @@ from rich.progress import Progress
 from tideo.evaluate.orders import rotated, turned_back
 from tideo.evaluate.plan import MAIN, Item, record
 from tideo.models.settings import Controls, VideoModel
+from tideo.scale import finished
 from tideo.store import RecordStore
 from tideo.types import Answer, Frames, Stopped, UserError, Video, VideoError
 
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 Looked = dict[int | None, Frames | VideoError | None]  # by Controls.num_frames
 Segment = tuple[Video, dict[str, list[Item]]]  # and its questions under each control
 _Unit = tuple[Video, str, Sequence[Item], Frames | VideoError | None]
-Unit = TypeVar("Unit")
-Told = TypeVar("Told")
 
 
 def answer_all(
@@ -66,32 +64,6 @@ def _units(
             frames = looked[named[name].num_frames] if _sees(named[name]) else None
             for part in ([item] for item in items) if one else [items]:
                 yield video, name, part, frames
-
-
-def finished(ask: Callable[[Unit], Told], units: Iterable[Unit], *, at_once: int) -> Iterator[Told]:
-    """What `ask` gives for each unit, up to `at_once` of them asked at a time, in the order in which they finish.
-
-    Where one raises Stopped, what is under way is waited for and given first.
-    """
-    if at_once == 1:
-        yield from map(ask, units)
-        return
-    left, stopped = iter(units), None
-    waiting: set[Future[Told]] = set()
-    with ThreadPoolExecutor(at_once) as pool:
-        while True:
-            if stopped is None:
-                waiting |= {pool.submit(ask, unit) for unit in islice(left, at_once - len(waiting))}
-            if not waiting:
-                break
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                try:
-                    yield future.result()
-                except Stopped as error:
-                    stopped = error
-    if stopped is not None:
-        raise stopped
 
 
 def _ahead(

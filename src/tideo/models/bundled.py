@@ -30,8 +30,9 @@ def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
     if name in registry.targets("models"):
         return _with_settings(registry.load("models", name)(), args)
     if name.startswith("openai:"):
+        from tideo.llms.openai import Calls
         from tideo.models.grid_settings import GridSettings
-        from tideo.models.remote import Calls, Remote
+        from tideo.models.remote import Remote
 
         settings, calls = _two(args, GridSettings(), Calls())
         return Remote(name, settings=settings, calls=calls)

@@ -20,6 +20,7 @@ from tideo.store import atomic_write_text
 from tideo.types import Question, TextFrame, Tideo, UserError
 
 LETTERS = "ABCDE"
+SHARDS = "tideos-*.jsonl"  # a folder's files, in order
 CAPTIONS = ("main", "foreground", "background")
 Text = Annotated[str, Field(min_length=1)]
 
@@ -56,11 +57,16 @@ class Record(BaseModel):
 
 
 def load(path: str | Path) -> list[Record]:
-    """The records of a JSON list, or of a file with one record a line (.jsonl).
+    """The records of a JSON list, of a file with one record a line (.jsonl), or of a folder's shards.
 
     Raises UserError that names the file, the entry (or line) and the field of the first bad record.
     """
     path = Path(path)
+    if path.is_dir():
+        shards = sorted(path.glob(SHARDS))
+        if not shards:
+            raise UserError(f"{path} holds no {SHARDS}: give a folder that tideo textvid generate wrote")
+        return [record for shard in shards for record in load(shard)]
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,163 @@
+"""A writer of Tideos that is no language model: a script that plays the dollhouse, behind OpenAI's protocol.
+
+    python -m tideo.lab.scripted_writer --port 8765
+    tideo textvid generate --llm openai:scripted@http://127.0.0.1:8765/v1 --pack dollhouse --num 100 --out runs/tideos
+
+It stands where a large model would, so that the whole way from conditions to a trained model runs on one machine, with
+known truth. It reads the prompts of the pack `dollhouse`: the condition names an activity, the request's seed fixes the
+episode of the training split. It remembers the videos that it has told, to ask about them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from typing import Any
+
+from tideo.dollhouse import world
+from tideo.dollhouse.balance import Balance
+from tideo.dollhouse.captions import tideo
+from tideo.dollhouse.questions import ask
+from tideo.dollhouse.script import Episode, sample_episode
+from tideo.textvid.write import WrittenFrame, WrittenVideo, as_text
+from tideo.types import Question, Tideo
+
+_CONDITION = re.compile(r"^Think of a video about: (.+)$", re.MULTILINE)
+_NUM = re.compile(r"^Ask (\d+) questions", re.MULTILINE)
+_LISTED = re.compile(r"^\d+\. (.+) Right answer: (.+)$", re.MULTILINE)
+_FRAME = re.compile(r"^\d+\. .+$", re.MULTILINE)
+_TRIES = 400  # episodes looked through for one that plays the condition
+
+
+class ScriptedWriter:
+    """Prompt → reply. Questions are balanced over all that it has asked, as those of an exported split are."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[Question, ...]] = {}
+        self._balance = Balance()
+        self._lock = threading.Lock()
+
+    def reply(self, prompt: str, *, seed: int) -> str:
+        """JSON, as the prompt asks for. Raises ValueError for a prompt that is not of the pack."""
+        if condition := _CONDITION.search(prompt):
+            return self._video(condition[1], seed=seed)
+        video = "\n".join(_FRAME.findall(prompt.partition("\n\n")[2].partition("\n\n")[0]))
+        if video not in self._told:
+            raise ValueError("this video was not told here")
+        questions = self._told[video]
+        if wanted := _NUM.search(prompt):
+            chosen = random.Random(seed).sample(questions, min(int(wanted[1]), len(questions)))
+            asked = [{"question": q.question, "answer": _right(q), "kind": q.kind} for q in chosen]
+            return json.dumps({"questions": asked})
+        by_text = {(q.question, _right(q)): q for q in questions}
+        listed = [
+            by_text[found] for found in _LISTED.findall(prompt.partition("\n\n")[2]) if found in by_text
+        ]
+        wrong = [[option for i, option in enumerate(q.options) if i != q.answer] for q in listed]
+        return json.dumps({"wrong": wrong})
+
+    def _video(self, condition: str, *, seed: int) -> str:
+        rng = random.Random(seed)
+        episode = _episode(condition, seed=seed)
+        with self._lock:
+            questions = tuple(ask(episode, rng, self._balance))
+        video = written(tideo(episode, rng, questions))
+        with self._lock:
+            self._told[as_text(video)] = questions
+        return video.model_dump_json(exclude_none=True)
+
+
+def written(told: Tideo) -> WrittenVideo:
+    """A Tideo as a language model would have written it."""
+    frames = [
+        WrittenFrame(main=f.main, foreground=f.foreground, background=f.background) for f in told.frames
+    ]
+    return WrittenVideo(frames=frames, summary=told.summary)
+
+
+def activities() -> list[str]:
+    """The conditions that the script knows: each activity in its first words."""
+    return [a.phrases[0] for a in world.ACTIVITIES.values()]
+
+
+def _episode(condition: str, *, seed: int) -> Episode:
+    """The first training episode from `seed` on that plays an activity of the condition; any where none is named."""
+    named = {a.id for a in world.ACTIVITIES.values() if any(phrase in condition for phrase in a.phrases)}
+    for index in count(seed):
+        episode = sample_episode("train", index)
+        played = {segment.activity for segment in episode.segments}
+        if not named or played & named or index - seed >= _TRIES:
+            return episode
+    raise AssertionError
+
+
+def _right(question: Question) -> str:
+    assert question.answer is not None
+    return question.options[question.answer]
+
+
+# --- OpenAI's protocol -----------------------------------------------------------------------------
+
+
+def completion(text: str, *, messages: Sequence[Mapping[str, Any]], model: str) -> dict[str, Any]:
+    """A chat completion; tokens are counted as four characters each."""
+    told, said = sum(len(str(m["content"])) for m in messages) // 4, len(text) // 4
+    return {
+        "id": "scripted",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "usage": {"prompt_tokens": told, "completion_tokens": said, "total_tokens": told + said},
+    }
+
+
+def serve(port: int = 0) -> ThreadingHTTPServer:
+    """A server on loopback that is not yet running; its address is in `server_address`."""
+    writer = ScriptedWriter()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            try:
+                asked = json.loads(body)
+                prompt = asked["messages"][1]["content"]
+                text = writer.reply(prompt, seed=int(asked.get("seed") or 0))
+                status, told = 200, completion(text, messages=asked["messages"], model=asked["model"])
+            except (ValueError, KeyError, IndexError, TypeError) as error:
+                status, told = 400, {"error": {"message": f"not a prompt of this writer: {error}"}}
+            data = json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=8765)
+    server = serve(parser.parse_args().port)
+    print(f"http://127.0.0.1:{server.server_address[1]}/v1", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Language models that write: any server that speaks OpenAI's protocol."""

@@ -1,0 +1,175 @@
+"""Any server that speaks OpenAI's chat protocol (OpenAI, vLLM, Ollama, llama.cpp, Gemini's compatible endpoint)."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tideo import registry
+from tideo.llms.pace import Pace
+from tideo.types import Stopped, UserError
+
+PREFIX, KEY_VARIABLE = "openai:", "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calls:
+    """How a server is called. Nothing here changes an answer.
+
+    A request that fails with 408, 409, 429, 5xx, by time-out or by a dropped connection is made again up to `retries`
+    times, each time after a longer wait with jitter, or as long as the server says. With a `cap`, in the money of
+    `price_in` and `price_out` (per million tokens), or `cap_tokens`, no request is begun once that is spent; those
+    under way may exceed it.
+    """
+
+    concurrency: int = 8
+    timeout_s: float = 60.0
+    retries: int = 6
+    price_in: float | None = None
+    price_out: float | None = None
+    cap: float | None = None
+    cap_tokens: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.timeout_s <= 0 or self.retries < 0:
+            raise UserError(
+                f"concurrency={self.concurrency}, timeout_s={self.timeout_s}, retries={self.retries}: expected at "
+                "least 1, more than 0 and at least 0"
+            )
+        if self.cap is not None and (self.price_in is None or self.price_out is None):
+            raise UserError("a cap needs prices: set price_in and price_out, per million tokens")
+        if any(
+            limit is not None and limit <= 0 for limit in (self.requests_per_minute, self.tokens_per_minute)
+        ):
+            raise UserError("requests_per_minute and tokens_per_minute: expected more than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """`text` as written, `truncated` where it came to the limit of tokens; tokens are 0 where the server tells none."""
+
+    text: str
+    truncated: bool
+    tokens_in: int
+    tokens_out: int
+
+
+class Unanswered(UserError):
+    """A request that failed for good. Others may fare better."""
+
+
+class Server:
+    """`name` is `openai:NAME@URL`, or `openai:NAME` for OpenAI's own server. Safe to call from several threads.
+
+    The key comes from the environment variable OPENAI_API_KEY. Raises UserError where it or the extra is missing.
+    """
+
+    def __init__(self, name: str, *, calls: Calls | None = None) -> None:
+        model, _, url = name.removeprefix(PREFIX).partition("@")
+        if not name.startswith(PREFIX) or not model or (url and not url.startswith(("http://", "https://"))):
+            raise UserError(
+                f"model {name!r}: expected openai:NAME@URL, as in openai:llava@http://localhost:8000/v1"
+            )
+        key = os.environ.get(KEY_VARIABLE)
+        if not key and not url:
+            raise UserError(
+                f"model {name!r}: set {KEY_VARIABLE} in the environment, or name a server as in openai:NAME@URL"
+            )
+        self.openai = registry.require("openai")
+        self.name, self.model, self.url, self.calls = name, model, url, calls or Calls()
+        self.spent, self.tokens = 0.0, 0  # in all requests so far; a caller may add what was spent before
+        self._lock = threading.Lock()
+        self._pace = Pace(
+            requests_per_minute=self.calls.requests_per_minute, tokens_per_minute=self.calls.tokens_per_minute
+        )
+        self._client = self.openai.OpenAI(
+            base_url=url or None,
+            api_key=key or "none",
+            timeout=self.calls.timeout_s,
+            max_retries=self.calls.retries,
+        )
+
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        **options: Any,
+    ) -> Reply:
+        """One request; `options` are fields of OpenAI's protocol, such as `seed` and `response_format`.
+
+        Raises Unanswered where it failed for good, and Stopped where no other can fare better: no server, no right to
+        ask, or a cap.
+        """
+        self._check_caps()
+        self._pace.wait()
+        try:
+            completion = self._client.chat.completions.create(
+                model=self.model, messages=messages, max_tokens=max_tokens, temperature=temperature, **options
+            )
+        except self.openai.APIStatusError as error:
+            if error.status_code in (401, 403, 404):
+                raise Stopped(
+                    f"{self.name}: {_one_line(error)}; check the model's name, the URL and {KEY_VARIABLE}"
+                ) from error
+            raise Unanswered(f"{self.name}: {_one_line(error)}") from error
+        except self.openai.APITimeoutError as error:
+            told = f"no answer within {self.calls.timeout_s} s, {self.calls.retries + 1} times"
+            raise Unanswered(f"{self.name}: {told}") from error
+        except self.openai.APIConnectionError as error:
+            raise Stopped(
+                f"{self.name}: the server cannot be reached ({error.__cause__ or error}); start it, or check the URL"
+            ) from error
+        except (self.openai.APIError, json.JSONDecodeError) as error:  # the client lets half a JSON through
+            raise Unanswered(f"{self.name}: {_one_line(error)}") from error
+        usage = self._count(completion)
+        first = next(iter(getattr(completion, "choices", None) or ()), None)
+        if first is None or not isinstance(first.message.content, str):
+            raise Unanswered(f"{self.name}: the server's answer holds no text")
+        return Reply(
+            text=first.message.content.strip(),
+            truncated=first.finish_reason == "length",
+            tokens_in=usage[0],
+            tokens_out=usage[1],
+        )
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
+        """Money of the prices; 0 without them."""
+        return (tokens_in * (self.calls.price_in or 0) + tokens_out * (self.calls.price_out or 0)) / 1e6
+
+    def _check_caps(self) -> None:
+        for spent, cap in ((self.spent, self.calls.cap), (self.tokens, self.calls.cap_tokens)):
+            if cap is not None and spent >= cap:
+                raise Stopped(
+                    f"{self.name}: the cap of {cap:g} is reached ({spent:.4g} spent); raise it and run this again"
+                )
+
+    def _count(self, completion: Any) -> tuple[int, int]:
+        usage = getattr(completion, "usage", None)
+        if usage is None:
+            if (
+                self.calls.cap is not None
+                or self.calls.cap_tokens is not None
+                or self.calls.tokens_per_minute
+            ):
+                raise Stopped(
+                    f"{self.name}: the server does not tell tokens, so a cap cannot be kept; leave it out"
+                )
+            return 0, 0
+        told = usage.prompt_tokens, usage.completion_tokens
+        with self._lock:
+            self.spent += self.cost(*told)
+            self.tokens += sum(told)
+        self._pace.used(sum(told))
+        return told
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,40 @@
+"""So many requests and tokens a minute, whatever the number of threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Pace:
+    """`wait` returns when the next request may begin; `used` tells the tokens of one that is done.
+
+    Requests are spread evenly: n a minute begin at least 60/n seconds apart. Tokens are known afterwards only, so each
+    reply puts the next request off by what it took; those under way may exceed the limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._gap_s = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._token_s = 60.0 / tokens_per_minute if tokens_per_minute else 0.0
+        self._clock, self._sleep = clock, sleep
+        self._next_s = self._tokens_due_s = clock()
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        with self._lock:
+            begins_s = max(self._clock(), self._next_s, self._tokens_due_s)
+            self._next_s = begins_s + self._gap_s
+        if (left_s := begins_s - self._clock()) > 0:
+            self._sleep(left_s)
+
+    def used(self, tokens: int) -> None:
+        with self._lock:
+            self._tokens_due_s = max(self._tokens_due_s, self._clock()) + tokens * self._token_s

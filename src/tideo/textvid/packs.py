@@ -1,0 +1,100 @@
+"""A domain pack: how a language model is asked to write Tideos, in one TOML file."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tideo.registry import unknown
+from tideo.types import UserError
+
+BUILTIN = Path(__file__).with_name("packs")
+FIELDS = {
+    "frames": {"condition", "num_frames"},
+    "questions": {"video", "num_questions"},
+    "options": {"video", "questions"},
+}
+
+
+class Pack(BaseModel):
+    """The texts of a pack. `name` is its file's, `digest` hashes the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    digest: str
+    version: int
+    system: str = Field(min_length=1)
+    frames: str = Field(min_length=1)
+    questions: str = Field(min_length=1)
+    options: str = Field(min_length=1)
+    conditions: tuple[str, ...] = ()
+    min_frames: int = Field(default=5, ge=2)
+    max_frames: int = Field(default=15, le=64)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Pack:
+        if self.min_frames > self.max_frames:
+            raise ValueError(f"min_frames {self.min_frames} is more than max_frames {self.max_frames}")
+        return self
+
+
+def load_pack(name: str) -> Pack:
+    """A pack that ships with tideo, or a file; what `like` names has all that the file does not say itself.
+
+    Raises UserError that names the file and the field.
+    """
+    builtin = {path.stem: path for path in BUILTIN.glob("*.toml")}
+    path = builtin.get(name, Path(name))
+    if not path.is_file():
+        raise UserError(unknown(name, known=builtin, what="pack") + "; or give a file like those")
+    data = path.read_bytes()
+    try:
+        told: dict[str, Any] = tomllib.loads(data.decode())
+        if (base := told.pop("like", None)) is not None:
+            other = load_pack(str(builtin.get(base, path.parent / base)))
+            told = other.model_dump(exclude={"name", "digest"}) | told
+            data += other.digest.encode()
+        pack = Pack(name=path.stem, digest=hashlib.sha256(data).hexdigest()[:12], **told)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not a pack: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    for task, fields in FIELDS.items():
+        _check_fields(getattr(pack, task), fields, where=f"{path}, {task}")
+    return pack
+
+
+def _check_fields(text: str, fields: set[str], *, where: str) -> None:
+    try:
+        found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError as error:
+        raise UserError(f"{where}: {error}; a brace that is meant is written twice") from error
+    if found != fields:
+        wrong = ", ".join(sorted(found ^ fields))
+        raise UserError(
+            f"{where}: expected the fields {', '.join(sorted(fields))}, each once at least; see {wrong}"
+        )
+
+
+def read_conditions(path: str | Path | None, pack: Pack) -> list[str]:
+    """The lines of a file that are not blank, or the pack's own. Raises UserError where there is none."""
+    if path is None:
+        lines = list(pack.conditions)
+        told = f"pack {pack.name} has no conditions: give a file with --conditions"
+    else:
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"conditions {path} cannot be read: {error}") from error
+        told = f"{path} holds no condition: expected a title, caption, scene or list of objects a line"
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        raise UserError(told)
+    return lines

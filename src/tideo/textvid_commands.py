@@ -1,0 +1,63 @@
+"""`tideo textvid …`: each command parses its arguments and calls one function."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tideo.options import Out, finish
+from tideo.types import UserError
+
+app = typer.Typer(help="Textual videos: write them with a language model, check them.")
+
+
+@app.command()
+def generate(
+    llm: Annotated[str, typer.Option(metavar="openai:NAME@URL", help="Who writes.", show_default=False)],
+    num: Annotated[int, typer.Option(min=1, help="How many Tideos.", show_default=False)],
+    out: Out,
+    conditions: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="A title, caption or scene a line. [default: the pack's]",
+            show_default=False,
+        ),
+    ] = None,
+    pack: Annotated[str, typer.Option(metavar="NAME|FILE", help="The prompts of a domain.")] = "everyday",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    llm_args: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="concurrency=32,cap=5,price_in=0.1,price_out=0.4,temperature=1,use_schema=false, …",
+            show_default=False,
+        ),
+    ] = "",
+    retry_rejected: Annotated[
+        bool, typer.Option("--retry-rejected", help="Ask again for what came to nothing before.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Write Tideos with a language model; continues where it stopped."""
+    from tideo.config import override
+    from tideo.llms.openai import Calls, Server
+    from tideo.textvid.generate import Asking
+    from tideo.textvid.generate import generate as write
+
+    given = [pair for pair in llm_args.split(",") if pair.strip()]
+    names = {field.name for field in fields(Asking)}
+    of_asking = [pair for pair in given if pair.partition("=")[0].strip() in names]
+    calls = override(Calls(), [p for p in given if p not in of_asking], option="--llm-args")
+    asking = override(Asking(), of_asking, option="--llm-args")
+    done = write(
+        Server(llm, calls=calls), num=num, out=out, conditions=conditions, pack=pack, seed=seed, asking=asking,
+        retry_rejected=retry_rejected,
+    )  # fmt: skip
+    if done.accepted == 0:
+        raise UserError(f"no Tideo came of {done.num}; {out / 'rejected.jsonl'} has the reasons")
+    print(f"{done.accepted} Tideos in {out}: {done.requests} requests, {done.tokens} tokens")
+    if done.cost:
+        print(f"{done.cost:.4f} spent, {1000 * done.cost / done.accepted:.4f} for a thousand Tideos")
+    finish(done.rejected, done.num, "Tideos")
