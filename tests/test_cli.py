@@ -30,7 +30,9 @@ COMMANDS = (
     "import",
     "list",
     "prealign",
+    "push",
     "report",
+    "textvid",
     "train",
 )
 

@@ -70,6 +70,7 @@ BUILTIN: dict[str, dict[str, str]] = {
 
 # module → the extra of ours that installs it
 EXTRAS: dict[str, str] = {
+    "datasketch": "textvid",
     "deepspeed": "deepspeed",
     "fastapi": "serve",
     "gradio": "serve",

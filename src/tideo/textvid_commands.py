@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from tideo.options import Out, finish
-from tideo.types import UserError
+from tideo.registry import load, targets
+from tideo.types import Sample, UserError
 
+READER = "dollhouse-lm"
 app = typer.Typer(help="Textual videos: write them with a language model, check them.")
 
 
@@ -61,3 +63,68 @@ def generate(
     if done.cost:
         print(f"{done.cost:.4f} spent, {1000 * done.cost / done.accepted:.4f} for a thousand Tideos")
     finish(done.rejected, done.num, "Tideos")
+
+
+@app.command()
+def check(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A folder or file of Tideos, or BENCHMARK=FILE: its questions.", show_default=False
+        ),
+    ],
+    out: Out,
+    encoder: Annotated[str, typer.Option(metavar="E", help="A dual encoder for the captions.")] = "dollhouse-clip",
+    reader: Annotated[
+        str, typer.Option(metavar="LM", help="A language model that answers from the frames, or none.")
+    ] = READER,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BENCHMARK=FILE", help="Look for its questions; repeat it.", show_default=False),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--filter", help="Write the Tideos without fault to OUT/kept.")] = False,
+) -> None:  # fmt: skip
+    """Tell what Tideos are worth: faults, detail, diversity, balance, leaks, overlap."""
+    from tideo.models.bundled import ASSETS
+    from tideo.models.reading import Reader
+    from tideo.textvid.page import rows
+
+    bundled = {path.name: str(path) for path in ASSETS.iterdir() if path.is_dir()}
+    reads = None if reader == "none" else Reader.load(bundled.get(reader, reader))
+    others = {name: [t.question for t in samples] for name, samples in map(_benchmark, against or ())}
+    name, equals, _ = source.partition("=")
+    if equals and name in targets("benchmarks"):
+        from tideo.textvid.check import check_questions, write
+        from tideo.types import Question, Tideo
+
+        _, samples = _benchmark(source)
+        asked = [
+            Tideo(
+                id=s.id, frames=(), summary="",
+                questions=(Question(question=s.question, options=s.options, answer=s.answer),),
+            )
+            for s in samples
+        ]  # fmt: skip
+        checked = check_questions(asked, source=source, reader=reads, against=others)
+        write(checked, out)
+    else:
+        from tideo.encoders.dual import load_encoder
+        from tideo.textvid.check import check as look
+
+        checked = look(
+            source, out=out, encoder=load_encoder(bundled.get(encoder, encoder)), reader=reads, against=others,
+            keep=keep,
+        )  # fmt: skip
+    section = ""
+    for of, name, value in rows(checked):
+        print(f"{of if of != section else '':10} {name:32} {value}")
+        section = of
+    print(out / "check.html")
+
+
+def _benchmark(told: str) -> tuple[str, list[Sample]]:
+    """The name, and the samples, of NAME=FILE."""
+    name, equals, path = told.partition("=")
+    if not equals:
+        raise UserError(f"{told}: expected BENCHMARK=FILE, as in nextqa=val.csv")
+    return name, load("benchmarks", name)(path, videos=Path(path).parent)

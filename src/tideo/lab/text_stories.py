@@ -13,16 +13,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tideo.dollhouse.captions import frame_times
 from tideo.dollhouse.export import ask_split
 from tideo.dollhouse.script import Split
 from tideo.models.bundled import bundled
 from tideo.models.grid_settings import GRID_FILE, Loading, load_vlm
-from tideo.models.likelihood import question_loglikelihoods
-from tideo.models.prompts import FORMS, encode, style
-from tideo.train.stories import told
+from tideo.models.prompts import FORMS
+from tideo.models.reading import Reader
+from tideo.train.stories import frame_lines
 from tideo.train.tiny_llava import language_of
 
 
@@ -33,25 +31,19 @@ def text_stories(
 
     `llm` is a folder of a language model, or of a model that holds one: pre-aligned with LoRA, or finetuned on grids.
     """
-    model, tokenizer = _reader(Path(llm))
-    torch.set_num_threads(1)
+    reader = Reader(*_language_model(Path(llm)), form=form)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for asked in ask_split(split, num=num, seed=seed):
         rng = random.Random(f"text stories/{asked.episode.id}/{asked.is_cut}")
         states = [asked.episode.state_at(t) for t in frame_times(asked.episode.duration_s)]
-        story = torch.tensor(tokenizer(told(states, rng, form="full"))["input_ids"])
-        prompts = [FORMS[form](q.question, q.options, style("plain")) for q in asked.questions]
-        tokens = [encode(tokenizer, prompt, continuations=options) for prompt, options in prompts]
-        stems = [(torch.tensor(t.after), t.continuations) for t in tokens]
-        scores = question_loglikelihoods(model, prefix=story, questions=stems)
-        for question, score in zip(asked.questions, scores, strict=True):
-            means = [s / n for s, n in zip(*score, strict=True)]
-            counts[question.kind][0] += means.index(max(means)) == question.answer
+        lines = frame_lines(states, rng, form="full")
+        for question, scores in zip(asked.questions, reader.scores(lines, asked.questions), strict=True):
+            counts[question.kind][0] += scores.index(max(scores)) == question.answer
             counts[question.kind][1] += 1
     return {kind: (right, of) for kind, (right, of) in sorted(counts.items())}
 
 
-def _reader(folder: Path) -> tuple[Any, Any]:
+def _language_model(folder: Path) -> tuple[Any, Any]:
     if not (folder / GRID_FILE).is_file():
         model, tokenizer = language_of(folder)
         return model.eval(), tokenizer

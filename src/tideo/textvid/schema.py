@@ -10,7 +10,8 @@ here kept as they are; `to_tideo(from_tideo(tideo)) == tideo`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,17 +62,43 @@ def load(path: str | Path) -> list[Record]:
 
     Raises UserError that names the file, the entry (or line) and the field of the first bad record.
     """
-    path = Path(path)
-    if path.is_dir():
-        shards = sorted(path.glob(SHARDS))
-        if not shards:
-            raise UserError(f"{path} holds no {SHARDS}: give a folder that tideo textvid generate wrote")
-        return [record for shard in shards for record in load(shard)]
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as TextVid JSON: {error}") from error
-    return [_record(data, where=f"{path} {place}") for place, data in _entries(text, path=path)]
+    return [read() for _, read in _each(Path(path))]
+
+
+def load_each(path: str | Path) -> Iterator[tuple[str, Record | UserError]]:
+    """As `load`, each record with the place where it stands; or instead of a bad one what is wrong with it."""
+    for where, read in _each(Path(path)):
+        try:
+            yield where, read()
+        except UserError as error:
+            yield where, error
+
+
+def _each(path: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
+    files = sorted(path.glob(SHARDS)) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path} holds no {SHARDS}: give a folder that tideo textvid generate wrote")
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{file} cannot be read as TextVid JSON: {error}") from error
+        if file.suffix == ".jsonl":
+            # Not splitlines: a JSON string may hold other line separators.
+            for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+                where = f"{file} line {number}"
+                yield where, partial(_line, line, where=where)
+            continue
+        data = _json(text, where=str(file))
+        if not isinstance(data, list):
+            raise UserError(f"{file} holds a JSON {type(data).__name__}; expected a list of TextVid records")
+        for number, entry in enumerate(data, start=1):
+            where = f"{file} entry {number}"
+            yield where, partial(_record, entry, where=where)
+
+
+def _line(line: str, *, where: str) -> Record:
+    return _record(_json(line, where=where), where=where)
 
 
 def dump(records: Iterable[Record], path: str | Path) -> None:
@@ -82,19 +109,6 @@ def dump(records: Iterable[Record], path: str | Path) -> None:
     else:
         text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
     atomic_write_text(path, text)
-
-
-def _entries(text: str, *, path: Path) -> Iterator[tuple[str, Any]]:
-    if path.suffix == ".jsonl":
-        # Not splitlines: a JSON string may hold other line separators.
-        for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-            yield f"line {number}", _json(line, where=f"{path} line {number}")
-        return
-    data = _json(text, where=str(path))
-    if not isinstance(data, list):
-        raise UserError(f"{path} holds a JSON {type(data).__name__}; expected a list of TextVid records")
-    for number, entry in enumerate(data, start=1):
-        yield f"entry {number}", entry
 
 
 def _json(text: str, *, where: str) -> Any:

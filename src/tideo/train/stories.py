@@ -21,6 +21,7 @@ from tideo.dollhouse.captions import (
 )
 from tideo.dollhouse.script import NUM_FRAMES, FrameState, Split, sample_episode
 from tideo.models.prompts import VIDEO, answer_prompt, choose_prompt, style
+from tideo.models.reading import numbered
 from tideo.train import lessons
 from tideo.train.documents import Document, encode
 from tideo.types import Question
@@ -43,11 +44,6 @@ def told(states: Sequence[FrameState], rng: random.Random, *, form: str) -> str:
     if form == "list":
         return "Video:" + ",".join(f" {line}" for line in lines) + "."
     return numbered(lines)
-
-
-def numbered(lines: Sequence[str]) -> str:
-    """A story as the numbered lines of its frames."""
-    return "Video:" + "".join(f"\n{number}: {line}." for number, line in enumerate(lines, 1))
 
 
 def frame_lines(states: Sequence[FrameState], rng: random.Random, *, form: str) -> list[str]:

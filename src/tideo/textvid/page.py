@@ -1,0 +1,120 @@
+"""What a check found, as lines for a terminal and as one HTML page."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SAID = {
+    "schema": "not a Tideo",
+    "copy": "copy of another",
+    "order": "frames out of order",
+    "stranger": "a frame of another video",
+    "answer": "doubtful answer",
+}
+MOST_FAULTS = 200
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; } td, th { padding: .25rem .8rem .25rem 0;
+  text-align: left; border-bottom: 1px solid #8884; vertical-align: top; } td.n { text-align: right; }
+svg { width: 100%; height: auto; background: #fff; border-radius: 6px; } .soft { opacity: .7; }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """check.json. `faults`: by id of the Tideo, kind of fault → reason; `num` counts all that were read, whole or not.
+
+    A doubtful answer is a fault of its question: the Tideo is kept without it, unless no question is left. `spread` has
+    for plots: of each Tideo `order` (p) and `stranger` (deviations).
+    """
+
+    source: str
+    num: int
+    faults: dict[str, dict[str, str]]
+    measures: dict[str, Any]
+    spread: dict[str, list[float | None]] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tideos with each kind of fault."""
+        found = Counter(kind for reasons in self.faults.values() for kind in reasons)
+        return {kind: found[kind] for kind in SAID}
+
+
+def rows(checked: Checked) -> Iterator[tuple[str, str, str]]:
+    """Section, name and value of every figure."""
+    yield "faults", "records read", str(checked.num)
+    if "tideos" in checked.measures:
+        for kind, num in checked.counts.items():
+            yield "faults", SAID[kind], f"{num} ({num / max(1, checked.num):.1%})"
+    for section in ("detail", "diversity", "balance", "leakage", "overlap"):
+        for name, value in _flat(checked.measures.get(section, {})):
+            yield section, name, value
+
+
+def _flat(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in figures.items():
+        name = f"{before}{name}".replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}: ")
+        else:
+            yield name, f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def page(checked: Checked) -> str:
+    """The HTML page."""
+    parts = [
+        "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>Check of {html.escape(checked.source)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>Check of {html.escape(checked.source)}</h1>",
+    ]  # fmt: skip
+    section = ""
+    for of, name, value in rows(checked):
+        if of != section:
+            parts += ["</table>"] if section else []
+            parts += [f"<h2>{of.capitalize()}</h2>", "<table>"]
+            section = of
+        parts.append(f'<tr><td>{html.escape(name)}</td><td class="n">{html.escape(value)}</td></tr>')
+    parts.append("</table>")
+    if any(any(v is not None for v in values) for values in checked.spread.values()):
+        parts += ["<h2>Spread</h2>", _plots(checked)]
+    if checked.faults:
+        parts += [
+            "<h2>Tideos with a fault</h2>",
+            "<table><tr><th>Tideo</th><th>fault</th><th>reason</th></tr>",
+        ]
+        listed = [(i, kind, reason) for i, of in checked.faults.items() for kind, reason in of.items()]
+        for cells in listed[:MOST_FAULTS]:
+            idx, kind, reason = map(html.escape, cells)
+            parts.append(f"<tr><td>{idx}</td><td>{SAID.get(kind, kind)}</td><td>{reason}</td></tr>")
+        parts.append("</table>")
+        if len(listed) > MOST_FAULTS:
+            parts.append(f'<p class="soft">and {len(listed) - MOST_FAULTS} more, in check.json</p>')
+    return "\n".join([*parts, "</body></html>"]) + "\n"
+
+
+def _plots(checked: Checked) -> str:
+    from matplotlib.figure import Figure
+
+    letters = checked.measures.get("balance", {}).get("letters", {})
+    figure = Figure(figsize=(10, 2.8), layout="constrained")
+    axes = figure.subplots(1, 3)
+    titles = {
+        "order": "random orders that fit as well (p)",
+        "stranger": "the oddest frame, deviations",
+    }
+    for axis, (name, title) in zip(axes, titles.items(), strict=False):
+        axis.hist([v for v in checked.spread.get(name, []) if v is not None], bins=40, color="#2563a8")
+        axis.set_title(title, fontsize=10)
+    axes[2].bar(list(letters), [100 * share for share in letters.values()], color="#2563a8")
+    axes[2].set_title("right answers by letter, %", fontsize=10)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return file.getvalue()[file.getvalue().index("<svg") :]

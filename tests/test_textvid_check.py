@@ -1,0 +1,261 @@
+"""A checker of Tideos against planted faults of each kind, measures worked out by hand, a whole run."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Tideo as Cli
+
+from tideo.dollhouse.export import ask_split, told
+from tideo.encoders.dual import load_encoder
+from tideo.encoders.extract import text_vectors
+from tideo.models.bundled import bundled
+from tideo.models.reading import Reader
+from tideo.textvid.check import check, check_questions
+from tideo.textvid.faults import clauses, copies, disorder, doubtful, lines_of, strangers
+from tideo.textvid.measures import balance, detail, diversity, overlap
+from tideo.textvid.page import page, rows
+from tideo.textvid.schema import dump, from_tideo, load
+from tideo.types import Question, TextFrame, Tideo, UserError
+
+
+@pytest.fixture(scope="module")
+def clean() -> list[Tideo]:
+    return [told(a, seed=0) for a in ask_split("train", num=80, seed=11) if not a.is_cut]
+
+
+@pytest.fixture(scope="module")
+def planted(clean: list[Tideo]) -> dict[str, list[Tideo]]:
+    """Half of the Tideos as they are, and for each fault the other half with it."""
+    rng, half = random.Random(3), len(clean) // 2
+
+    def shuffled(tideo: Tideo) -> Tideo:
+        return replace(tideo, frames=tuple(rng.sample(tideo.frames, len(tideo.frames))))
+
+    def with_stranger(n: int, tideo: Tideo) -> Tideo:
+        frames, other = list(tideo.frames), clean[(n + half // 2) % half]
+        frames[rng.randrange(len(frames))] = rng.choice(other.frames)
+        return replace(tideo, frames=tuple(frames))
+
+    def wrong(question: Question) -> Question:
+        return replace(question, answer=rng.choice([i for i in range(5) if i != question.answer]))
+
+    faulty = clean[half:]
+    return {
+        "clean": clean[:half],
+        "order": [shuffled(t) for t in faulty],
+        "stranger": [with_stranger(n, t) for n, t in enumerate(faulty)],
+        "answer": [replace(t, questions=tuple(map(wrong, t.questions))) for t in faulty],
+        "copy": clean[: half // 4],
+    }
+
+
+def precision_recall(found: Sequence[int], *, first: int, num: int) -> tuple[float, float]:
+    """Of places found, where the faulty ones are `num` from `first` on."""
+    right = sum(first <= n < first + num for n in found)
+    return right / max(1, len(found)), right / num
+
+
+# --- faults -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "share"), [("order", 1.0), ("stranger", 0.25)])
+def test_planted_frames_are_found(kind: str, share: float, planted: dict[str, list[Tideo]]) -> None:
+    faulty = planted[kind][: round(share * len(planted[kind]))]
+    tideos = [*planted["clean"], *faulty]
+    texts = [c for t in tideos for f in t.frames for c in f.captions] + [
+        p for t in tideos for p in clauses(t.summary)
+    ]
+    vector_of = text_vectors(texts, load_encoder(str(bundled("dollhouse-clip"))))
+    found, _ = (disorder if kind == "order" else strangers)(tideos, vector_of)
+    precision, recall = precision_recall(list(found), first=len(planted["clean"]), num=len(faulty))
+    assert precision >= 0.8, found
+    assert recall >= (0.85 if kind == "order" else 0.6), found
+
+
+def test_wrong_answers_are_doubted(planted: dict[str, list[Tideo]]) -> None:
+    reader = Reader.load(str(bundled("dollhouse-lm")))
+    tideos = [*planted["clean"][:20], *planted["answer"][:20]]
+    found, told = doubtful(tideos, reader)
+    num = sum(len(t.questions) for t in tideos[20:])
+    right = sum(n >= 20 for n, _ in found)
+    assert right / len(found) > 0.9
+    assert right / num > 0.8
+    assert told["questions"] == sum(len(t.questions) for t in tideos)
+    assert 0.4 < told["reading"] < 0.6  # half of the answers are wrong
+    assert told["blind"] < 0.4
+
+
+def test_copies_are_found_and_what_differs_is_not(planted: dict[str, list[Tideo]]) -> None:
+    clean = planted["clean"]
+    first = clean[0].frames[0]
+    nearly = replace(
+        clean[0], id="n", frames=(replace(first, main=first.main + " now"), *clean[0].frames[1:])
+    )
+    found = copies([*clean, *planted["copy"], nearly])
+    assert sorted(found) == list(range(len(clean), len(clean) + len(planted["copy"]) + 1))
+    assert found[len(clean)] == f"the same frames as {clean[0].id}"
+    assert found[max(found)] == f"nearly the same frames as {clean[0].id}"
+
+
+def test_what_cannot_be_told_is_no_fault() -> None:
+    short = Tideo(id="a", frames=(TextFrame(main="a cat"), TextFrame(main="a dog")), summary="a cat")
+    vector_of = text_vectors(["a cat", "a dog"], load_encoder(str(bundled("dollhouse-clip"))))
+    found, p_N = disorder([short], vector_of)
+    assert found == {}
+    assert np.isnan(p_N[0])
+    assert strangers([short, short], vector_of)[0] == {}
+
+
+def test_a_summary_comes_apart_in_order() -> None:
+    assert clauses("a man makes tea: filling a kettle, pouring tea. He sits, then he reads; done") == [
+        "a man makes tea", "filling a kettle", "pouring tea", "He sits", "then he reads",
+    ]  # fmt: skip
+
+
+# --- measures -----------------------------------------------------------------------------------------
+
+
+def question(text: str, *options: str, answer: int = 0) -> Question:
+    return Question(question=text, options=options, answer=answer)
+
+
+def test_what_the_options_give_away() -> None:
+    told = balance(
+        [
+            question("why does he pour tea", "to pour tea for a guest", "no", "yes", answer=0),
+            question("what is it", "aa", "bb", "c", answer=0),
+            question("who", "a cat", "the dog", answer=1),
+            Question(question="open"),
+        ]
+    )
+    assert told["questions"] == 3
+    assert told["letters"] == pytest.approx({"A": 2 / 3, "B": 1 / 3})
+    assert told["chance"] == pytest.approx((1 / 3 + 1 / 3 + 1 / 2) / 3)
+    assert told["longest_option"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert told["shortest_option"] == pytest.approx(0)
+    assert told["in_question"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
+    assert balance([]) == {}
+
+
+def test_overlap_by_word_and_by_run() -> None:
+    long = "why did the boy in the red shirt run to the tree"
+    asked = [
+        question("What is it?", "a", "b"),
+        question(long + " again", "a", "b"),
+        question("new", "a", "b"),
+    ]
+    assert overlap(asked, {"nextqa": ["what is it", long]}) == {
+        "nextqa": {"questions": 2, "same": 1, "shared_run": 1}
+    }
+
+
+def test_more_of_the_same_is_not_more() -> None:
+    some = [told(a, seed=0) for a in ask_split("train", num=20, seed=4) if not a.is_cut]
+    texts = [c for t in some for f in t.frames for c in f.captions]
+    vector_of = text_vectors(texts, load_encoder(str(bundled("dollhouse-clip"))))
+    once, thrice = diversity(some, vector_of), diversity(some * 3, vector_of)
+    assert thrice["effective_tideos"] == pytest.approx(once["effective_tideos"], rel=1e-3)
+    assert once["effective_tideos"] < len(some)
+    assert thrice["distinct_1"] < once["distinct_1"]
+    alike = [replace(t, provenance={"condition": "x" if i else "y"}) for i, t in enumerate(some)]
+    assert diversity(alike, vector_of)["conditions"] == 2
+    assert diversity(alike, vector_of)["condition_evenness"] < 0.5
+
+
+def test_detail_of_a_frame() -> None:
+    frames = (TextFrame(main="a man in a red shirt is pouring tea", background="two cups on the table"),)
+    told = detail([Tideo(id="a", frames=frames, summary="s")])
+    assert (told["frames"], told["captions"], told["words"], told["actions"]) == (1, 2, 14, 1)
+    assert told["objects"] >= 3
+    assert told["attributes"] == 2  # red, two
+
+
+# --- a run --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_checked_and_the_good_are_kept(
+    planted: dict[str, list[Tideo]], tmp_path: Path, tideo: Cli
+) -> None:
+    folder = tmp_path / "tideos"
+    bad = [replace(t, id=f"shuffled {n}") for n, t in enumerate(planted["order"][:5])]
+    doubted = replace(planted["answer"][0], id="doubted")
+    tideos = [*planted["clean"], *bad, doubted]
+    dump([from_tideo(t) for t in tideos], folder / "tideos-00000.jsonl")
+    with (folder / "tideos-00000.jsonl").open("a") as file:
+        file.write('{"idx": "x"}\n{"idx": "y", "fra')
+    (tmp_path / "val.jsonl").write_text(
+        json.dumps(
+            {"video_name": "v", "question": tideos[0].questions[0].question, "question_id": "1"}
+            | {"a0": "x", "a1": "y", "answer": "x"}
+        )
+    )
+    done = tideo(
+        "textvid", "check", str(folder), "--out", str(tmp_path / "out"), "--filter", "--against",
+        f"csv={tmp_path / 'val.jsonl'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "frames out of order" in done.stdout
+    checked = json.loads((tmp_path / "out" / "check.json").read_text())
+    assert checked["num"] == len(tideos) + 2
+    assert checked["counts"]["schema"] == 2
+    assert {f"shuffled {n}" for n in range(5)} & {i for i, f in checked["faults"].items() if "order" in f}
+    assert "answer" in checked["faults"]["doubted"]
+    assert checked["measures"]["overlap"]["csv"]["same"] >= 1
+    kept = load(tmp_path / "out" / "kept")
+    dropped = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").open()]
+    assert len(kept) + len(dropped) == checked["num"]
+    assert all(row["reasons"] for row in dropped)
+    assert not {r.idx for r in kept} & {row["idx"] for row in dropped}
+    html = (tmp_path / "out" / "check.html").read_text()
+    assert "<svg" in html
+    assert not re.search(r"(?:src|href)=.?http|url\(http", html)
+    assert "<metadata" not in html
+
+
+def test_questions_alone(tmp_path: Path, tideo: Cli) -> None:
+    lines = ["video_name,question,question_id,a0,a1,a2,answer"]
+    lines += [f"v,what is it {i},{i},a short one,a much longer answer than that,no,1" for i in range(4)]
+    (tmp_path / "own.csv").write_text("\n".join(lines) + "\n")
+    done = tideo("textvid", "check", f"csv={tmp_path / 'own.csv'}", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    checked = json.loads((tmp_path / "out" / "check.json").read_text())
+    assert checked["measures"]["balance"]["longest_option"] == 1.0
+    assert checked["measures"]["leakage"]["questions"] == 4
+
+
+def test_nothing_to_check_is_told(tmp_path: Path) -> None:
+    encoder = load_encoder(str(bundled("dollhouse-clip")))
+    (tmp_path / "a.jsonl").write_text('{"idx": 1}\n')
+    with pytest.raises(
+        UserError, match=r"none of 1 records is a Tideo: .*a.jsonl line 1, frames: Field required"
+    ):
+        check(tmp_path / "a.jsonl", out=tmp_path / "o", encoder=encoder)
+    with pytest.raises(UserError, match="holds no tideos-"):
+        check(tmp_path, out=tmp_path / "o", encoder=encoder)
+
+
+def test_what_is_written_by_strangers_is_only_text() -> None:
+    nasty = "<script>alert(1)</script>"
+    checked = check_questions([Tideo(id=nasty, frames=(), summary="")], source=nasty, reader=None)
+    text = page(replace(checked, faults={nasty: {"order": nasty}}))
+    assert "<script" not in text
+    assert list(rows(checked))
+
+
+def test_a_reader_reads(clean: list[Tideo]) -> None:
+    reader = Reader.load(str(bundled("dollhouse-lm")))
+    right = total = 0
+    for tideo in clean[:10]:
+        for q, scores in zip(tideo.questions, reader.scores(lines_of(tideo), tideo.questions), strict=True):
+            right += scores.index(max(scores)) == q.answer
+            total += 1
+    assert right / total > 0.8
+    assert reader.scores([], []) == []
