@@ -128,6 +128,11 @@ main(["list", "models"])
             2,
             "tideo: big.bin: No space left on device; free some space and run this again\n",
         ),
+        (
+            "import safetensors; raise safetensors.SafetensorError('I/O error: No space left on device (os error 28)')",
+            2,
+            "tideo: the disk is full in the middle of writing weights; free some space and run this again\n",
+        ),
     ],
 )
 def test_exit_codes(body: str, code: int, told: str) -> None:

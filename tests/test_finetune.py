@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,7 @@ from tideo.train.parts import part_of, train_only, with_lora
 from tideo.train.plan import memory_of, parameters, plan, shape
 from tideo.train.tiny_llava import resized_places
 from tideo.train.tower import keep_tower, patch_features, put_back
+from tideo.train.trainer import last_checkpoint
 from tideo.types import Sample, UserError, Video
 
 SIDE = 28
@@ -456,6 +459,45 @@ def run(
         text=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},
     )
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = override(config_for(tmp_path), ["train.steps=4", "train.save_steps=1", "train.log_steps=1"])
+    finetune(config, out=tmp_path / "whole")
+    whole = losses(capsys.readouterr().err)
+    written = 0
+
+    def save(state: Any, path: Any) -> None:
+        nonlocal written
+        written += str(path).endswith("optimizer.pt")
+        if written == 3:
+            Path(path).write_bytes(b"half of it")
+            raise RuntimeError("unexpected pos 3202752 vs 3202640")  # torch's words for a full disk
+        real(state, path)
+
+    real = torch.save
+    with monkeypatch.context() as full:
+        full.setattr(torch, "save", save)
+        full.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+        with pytest.raises(OSError, match="the disk is full in the middle of a checkpoint"):
+            finetune(config, out=tmp_path / "full")
+    assert [p.name for p in (tmp_path / "full" / "steps").iterdir()] == ["checkpoint-2"]
+    capsys.readouterr()
+    finetune(config, out=tmp_path / "full", resume=True)
+    assert losses(capsys.readouterr().err) == whole[2:]
+
+
+def test_a_half_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((2, "{}"), (10, '{"global_step"'), (9, "{}"), (11, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-9"]
+    assert last_checkpoint(tmp_path / "none") is None
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+from safetensors import SafetensorError
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
@@ -83,6 +84,10 @@ def run(args: Sequence[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _tell(f"{error.filename or 'output'}: {error.strerror}; free some space and run this again")
+    except SafetensorError as error:
+        if not any(f"os error {number}" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            raise
+        return _tell("the disk is full in the middle of writing weights; free some space and run this again")
     return _tell("interrupted", code=INTERRUPTED) if code == INTERRUPTED else code or DONE
 
 

@@ -16,6 +16,21 @@ SAID = {
     "stranger": "a frame of another video",
     "answer": "doubtful answer",
 }
+FIGURES = {
+    "words": "words a frame",
+    "objects": "things named a frame",
+    "attributes": "attributes a frame",
+    "actions": "actions a frame",
+    "captions": "captions a frame",
+    "frames": "frames",
+    "effective_tideos": "effective number of Tideos",
+    "longest_option": "right by choosing the longest option",
+    "shortest_option": "right by choosing the shortest",
+    "in_question": "right by words of the question",
+    "reading": "right from the frames",
+    "blind": "right without the frames",
+    "chance": "right by chance",
+}
 MOST_FAULTS = 200
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -60,7 +75,7 @@ def rows(checked: Checked) -> Iterator[tuple[str, str, str]]:
 
 def _flat(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     for name, value in figures.items():
-        name = f"{before}{name}".replace("_", " ")
+        name = f"{before}{FIGURES.get(name, name)}".replace("_", " ")
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}: ")
         else:

@@ -7,6 +7,9 @@ AdamW for everything else.
 from __future__ import annotations
 
 import ctypes
+import errno
+import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
@@ -179,13 +182,39 @@ class _TrimHeap(TrainerCallback):
 
 
 def fit(trainer: Trainer, *, resume: bool = False) -> None:
-    """Train to the end; with `resume`, from the last checkpoint in the output folder, if there is one."""
+    """Train to the end; with `resume`, from the last whole checkpoint in the output folder, if there is one.
+
+    Raises OSError (ENOSPC) where a checkpoint finds the disk full; the last whole one is left as it is.
+    """
     keep_heap()
     trainer.add_callback(ProgressLines())
     trainer.add_callback(_TrimHeap())
-    folder = str(trainer.args.output_dir)
-    last = get_last_checkpoint(folder) if resume and Path(folder).is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    folder = Path(str(trainer.args.output_dir))
+    last = last_checkpoint(folder) if resume else None
+    try:
+        trainer.train(resume_from_checkpoint=last)
+    except (RuntimeError, OSError, SafetensorError) as error:
+        # Libraries tell a full disk in words of their own, torch.save as a wrong position in a file.
+        weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+        if not folder.is_dir() or shutil.disk_usage(folder).free >= weights:
+            raise
+        last_checkpoint(folder)
+        raise OSError(errno.ENOSPC, "the disk is full in the middle of a checkpoint", str(folder)) from error
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The last checkpoint that is whole; those that a kill or a full disk left half written are removed.
+
+    The Trainer writes trainer_state.json last.
+    """
+    last = None
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2])):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            last = str(path)
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+    return last
 
 
 def keep_heap() -> None:
