@@ -1,6 +1,6 @@
 """The grid table: finetune a tiny LLaVA on grids in several ways, ask all about the same rendered test videos.
 
-    python -m tideo.lab.grid_study --out runs/grid_study --seeds 3 --num 90
+    OMP_NUM_THREADS=1 python -m tideo.lab.grid_study --out runs/grid_study --seeds 3 --num 90 --jobs 2
 
 Per seed and variant one finetuning as the recipe has it but for the variant's change; then, for the recipe itself,
 every control, the samplers, and the fusion with its teacher, whose weights are fitted on validation videos. Beside it,
@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from tideo import registry
@@ -60,10 +62,11 @@ def grid_study(
     num_val: int = 40,
     variants: Sequence[str] | None = None,
     variant_seeds: int | None = None,
+    jobs: int = 1,
 ) -> tuple[Study, dict[str, float]]:
     """Train, evaluate, write the table; returns it with each variant's reading: the share of questions answered.
 
-    `variant_seeds`: how many of the seeds the variants get, None for all.
+    `variant_seeds`: how many of the seeds the variants get, None for all. `jobs` models are trained at a time.
     """
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
@@ -71,6 +74,13 @@ def grid_study(
         if name not in VARIANTS:
             raise UserError(unknown(name, known=VARIANTS, what="variant"))
     out, teacher = Path(out), str(recipe.teacher)
+    chosen = [
+        (name, seed)
+        for name in dict.fromkeys([RECIPE, *(variants if variants is not None else VARIANTS)])
+        for seed in range(seeds)
+        if name == RECIPE or variant_seeds is None or seed < variant_seeds
+    ]
+    _train(recipe, chosen, out=out / "models", jobs=jobs)
     test = questions_of("test", num=num, out=out)
     val = questions_of("val", num=num_val, out=out)
     runs: dict[str, list[Rates]] = {}
@@ -80,35 +90,29 @@ def grid_study(
         evaluated(of_teacher["test"], "test", test, out=out, run=TEACHER, controls=[])[MAIN]
     ] * seeds
     evaluated(of_teacher["val"], "val", val, out=out, run=f"{TEACHER}_val", controls=[])
-    chosen = dict.fromkeys([RECIPE, *(variants if variants is not None else VARIANTS)])
-    for seed in range(seeds):
-        for name in chosen if variant_seeds is None or seed < variant_seeds else (RECIPE,):
-            folder = f"{name.replace(' ', '_')}_{seed}"
-            model = _finetuned(
-                override(replace(recipe, seed=seed), VARIANTS[name]), out=out / "models" / folder
-            )
-            read.setdefault(name, []).append(_reading(model))
-            loaded = GridVLM.load(model)
-            if name != RECIPE:
-                found = evaluated(loaded, "test", test, out=out, run=folder, controls=[])
-                runs.setdefault(name, []).append(found[MAIN])
-                continue
-            for control, rates in evaluated(loaded, "test", test, out=out, run=folder, controls=None).items():
-                runs.setdefault(control, []).append(rates)
-            evaluated(loaded, "val", val, out=out, run=f"{folder}_val", controls=[])
-            both = out / "models" / f"{FUSION}_{seed}"
-            fuse(
-                [out / "eval" / f"{TEACHER}_val", out / "eval" / f"{folder}_val"],
-                models=[teacher, str(model)], out=both,
-            )  # fmt: skip
-            found = evaluated(
-                load_model(str(both)), "test", test, out=out, run=f"{FUSION}_{seed}", controls=[]
-            )
-            runs.setdefault(FUSION, []).append(found[MAIN])
-            for sampler in SAMPLERS:
-                loaded.settings = replace(loaded.settings, sampler=sampler)
-                other = evaluated(loaded, "test", test, out=out, run=f"{folder}_{sampler}", controls=[])
-                runs.setdefault(f"sampler {sampler}", []).append(other[MAIN])
+    for name, seed in chosen:
+        folder = _folder(name, seed)
+        model = out / "models" / folder
+        read.setdefault(name, []).append(_reading(model))
+        loaded = GridVLM.load(model)
+        if name != RECIPE:
+            found = evaluated(loaded, "test", test, out=out, run=folder, controls=[])
+            runs.setdefault(name, []).append(found[MAIN])
+            continue
+        for control, rates in evaluated(loaded, "test", test, out=out, run=folder, controls=None).items():
+            runs.setdefault(control, []).append(rates)
+        evaluated(loaded, "val", val, out=out, run=f"{folder}_val", controls=[])
+        both = out / "models" / f"{FUSION}_{seed}"
+        fuse(
+            [out / "eval" / f"{TEACHER}_val", out / "eval" / f"{folder}_val"],
+            models=[teacher, str(model)], out=both,
+        )  # fmt: skip
+        found = evaluated(load_model(str(both)), "test", test, out=out, run=f"{FUSION}_{seed}", controls=[])
+        runs.setdefault(FUSION, []).append(found[MAIN])
+        for sampler in SAMPLERS:
+            loaded.settings = replace(loaded.settings, sampler=sampler)
+            other = evaluated(loaded, "test", test, out=out, run=f"{folder}_{sampler}", controls=[])
+            runs.setdefault(f"sampler {sampler}", []).append(other[MAIN])
     study = study_of(test, runs)
     reading = {name: sum(values) / len(values) for name, values in read.items()}
     atomic_write_text(out / "table.json", json.dumps(table(study) | {"reading": reading}, indent=2) + "\n")
@@ -124,8 +128,28 @@ def page(study: Study, reading: Mapping[str, float]) -> str:
     return text + "\n".join(lines) + "\n"
 
 
-def _finetuned(config: FinetuneConfig, *, out: Path) -> Path:
-    return out if (out / GRID_FILE).is_file() else finetune(config, out=out, resume=True)
+def _folder(name: str, seed: int) -> str:
+    return f"{name.replace(' ', '_')}_{seed}"
+
+
+def _train(recipe: FinetuneConfig, chosen: Sequence[tuple[str, int]], *, out: Path, jobs: int) -> None:
+    """Train what is not there, each in a process of its own; the recipe first, whose imitation others take."""
+    missing = [(name, seed) for name, seed in chosen if not (out / _folder(name, seed) / GRID_FILE).is_file()]
+    own = [name for name, changes in VARIANTS.items() if any(c.startswith("grid.") for c in changes)]
+    missing.sort(key=lambda of: (of[0] != RECIPE, of[0] not in own))
+    # A process a training: the memory of one is not the next one's.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        waiting = [
+            pool.submit(
+                finetune,
+                override(replace(recipe, seed=seed), VARIANTS[name]),
+                out=out / _folder(name, seed),
+                resume=True,
+            )
+            for name, seed in missing
+        ]
+        for done in waiting:
+            done.result()
 
 
 def _reading(model: Path) -> float:
@@ -147,7 +171,7 @@ def main() -> None:
     recipe = registry.load("finetunes", args.recipe)()
     done = grid_study(
         recipe, out=args.out, seeds=args.seeds, num=args.num, variants=args.variants,
-        variant_seeds=args.variant_seeds,
+        variant_seeds=args.variant_seeds, jobs=args.jobs,
     )  # fmt: skip
     print(page(*done), end="")
 
