@@ -21,6 +21,7 @@ COMMANDS = (
     "demo",
     "doctor",
     "dollhouse",
+    "encode",
     "eval",
     "export",
     "finetune",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tideo.evaluate.plan import video_key
+from tideo.store import content_key
 from tideo.types import Video, VideoError
 from tideo.video.decode import decode_at, probe, read_all
 from tideo.video.samplers import SAMPLERS, sample_frames
@@ -85,7 +85,7 @@ def test_a_damaged_picture_is_told(tmp_path: Path) -> None:
 
 def test_its_content_has_a_key(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "fps3")
-    before = video_key(str(folder))
+    before = content_key(str(folder))
     (folder / "00030.png").unlink()
     assert before is not None
-    assert video_key(str(folder)) not in (None, before)
+    assert content_key(str(folder)) not in (None, before)

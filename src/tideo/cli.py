@@ -467,6 +467,37 @@ def export_choices(
 
 
 @app.command()
+def encode(
+    source: Annotated[
+        Path, typer.Argument(exists=True, help="Tideos, a file or folder; or a folder of videos.", show_default=False)
+    ],
+    encoder: Annotated[
+        str, typer.Option(metavar="E", help="A folder, a Hugging Face id, or open_clip:ARCH/PRETRAINED.")
+    ],
+    out: Out,
+    num_frames: Annotated[int, typer.Option(min=1, metavar="N", help="Of each item.")] = 10,
+    sampler: Annotated[str, typer.Option(metavar="NAME", help="Of videos; see tideo list samplers.")] = "middle",
+) -> None:  # fmt: skip
+    """Turn Tideos or videos into features; continues where it stopped."""
+    from tideo.encoders.dual import load_encoder
+    from tideo.models.bundled import ASSETS
+    from tideo.textvid.encode import encode_tideos, encode_videos, videos_in
+    from tideo.textvid.schema import SHARDS, load, to_tideo
+
+    loaded = load_encoder(str(ASSETS / encoder) if (ASSETS / encoder).is_dir() else encoder)
+    if source.is_file() or any(source.glob(SHARDS)):
+        tideos = [to_tideo(record) for record in load(source)]
+        done = encode_tideos(tideos, encoder=loaded, out=out, num_frames=num_frames)
+    else:
+        found = videos_in(source)
+        done = encode_videos(found, encoder=loaded, out=out, num_frames=num_frames, sampler=sampler)
+    for name, reason in done.failed.items():
+        print(f"{name}: {reason}", file=sys.stderr)
+    print(f"{done.num - len(done.failed)} items in {out}, {done.encoded} of them encoded now")
+    finish(len(done.failed), done.num, "items")
+
+
+@app.command()
 def push(
     folder: Annotated[
         Path, typer.Argument(exists=True, file_okay=False, help="What training wrote.", show_default=False)

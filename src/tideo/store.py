@@ -26,6 +26,8 @@ from safetensors.numpy import save_file
 
 from tideo.types import UserError
 
+_BLOCK = 65536  # bytes of a large file's beginning, middle and end
+
 
 def key_of(obj: Any) -> str:
     """The sha256, in hexadecimal, of `obj` as canonical JSON: the same content has the same key anywhere.
@@ -34,6 +36,26 @@ def key_of(obj: Any) -> str:
     raises: a key that hashed only a name or an address would return another input's answer.
     """
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+
+def content_key(path: str | Path) -> str | None:
+    """What stands for a video's content: its size, beginning, middle and end; of a folder of pictures their names and
+    sizes. None where it is missing.
+
+    Reading whole data sets anew at every start would take longer than answering.
+    """
+    try:
+        if Path(path).is_dir():
+            return key_of([[p.name, p.stat().st_size] for p in sorted(Path(path).iterdir())])
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            blocks = []
+            for start in (0, size // 2, max(0, size - _BLOCK)):
+                file.seek(start)
+                blocks.append(hashlib.sha256(file.read(_BLOCK)).hexdigest())
+    except OSError:
+        return None
+    return key_of([size, blocks])
 
 
 def canonical_json(obj: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 
 from tideo.models.settings import AS_TRAINED, Controls, VideoModel
 from tideo.registry import unknown
-from tideo.store import atomic_write_text, key_of, read_records
+from tideo.store import atomic_write_text, content_key, key_of, read_records
 from tideo.types import Answer, Sample, UserError, Video
 
 ANSWERS_FILE, MAIN = "answers.jsonl", "main"
@@ -28,7 +27,6 @@ CONTROLS: dict[str, Controls] = {
     "letter_scoring": Controls(form="letter"),
     "text_scoring": Controls(form="text"),
 }
-_BLOCK = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ def plan(samples: Sequence[Sample], named: Mapping[str, Controls], *, model: Vid
     segments: dict[Video, list[Sample]] = {}
     for sample in samples:
         segments.setdefault(sample.video, []).append(sample)
-    content = {path: video_key(path) for path in dict.fromkeys(video.path for video in segments)}
+    content = {path: content_key(path) for path in dict.fromkeys(video.path for video in segments)}
     return [
         Item(control=name, sample=s, key=_key(name, controls, s, content=content[video.path], model=model))
         for video, asked in segments.items()
@@ -100,26 +98,6 @@ def _key(name: str, controls: Controls, sample: Sample, *, content: str | None, 
             "seen": content if sees_video else sample.meta.get("episode"),
         }
     )
-
-
-def video_key(path: str | Path) -> str | None:
-    """What stands for a video's content: its size, beginning, middle and end; of a folder of pictures their names and
-    sizes. None where it is missing.
-
-    Reading whole data sets anew at every start would take longer than answering.
-    """
-    try:
-        if Path(path).is_dir():
-            return key_of([[p.name, p.stat().st_size] for p in sorted(Path(path).iterdir())])
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            blocks = []
-            for start in (0, size // 2, max(0, size - _BLOCK)):
-                file.seek(start)
-                blocks.append(hashlib.sha256(file.read(_BLOCK)).hexdigest())
-    except OSError:
-        return None
-    return key_of([size, blocks])
 
 
 # --- answers.jsonl ---------------------------------------------------------------------------------
