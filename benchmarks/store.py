@@ -4,7 +4,8 @@
 
 Both hold the same float16 vectors of ten frames, width 768. `in hand`: the array is there, of the store's as a view of
 the file whose bytes are not yet touched; `in a batch`: also copied into one, as a training does, which costs both the
-same. The batches must agree. Reads a CPU second, the best of the repeats in turns; files are in the page cache for both.
+same. The batches must agree. Reads a CPU second, the best of the repeats in turns; both have their files in the page
+cache.
 """
 
 from __future__ import annotations

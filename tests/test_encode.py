@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,42 @@ def test_another_encoders_folder_and_no_video_are_told(
         "bare": "a frame without a caption"
     }
     assert TextFrame(main="a").captions == ("a",)
+
+
+def test_a_worker_that_dies_costs_nothing(
+    encoder: DualEncoder, tideos: list[Tideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real Ray cluster on this machine; one worker is killed right after it wrote its shard."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    monkeypatch.setattr(module, "SHARD", 3)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
+    encode_part, killed = module._encode_tideos, str(tmp_path / "killed")
+
+    def dies_once(part: dict[str, Tideo], **how: Any) -> dict[str, str]:
+        found = encode_part(part, **how)
+        try:
+            os.close(os.open(killed, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return found
+        os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    monkeypatch.setattr(module, "_encode_tideos", dies_once)
+    name = str(bundled("dollhouse-clip"))
+    done = encode_tideos(tideos, encoder=name, out=tmp_path / "out", ray="local")
+    assert (done.encoded, done.failed) == (len(tideos), {})
+    assert Path(killed).exists()
+    there = EncodedFolder(tmp_path / "out")
+    rows = [json.loads(p.read_text()) for p in (tmp_path / "out").glob("shard-*.json")]
+    assert sorted(key for index in rows for key in index["ids"]) == sorted(there.keys_of.values())
+    for tideo, expected in zip(tideos, tideo_features(tideos, encoder), strict=True):
+        np.testing.assert_allclose(there[tideo.id].values_TD, expected.values_TD, atol=2e-3)
+
+
+def test_a_cluster_that_is_not_there_is_told(tideos: list[Tideo], tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):
+        encode_tideos(tideos, encoder=str(bundled("dollhouse-clip")), out=tmp_path, ray="127.0.0.1:9")
 
 
 def test_the_command_goes_on_after_a_kill(tideos: list[Tideo], tmp_path: Path, tideo: Cli) -> None:

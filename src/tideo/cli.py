@@ -477,20 +477,23 @@ def encode(
     out: Out,
     num_frames: Annotated[int, typer.Option(min=1, metavar="N", help="Of each item.")] = 10,
     sampler: Annotated[str, typer.Option(metavar="NAME", help="Of videos; see tideo list samplers.")] = "middle",
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Spread over a Ray cluster; `local` starts one here.", show_default=False),
+    ] = None,
 ) -> None:  # fmt: skip
     """Turn Tideos or videos into features; continues where it stopped."""
-    from tideo.encoders.dual import load_encoder
     from tideo.models.bundled import ASSETS
     from tideo.textvid.encode import encode_tideos, encode_videos, videos_in
     from tideo.textvid.schema import SHARDS, load, to_tideo
 
-    loaded = load_encoder(str(ASSETS / encoder) if (ASSETS / encoder).is_dir() else encoder)
+    name = str(ASSETS / encoder) if (ASSETS / encoder).is_dir() else encoder
     if source.is_file() or any(source.glob(SHARDS)):
         tideos = [to_tideo(record) for record in load(source)]
-        done = encode_tideos(tideos, encoder=loaded, out=out, num_frames=num_frames)
+        done = encode_tideos(tideos, encoder=name, out=out, num_frames=num_frames, ray=ray)
     else:
         found = videos_in(source)
-        done = encode_videos(found, encoder=loaded, out=out, num_frames=num_frames, sampler=sampler)
+        done = encode_videos(found, encoder=name, out=out, num_frames=num_frames, sampler=sampler, ray=ray)
     for name, reason in done.failed.items():
         print(f"{name}: {reason}", file=sys.stderr)
     print(f"{done.num - len(done.failed)} items in {out}, {done.encoded} of them encoded now")

@@ -10,10 +10,11 @@ encoded twice and a changed video never read from old rows. Killed, it goes on w
 from __future__ import annotations
 
 import json
-import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,13 +22,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from tideo.encoders.dual import DualEncoder
+from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.extract import open_features, read_features, sampled, unit_rows
+from tideo.scale import spread
 from tideo.store import FeatureStore, atomic_write_text, content_key, key_of, read_records
-from tideo.types import Features, Frames, Tideo, UserError, Video, VideoError
+from tideo.types import Features, Frames, Modality, Tideo, UserError, Video, VideoError
 from tideo.video.samplers import sample_frames
 
-log = logging.getLogger(__name__)
 ITEMS_FILE = "items.jsonl"
 ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 SHARD = 256  # items; a kill costs at most the encoding of so many
@@ -44,57 +45,46 @@ class Encoded:
 
 
 def encode_tideos(
-    tideos: Sequence[Tideo], *, encoder: DualEncoder, out: str | Path, num_frames: int = 10
+    tideos: Sequence[Tideo],
+    *,
+    encoder: str | DualEncoder,
+    out: str | Path,
+    num_frames: int = 10,
+    ray: str | None = None,
 ) -> Encoded:
     """A row a frame: the mean of its captions' vectors, as in `tideo_features`. A shard's captions are encoded once.
 
-    Raises UserError for a store of another encoder, and for an id that occurs twice.
+    With `ray` the shards are spread over a cluster (scale.spread), whose machines must see `out` and have the encoder
+    by its name. Raises UserError for a store of another encoder, and for an id that occurs twice.
     """
-
-    def rows(shard: Sequence[Tideo]) -> dict[str, np.ndarray]:
-        frames = [sampled(tideo.frames, num_frames) for tideo in shard]
-        texts = list(dict.fromkeys(c for of in frames for frame in of for c in frame.captions))
-        place = {text: row for row, text in enumerate(texts)}
-        values_ND = encoder.encode_text(texts)
-        return {
-            tideo.id: unit_rows(
-                np.stack([values_ND[[place[c] for c in frame.captions]].mean(axis=0) for frame in of])
-            )
-            for tideo, of in zip(shard, frames, strict=True)
-        }
-
-    bare = {
+    failed = {
         t.id: "a frame without a caption"
         for t in tideos
-        if not all(f.captions for f in t.frames) or not t.frames
+        if not t.frames or not all(f.captions for f in t.frames)
     }
     keys = {
         t.id: key_of([[f.captions for f in sampled(t.frames, num_frames)], num_frames])
         for t in tideos
-        if t.id not in bare
+        if t.id not in failed
     }
-    store = open_features(out, encoder, modality="text")
-    missing = _missing(tideos, keys, store=store, out=Path(out))
-    with _progress(len(keys), done=len(keys) - len(missing)) as advance:
-        for start in range(0, len(missing), SHARD):
-            shard = missing[start : start + SHARD]
-            store.write({keys[name]: values for name, values in rows(shard).items()})
-            advance(len(shard))
-    return Encoded(num=len(tideos), encoded=len(missing), failed=bare)
+    work = partial(_encode_tideos, encoder=encoder, out=str(out), num_frames=num_frames)
+    return _encoded(
+        tideos, keys, failed, work, encoder=encoder, out=out, modality="text", size=SHARD, ray=ray
+    )
 
 
 def encode_videos(
     videos: Sequence[Video],
     *,
-    encoder: DualEncoder,
+    encoder: str | DualEncoder,
     out: str | Path,
     num_frames: int = 10,
     sampler: str = "middle",
-    threads: int = 2,
+    ray: str | None = None,
 ) -> Encoded:
     """As `frame_features` of sampled frames, with their times. The next videos are decoded beside the encoder.
 
-    A video that gives no frame is told and left out. Raises UserError as `encode_tideos` does.
+    A video that gives no frame is told and left out. `ray` and errors as for `encode_tideos`.
     """
     found = {v.id: content_key(v.path) for v in videos}
     failed = {name: "there is no such file" for name, key in found.items() if key is None}
@@ -103,8 +93,76 @@ def encode_videos(
         for v in videos
         if v.id not in failed
     }
-    store = open_features(out, encoder, modality="image")
-    missing = _missing(videos, keys, store=store, out=Path(out))
+    work = partial(_encode_videos, encoder=encoder, out=str(out), num_frames=num_frames, sampler=sampler)
+    size = max(1, SHARD // num_frames)
+    return _encoded(
+        videos, keys, failed, work, encoder=encoder, out=out, modality="image", size=size, ray=ray
+    )
+
+
+def _encoded(
+    items: Sequence[Item],
+    keys: Mapping[str, str],
+    failed: dict[str, str],
+    work: Callable[[dict[str, Item]], dict[str, str]],
+    *,
+    encoder: str | DualEncoder,
+    out: str | Path,
+    modality: Modality,
+    size: int,
+    ray: str | None,
+) -> Encoded:
+    """Have `work` write shards of the items that are missing, by key; it returns those that failed, by key, and why."""
+    store = open_features(out, _loaded(encoder), modality=modality)
+    missing = _missing(items, keys, store=store, out=Path(out))
+    parts = [dict(list(missing.items())[i : i + size]) for i in range(0, len(missing), size)]
+    with _progress(len(keys), done=len(keys) - len(missing)) as advance:
+        for part, found in spread(work, parts, ray=ray):
+            failed |= {missing[key].id: reason for key, reason in found.items()}
+            advance(len(part))
+    lost = {name for name, key in keys.items() if key in missing and missing[key].id in failed}
+    failed |= {name: failed[missing[keys[name]].id] for name in lost}
+    gone = sum(1 for item in missing.values() if item.id in failed)
+    return Encoded(num=len(items), encoded=len(missing) - gone, failed=failed)
+
+
+@lru_cache(maxsize=1)
+def _by_name(name: str) -> DualEncoder:
+    return load_encoder(name)
+
+
+def _loaded(encoder: str | DualEncoder) -> DualEncoder:
+    return _by_name(encoder) if isinstance(encoder, str) else encoder
+
+
+def _encode_tideos(
+    part: dict[str, Tideo], *, encoder: str | DualEncoder, out: str, num_frames: int
+) -> dict[str, str]:
+    loaded = _loaded(encoder)
+    store = open_features(out, loaded, modality="text")
+    part = {
+        key: tideo for key, tideo in part.items() if key not in store
+    }  # of a worker that died after writing
+    frames = {key: sampled(tideo.frames, num_frames) for key, tideo in part.items()}
+    texts = list(dict.fromkeys(c for of in frames.values() for frame in of for c in frame.captions))
+    place = {text: row for row, text in enumerate(texts)}
+    values_ND = loaded.encode_text(texts)
+    rows = {
+        key: unit_rows(np.stack([values_ND[[place[c] for c in frame.captions]].mean(axis=0) for frame in of]))
+        for key, of in frames.items()
+    }
+    store.write(rows)
+    return {}
+
+
+def _encode_videos(
+    part: dict[str, Video], *, encoder: str | DualEncoder, out: str, num_frames: int, sampler: str
+) -> dict[str, str]:
+    loaded, failed = _loaded(encoder), {}
+    store = open_features(out, loaded, modality="image")
+    part = {key: video for key, video in part.items() if key not in store}
+    rows: dict[str, np.ndarray] = {}
+    times: dict[str, np.ndarray] = {}
 
     def look(video: Video) -> Frames | VideoError:
         try:
@@ -112,32 +170,13 @@ def encode_videos(
         except VideoError as error:
             return error
 
-    waiting: dict[str, Frames] = {}
-    done = 0
-
-    def write() -> None:
-        sizes = [len(frames) for frames in waiting.values()]
-        values_ND = np.concatenate([encoder.encode_images(frames.rgb_THWC) for frames in waiting.values()])
-        ends = np.cumsum([0, *sizes]).tolist()
-        store.write(
-            {keys[n]: values_ND[a:b] for n, a, b in zip(waiting, ends, ends[1:], strict=False)},
-            pts_s={keys[n]: frames.pts_s_T for n, frames in waiting.items()},
-        )
-        waiting.clear()
-
-    with _progress(len(keys), done=len(keys) - len(missing)) as advance:
-        for video, frames in zip(missing, _ahead(look, missing, threads=threads), strict=True):
-            if isinstance(frames, VideoError):
-                failed[video.id] = str(frames)
-            else:
-                waiting[video.id] = frames
-                done += 1
-            if sum(map(len, waiting.values())) >= SHARD:
-                write()
-            advance(1)
-        if waiting:
-            write()
-    return Encoded(num=len(videos), encoded=done, failed=failed)
+    for key, frames in zip(part, _ahead(look, list(part.values())), strict=True):
+        if isinstance(frames, VideoError):
+            failed[key] = str(frames)
+        else:
+            rows[key], times[key] = loaded.encode_images(frames.rgb_THWC), frames.pts_s_T
+    store.write(rows, pts_s=times)
+    return failed
 
 
 def videos_in(folder: str | Path) -> list[Video]:
@@ -168,11 +207,13 @@ class EncodedFolder(Mapping[str, Features]):
         return sum(1 for _ in self)
 
 
-def _missing(items: Sequence[Item], keys: Mapping[str, str], *, store: FeatureStore, out: Path) -> list[Item]:
-    """Write which rows are whose, and tell the items whose rows are not there; of equal ones the first."""
-    if len({item.id for item in items}) < len(items):
-        twice = next(i.id for n, i in enumerate(items) if any(j.id == i.id for j in items[:n]))
-        raise UserError(f"the id {twice!r} occurs twice; give each its own")
+def _missing(
+    items: Sequence[Item], keys: Mapping[str, str], *, store: FeatureStore, out: Path
+) -> dict[str, Item]:
+    """Write which rows are whose, and tell the items whose rows are not there, by key; of equal ones the first."""
+    counts = Counter(item.id for item in items)
+    if len(counts) < len(items):
+        raise UserError(f"the id {counts.most_common(1)[0][0]!r} occurs twice; give each its own")
     named = "".join(json.dumps({"id": name, "key": key}) + "\n" for name, key in keys.items())
     atomic_write_text(out / ITEMS_FILE, named)
     missing: dict[str, Item] = {}
@@ -180,11 +221,11 @@ def _missing(items: Sequence[Item], keys: Mapping[str, str], *, store: FeatureSt
         key = keys.get(item.id)
         if key is not None and key not in store:
             missing.setdefault(key, item)
-    return list(missing.values())
+    return missing
 
 
 def _ahead(
-    work: Callable[[Video], Frames | VideoError], items: Sequence[Video], *, threads: int
+    work: Callable[[Video], Frames | VideoError], items: Sequence[Video], *, threads: int = 2
 ) -> Iterator[Frames | VideoError]:
     """Each item's result in order, up to twice as many of them begun ahead as there are threads."""
     with ThreadPoolExecutor(threads) as pool:
