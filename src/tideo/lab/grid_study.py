@@ -84,7 +84,9 @@ def grid_study(
     test = questions_of("test", num=num, out=out)
     val = questions_of("val", num=num_val, out=out)
     runs: dict[str, list[Rates]] = {}
-    read: dict[str, list[float]] = {TEACHER: [_reading(folder_of(teacher))]}
+    read: dict[str, list[float]] = {
+        TEACHER: [_reading(folder_of(teacher), kept=out / "reading" / "teacher.json")]
+    }
     of_teacher = {split: load_model(teacher) for split in ("test", "val")}
     runs[TEACHER] = [
         evaluated(of_teacher["test"], "test", test, out=out, run=TEACHER, controls=[])[MAIN]
@@ -93,7 +95,7 @@ def grid_study(
     for name, seed in chosen:
         folder = _folder(name, seed)
         model = out / "models" / folder
-        read.setdefault(name, []).append(_reading(model))
+        read.setdefault(name, []).append(_reading(model, kept=out / "reading" / f"{folder}.json"))
         loaded = GridVLM.load(model)
         if name != RECIPE:
             found = evaluated(loaded, "test", test, out=out, run=folder, controls=[])
@@ -152,9 +154,11 @@ def _train(recipe: FinetuneConfig, chosen: Sequence[tuple[str, int]], *, out: Pa
             done.result()
 
 
-def _reading(model: Path) -> float:
-    counts = text_stories(model, num=NUM_READ).values()
-    return sum(right for right, _ in counts) / sum(of for _, of in counts)
+def _reading(model: Path, *, kept: Path) -> float:
+    if not kept.is_file():
+        atomic_write_text(kept, json.dumps(text_stories(model, num=NUM_READ)) + "\n")
+    counts = json.loads(kept.read_text(encoding="utf-8")).values()
+    return float(sum(right for right, _ in counts) / sum(of for _, of in counts))
 
 
 def main() -> None:

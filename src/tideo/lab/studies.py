@@ -21,9 +21,11 @@ from tideo.types import Sample
 GROUPS: dict[str, tuple[str, ...]] = {
     "all": (),
     "temporal": TEMPORAL,
+    "before, after": ("TN", "TP"),
     "descriptive": DESCRIPTIVE,
     "purpose": ("Purpose",),
 }
+COMPARED = ("all", "temporal", "before, after")  # the groups that differences from the result are told of
 Rates = Mapping[str, float]  # by sample id: the share of seeds that answered right
 
 
@@ -114,20 +116,28 @@ def markdown(figures: Mapping[str, Any], *, trained: str, result: str) -> str:
         f"{figures['num_questions']:,} questions about {figures['num_videos']} test videos, "
         f"{figures['seeds']} seeds of {trained}; 95% intervals clustered by video.",
         "",
-        "| condition | all | 95% interval | temporal | descriptive | Purpose | less than the result, all | temporal |",
-        "|---|---|---|---|---|---|---|---|",
+        _row(
+            "condition",
+            "all",
+            "95% interval",
+            *list(GROUPS)[1:],
+            *(f"result minus it, {g}" for g in COMPARED),
+        ),
+        "|---" * (2 + len(GROUPS) + len(COMPARED)) + "|",
     ]
     for name, told in figures["conditions"].items():
         groups, less = told["by_group"], told["less_than_result"]
         cells = [f"{100 * groups[g]['accuracy']:.1f}" if g in groups else "" for g in GROUPS]
         cells.insert(1, _interval(groups["all"]))
         cost = (
-            ["", ""] if name == MAIN else [_signed(less[g]) if g in less else "" for g in ("all", "temporal")]
+            [""] * len(COMPARED)
+            if name == MAIN
+            else [_signed(less[g]) if g in less else "" for g in COMPARED]
         )
         title = f"**{result}**" if name == MAIN else name.replace("_", " ")
         if len(told["by_seed"]) != figures["seeds"]:
             title += f" ({len(told['by_seed'])} of the seeds)"
-        lines.append("| " + " | ".join([title, *cells, *cost]) + " |")
+        lines.append(_row(title, *cells, *cost))
     main = figures["conditions"][MAIN]
     blind = figures["conditions"].get("blind", {"by_kind": {}})["by_kind"]
     seeds = ", ".join(f"{100 * a:.1f}" for a in main["by_seed"])
@@ -152,6 +162,10 @@ def markdown(figures: Mapping[str, Any], *, trained: str, result: str) -> str:
         + ".",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def of_kinds(samples: Sequence[Sample], kinds: tuple[str, ...]) -> list[Sample]:
