@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument(
         "--variant-seeds", type=int, metavar="N", help="seeds of the variants; all if left out"
     )
+    parser.add_argument("--jobs", type=int, default=1, help="models trained at a time")
     args = parser.parse_args()
     recipe = registry.load("finetunes", args.recipe)()
     done = grid_study(
