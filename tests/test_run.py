@@ -510,7 +510,7 @@ def test_two_processes_give_the_answers_of_one_each_once(
     run(exported, model, tmp_path / "one")
     done = launched(exported, model_dir, tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("dollhouse: ") == 1
+    assert done.stdout.count(" questions\n") == 1
     assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in (tmp_path / "one").iterdir()}
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
     assert len(two) == len({r["sample_id"] + r["control"] for r in two}) == len(one)

@@ -137,7 +137,7 @@ def _answered(
     retry_failed: bool,
     of_team: Team,
 ) -> _Answered:
-    """Answer what has no answer yet; in every process but the first the answers are those of all that are there."""
+    """Answer what has no answer yet. The first process gathers the answers of all; what the others return has none."""
     samples: list[Sample] = registry.load(kind, benchmark)(data, videos=videos)[:limit]
     every = len(samples)
     if missing == "skip":
@@ -167,7 +167,7 @@ def _answered(
     _answer_shares(items, named, model=asked, out=out, of_team=of_team)
     if of_team.first:
         drop_replaced(out / ANSWERS_FILE, items)
-    answers, strange = read_answers(out)
+    answers, strange = read_answers(out) if of_team.first else ({}, set())
     about = {
         "benchmark": benchmark,
         "model": asked.name,
