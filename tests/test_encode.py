@@ -120,6 +120,7 @@ def test_another_encoders_folder_and_no_video_are_told(
     assert TextFrame(main="a").captions == ("a",)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_nothing(
     encoder: DualEncoder, tideos: list[Tideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
