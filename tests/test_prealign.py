@@ -10,7 +10,8 @@ from tiny import save_clip, save_llm
 
 from tideo.dollhouse.export import ask_split, told
 from tideo.models.zero_shot import ZeroShot
-from tideo.textvid.schema import dump, from_tideo
+from tideo.textvid.encode import encode_tideos
+from tideo.textvid.schema import dump, from_tideo, load, to_tideo
 from tideo.train import prealign as module
 from tideo.train.prealign import PrealignConfig, PrealignTraining, prealign, read_tideos
 from tideo.train.pretrain_lm import LMConfig, Stage
@@ -78,6 +79,19 @@ def test_a_run_cut_short_goes_on_to_the_same_weights(
     resumed = load_file(prealign(config(parts), out=tmp_path / "cut", resume=True) / "model.safetensors")
     for name in whole:
         torch.testing.assert_close(resumed[name], whole[name])
+
+
+def test_features_that_were_encoded_before_train_alike(parts: Path, tmp_path: Path) -> None:
+    tideos = [to_tideo(record) for record in load(parts / "textvid.json")]
+    encode_tideos(tideos, encoder=str(parts / "clip"), out=tmp_path / "features")
+    weights = [
+        load_file(
+            prealign(config(parts, features=features), out=tmp_path / name / "out") / "model.safetensors"
+        )
+        for name, features in (("a", None), ("b", str(tmp_path / "features")))
+    ]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=2e-3, rtol=0)
 
 
 def test_texts_moved_onto_the_memory_train_too(parts: Path, tmp_path: Path) -> None:

@@ -62,11 +62,7 @@ def encode_tideos(
         for t in tideos
         if not t.frames or not all(f.captions for f in t.frames)
     }
-    keys = {
-        t.id: key_of([[f.captions for f in sampled(t.frames, num_frames)], num_frames])
-        for t in tideos
-        if t.id not in failed
-    }
+    keys = {t.id: _tideo_key(t, num_frames=num_frames) for t in tideos if t.id not in failed}
     work = partial(_encode_tideos, encoder=encoder, out=str(out), num_frames=num_frames)
     return _encoded(
         tideos, keys, failed, work, encoder=encoder, out=out, modality="text", size=SHARD, ray=ray
@@ -205,6 +201,33 @@ class EncodedFolder(Mapping[str, Features]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def encoded(
+    folder: str | Path, tideos: Sequence[Tideo], *, encoder: DualEncoder, num_frames: int
+) -> list[Features]:
+    """The features of these Tideos from a folder that `encode_tideos` filled.
+
+    Raises UserError for another encoder's folder, and for a Tideo that is not there as it is now.
+    """
+    there = EncodedFolder(folder)
+    if there.store.about.get("encoder") != encoder.id:
+        raise UserError(
+            f"{folder} holds features of encoder {there.store.about.get('encoder')}, not {encoder.id}"
+        )
+    found = []
+    for tideo in tideos:
+        key = _tideo_key(tideo, num_frames=num_frames)
+        if key not in there.store:
+            raise UserError(
+                f"{folder} does not hold Tideo {tideo.id} with up to {num_frames} frames: run tideo encode again"
+            )
+        found.append(read_features(there.store, key))
+    return found
+
+
+def _tideo_key(tideo: Tideo, *, num_frames: int) -> str:
+    return key_of([[f.captions for f in sampled(tideo.frames, num_frames)], num_frames])
 
 
 def _missing(

@@ -27,6 +27,7 @@ from tideo.models.bundled import ASSETS
 from tideo.models.prefix_files import PrefixLMConfig, load_llm
 from tideo.models.prefix_lm import PrefixLM, collate_examples
 from tideo.models.settings import MEMORY_FILE, Settings
+from tideo.textvid.encode import encoded
 from tideo.textvid.schema import load, to_tideo
 from tideo.train.projection import held_in_pictures, make_memory, projected_texts
 from tideo.train.start import init_from_llm_
@@ -67,7 +68,8 @@ class PrealignTraining:
 class PrealignConfig:
     """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
 
-    `tideos` is "dollhouse" (generated, `num_tideos` of them) or a TextVid JSON file. `memory` says what the
+    `tideos` is "dollhouse" (generated, `num_tideos` of them), a TextVid file or a folder that `tideo textvid` wrote.
+    `features`: a folder that `tideo encode` made of them; without it captions are encoded here. `memory` says what the
     projection's memory is made of: single captions, as published, or whole textual frames. `from_llm` starts
     the projection from a ridge regression onto the LLM's own embeddings of the captions. `projected` is the share
     of examples whose text features are first moved onto the memory, as image features will be.
@@ -77,6 +79,7 @@ class PrealignConfig:
     encoder: str
     tideos: str
     num_tideos: int | None = None
+    features: str | None = None
     prompt_style: str = "topa"
     adapter: Literal["llama-adapter", "lora", "none"] = "llama-adapter"
     adapter_len: int = 50
@@ -117,9 +120,11 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
     write_run(out, recipe=config, seed=config.seed)
     encoder = load_encoder(_located(config.encoder))
     tideos = read_tideos(config)
-    features = list(
-        tideo_features(tideos, encoder, num_frames=config.max_frames, cache_dir=out.parent / "text_features")
-    )
+    if config.features is None:
+        cached = out.parent / "text_features"
+        features = list(tideo_features(tideos, encoder, num_frames=config.max_frames, cache_dir=cached))
+    else:
+        features = encoded(config.features, tideos, encoder=encoder, num_frames=config.max_frames)
     model = new_prefix_lm(config, encoder)
     if config.from_llm:
         init_from_llm_(model, tideos, features, encoder, cache_dir=out.parent / "text_features")
