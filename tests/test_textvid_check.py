@@ -181,6 +181,16 @@ def test_a_folder_is_checked_and_the_good_are_kept(clean: list[Tideo], tmp_path:
     assert "<metadata" not in html
 
 
+def test_the_dollhouse_does_not_judge_what_it_cannot_read(tmp_path: Path, tideo: Cli) -> None:
+    frames = [{"main": f"a surgeon ligates vessel {k} beneath the peritoneum"} for k in range(5)]
+    record = {"idx": 1, "frames": frames, "global_video_caption": "an appendectomy", "QAs": []}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
+    done = tideo("textvid", "check", str(tmp_path / "a.jsonl"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "of the words here are none of its: give --encoder and --reader" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_questions_alone(tmp_path: Path, tideo: Cli) -> None:
     lines = ["video_name,question,question_id,a0,a1,a2,answer"]
     lines += [f"v,what is it {i},{i},a short one,a much longer answer than that,no,1" for i in range(4)]

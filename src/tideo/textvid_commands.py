@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +15,8 @@ from tideo.options import Out, finish
 from tideo.registry import load, targets
 from tideo.types import Sample, UserError
 
-READER = "dollhouse-lm"
+ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
+MOST_UNKNOWN = 0.1  # of the words that the dollhouse's models are shown
 app = typer.Typer(help="Textual videos: write them with a language model, check them.")
 
 
@@ -74,7 +78,7 @@ def check(
         ),
     ],
     out: Out,
-    encoder: Annotated[str, typer.Option(metavar="E", help="A dual encoder for the captions.")] = "dollhouse-clip",
+    encoder: Annotated[str, typer.Option(metavar="E", help="A dual encoder for the captions.")] = ENCODER,
     reader: Annotated[
         str, typer.Option(metavar="LM", help="A language model that answers from the frames, or none.")
     ] = READER,
@@ -105,12 +109,16 @@ def check(
             )
             for s in samples
         ]  # fmt: skip
+        if reader == READER:
+            _knows(READER, [q.question for t in asked for q in t.questions])
         checked = check_questions(asked, source=source, reader=reads, against=others)
         write(checked, out)
     else:
         from tideo.encoders.dual import load_encoder
         from tideo.textvid.check import check as look
 
+        for model in {encoder, reader} & {ENCODER, READER}:
+            _knows(model, _some_text(source))
         checked = look(
             source, out=out, encoder=load_encoder(bundled.get(encoder, encoder)), reader=reads, against=others,
             keep=keep,
@@ -120,6 +128,31 @@ def check(
         print(f"{of if of != section else '':10} {name:32} {value}")
         section = of
     print(out / "check.html")
+
+
+def _some_text(source: str) -> list[str]:
+    """The captions of up to a hundred Tideos that can be read."""
+    from tideo.textvid.schema import Record, load_each
+
+    whole = (read for _, read in load_each(source) if isinstance(read, Record))
+    return [text for record in islice(whole, 100) for frame in record.frames for text in frame.values()]
+
+
+def _knows(model: str, texts: Sequence[str]) -> None:
+    """Raises UserError where the dollhouse's tiny models would judge what they cannot read."""
+    from transformers import AutoTokenizer
+
+    from tideo.models.bundled import bundled
+
+    vocabulary = AutoTokenizer.from_pretrained(bundled(READER)).get_vocab()
+    known = {word.lower() for token in vocabulary for word in token.replace("\u0120", " ").split()}
+    words = [word for text in texts for word in re.findall(r"[a-z]+", text.lower())]
+    unknown = sum(word not in known for word in words) / max(1, len(words))
+    if unknown > MOST_UNKNOWN:
+        raise UserError(
+            f"{model} knows the dollhouse alone, and {unknown:.0%} of the words here are none of its: give --encoder "
+            "and --reader for your domain, as in --encoder openai/clip-vit-large-patch14 --reader none"
+        )
 
 
 def _benchmark(told: str) -> tuple[str, list[Sample]]:
