@@ -25,7 +25,7 @@ from tideo.models.bundled import bundled
 from tideo.textvid import encode as module
 from tideo.textvid.encode import EncodedFolder, encode_tideos, encode_videos, encoded, videos_in
 from tideo.textvid.schema import dump, from_tideo
-from tideo.types import TextFrame, Tideo, UserError, Video
+from tideo.types import Tideo, UserError, Video
 from tideo.video.samplers import sample_frames
 
 
@@ -131,7 +131,6 @@ def test_another_encoders_folder_and_no_video_are_told(
     assert encode_tideos([bare, tideos[0]], encoder=encoder, out=tmp_path / "out").failed == {
         "bare": "a frame without a caption"
     }
-    assert TextFrame(main="a").captions == ("a",)
 
 
 @pytest.mark.slow

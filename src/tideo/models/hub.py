@@ -20,7 +20,7 @@ from tideo.types import UserError
 
 CARD = "README.md"
 NAMES = (("config.json", "llm"), (SETTINGS_FILE, "encoder"))  # which field of which file names another model
-_LEFT_OUT = ("steps", "align", "imitate", "checkpoints", "lora_only")
+_LEFT_OUT = ("steps", "align", "imitate", "checkpoints")
 
 
 def push(folder: str | Path, repo: str, *, private: bool = False) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
+import logging
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+log = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
@@ -203,7 +205,7 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The last checkpoint that is whole; those that a kill or a full disk left half written are removed.
+    """The last checkpoint that is whole; those that a kill or a full disk left half written are removed, and told.
 
     The Trainer writes trainer_state.json last.
     """
@@ -213,7 +215,8 @@ def last_checkpoint(folder: Path) -> str | None:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
             last = str(path)
         except (OSError, ValueError):
-            shutil.rmtree(path)
+            log.warning("%s was left half written: removed", path)
+            shutil.rmtree(path, ignore_errors=True)  # another process of this run may be at it too
     return last
 
 
