@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # Each line is a step; a room is the first name below `tideo`.
 STEPS = (
     ("types", "__init__"),
-    ("registry", "config", "store", "scale"),
+    ("registry", "config", "store", "scale", "precision"),
     ("video", "dollhouse", "llms", "encoders"),
     ("textvid", "benchmarks", "models"),
     ("train", "evaluate"),

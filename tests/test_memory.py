@@ -20,9 +20,10 @@ from tideo.encoders.memory import (
     project,
     video_familiarity,
 )
+from tideo.precision import has_bfloat16
 from tideo.types import Features, UserError
 
-BFLOAT16 = memory_module._has_bfloat16(torch.device("cpu"))
+BFLOAT16 = has_bfloat16(torch.device("cpu"))
 
 
 def unit_rows(values: np.ndarray) -> np.ndarray:
@@ -120,7 +121,7 @@ def test_without_onednn_or_bfloat16_instructions_the_result_is_the_same(
     expected = project(frames, exact).values_TD
     monkeypatch.setattr(memory_module, "_has_onednn", lambda device: False)
     np.testing.assert_allclose(project(frames, exact).values_TD, expected, atol=1e-5)
-    monkeypatch.setattr(memory_module, "_has_bfloat16", lambda device: False)
+    monkeypatch.setattr(memory_module, "has_bfloat16", lambda device: False)
     assert (project(frames, half).values_TD * expected).sum(axis=1).min() > 1 - 1e-4
 
 

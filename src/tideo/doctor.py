@@ -12,6 +12,7 @@ from typing import Literal
 
 from tideo import registry
 from tideo.config import git_commit, versions
+from tideo.precision import has_bfloat16
 
 # The codecs that the videos of the benchmarks come in; the encoder writes the dollhouse.
 DECODERS = ("h264", "hevc", "av1", "vp9")
@@ -47,7 +48,9 @@ def _device() -> Check:
     elif torch.backends.mps.is_available():
         told = "mps"
     else:
-        told = f"cpu, {torch.get_num_threads()} threads"
+        told = (
+            f"cpu, {torch.get_num_threads()} threads, {'' if has_bfloat16() else 'no '}bfloat16 instructions"
+        )
     return Check(area="device", name="torch", told=told, ok=True)
 
 

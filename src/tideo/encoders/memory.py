@@ -21,6 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tideo.precision import has_bfloat16
 from tideo.store import atomic_path
 from tideo.types import Features, UserError
 
@@ -102,7 +103,7 @@ def project(
     with torch.inference_mode():
         if top_k is not None:
             out_QD = _nearest_mean(query_QD, memory.values_MD, temperature=temperature, k=top_k)
-        elif memory.values_MD.dtype == torch.bfloat16 and _has_bfloat16(memory.values_MD.device):
+        elif memory.values_MD.dtype == torch.bfloat16 and has_bfloat16(memory.values_MD.device):
             out_QD = _softmax_mean_bfloat16(query_QD, memory.values_MD, temperature=temperature)
         else:
             out_QD = _softmax_mean(query_QD, memory.values_MD, temperature=temperature)
@@ -238,11 +239,3 @@ def _has_onednn(device: torch.device) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are computed as such; elsewhere they are emulated, slower than float32."""
-    if device.type != "cpu":
-        return True
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

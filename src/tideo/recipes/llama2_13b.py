@@ -22,6 +22,7 @@ def llama2_13b() -> PrealignConfig:
             lr=8e-3 * 128 / 256,
             warmup=1 / 20,
             weight_decay=0.1,
+            bf16=True,
             save_steps=1000,
         ),
     )

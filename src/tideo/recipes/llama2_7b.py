@@ -22,6 +22,7 @@ def llama2_7b() -> PrealignConfig:
             lr=5e-3 * 288 / 256,
             warmup=1 / 20,
             weight_decay=0.1,
+            bf16=True,
             save_steps=1000,
         ),
     )

@@ -23,6 +23,7 @@ def llama3_8b() -> PrealignConfig:
             lr=5e-3 * 448 / 256,
             warmup=1 / 20,
             weight_decay=0.1,
+            bf16=True,
             save_steps=1000,
         ),
     )

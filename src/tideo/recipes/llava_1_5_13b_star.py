@@ -28,6 +28,7 @@ def llava_1_5_13b_star() -> FinetuneConfig:
             epochs=1,
             batch=4,
             accumulate=1,
+            bf16=True,
             gradient_checkpointing=True,
             parallel=str(Path(__file__).with_name("zero3_offload.json")),
         ),

@@ -27,6 +27,7 @@ def llava_1_6_34b_nextqa() -> FinetuneConfig:
             epochs=1,
             batch=2,
             accumulate=1,
+            bf16=True,
             gradient_checkpointing=True,
             parallel=str(Path(__file__).with_name("zero3_offload.json")),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tideo.models.grid_settings import GridSettings
+from tideo.precision import has_bfloat16
 from tideo.train.parts import PARTS, Part
 from tideo.types import UserError
 
@@ -30,7 +31,7 @@ class GridTraining:
     muon_lr: float | None = None
     warmup: float = 0.03  # share of the steps
     weight_decay: float = 0.0
-    bf16: bool = True
+    bf16: bool = field(default_factory=has_bfloat16)  # emulated, it would be far slower than float32
     gradient_checkpointing: bool = False
     save_steps: int = 500
     log_steps: int = 10

@@ -27,6 +27,7 @@ from tideo.models.bundled import ASSETS
 from tideo.models.prefix_files import PrefixLMConfig, load_llm
 from tideo.models.prefix_lm import PrefixLM, collate_examples
 from tideo.models.settings import MEMORY_FILE, Settings
+from tideo.precision import has_bfloat16
 from tideo.textvid.encode import encoded
 from tideo.textvid.schema import load, to_tideo
 from tideo.train.projection import held_in_pictures, make_memory, projected_texts
@@ -54,7 +55,7 @@ class PrealignTraining:
     warmup: float = 0.05  # share of the steps
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
-    bf16: bool = True
+    bf16: bool = field(default_factory=has_bfloat16)  # emulated, it would be far slower than float32
     save_steps: int = 500
     log_steps: int = 50
     deepspeed: str | None = None

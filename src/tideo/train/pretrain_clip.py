@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast, Trainer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from tideo.precision import has_bfloat16
 from tideo.train.pairs import PARTS, Group, Pairs, PairsConfig, caption_texts, images, part_texts
 from tideo.train.tokenizer import train_tokenizer
 from tideo.train.trainer import cpu_arguments, fit, muon_adamw
@@ -58,7 +59,7 @@ class ClipTraining:
     parts_weight: float = 3.0
     save_steps: int = 250
     log_steps: int = 50
-    bf16: bool = True
+    bf16: bool = field(default_factory=has_bfloat16)  # emulated, it would be far slower than float32
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import sys
 from bisect import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer
 
+from tideo.precision import has_bfloat16
 from tideo.train.documents import IGNORE, Document, collate
 from tideo.train.pressed import press, token_weights
 from tideo.train.stories import Drills, Glimpses, Stories, corpus
@@ -66,6 +67,7 @@ class LMConfig:
     muon_lr: float = 0.02
     adamw_lr: float = 2e-3
     decay: float = 0.4
+    bf16: bool = field(default_factory=has_bfloat16)
     seed: int = 0
 
 
@@ -205,6 +207,7 @@ def pretrain_lm(config: LMConfig, *, out: str | Path, resume: bool = False) -> P
             batch=1,
             save_steps=250,
             seed=config.seed,
+            bf16=config.bf16,
         ),
         train_dataset=curriculum,
         data_collator=lambda batches: collate(batches[0], pad_id=tokenizer.pad_token_id),

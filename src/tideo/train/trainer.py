@@ -31,12 +31,12 @@ def cpu_arguments(
     *,
     steps: int,
     batch: int,
+    bf16: bool,
     warmup_steps: int = 0,
     schedule: str = "linear",
     seed: int = 0,
     save_steps: int = 500,
     log_steps: int = 50,
-    bf16: bool = True,
     shuffle: bool = False,
     max_grad_norm: float = 1.0,
 ) -> TrainingArguments:
