@@ -37,6 +37,13 @@ def with_stranger(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> 
     return replace(tideo, frames=tuple(frames))
 
 
+def wrong_captions(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> Tideo:
+    """Every second frame is one of another Tideo."""
+    wrong = rng.choice(others).frames
+    frames = [wrong[t % len(wrong)] if t % 2 else frame for t, frame in enumerate(tideo.frames)]
+    return replace(tideo, frames=tuple(frames))
+
+
 def wrong_answers(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> Tideo:
     """Another option is marked in every question."""
 
@@ -60,6 +67,7 @@ def copied(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> Tideo:
 KINDS: dict[str, Plant] = {
     "order": shuffled,
     "stranger": with_stranger,
+    "captions": wrong_captions,
     "answer": wrong_answers,
     "copy": copied,
 }
@@ -87,7 +95,8 @@ def found_of(kind: str, tideos: Sequence[Tideo]) -> set[Any]:
     texts = [c for t in tideos for f in t.frames for c in f.captions]
     texts += [part for t in tideos for part in clauses(t.summary)]
     vector_of = text_vectors(texts, load_encoder(str(bundled("dollhouse-clip"))))
-    return set((disorder if kind == "order" else strangers)(tideos, vector_of)[0])
+    unordered, odd = set(disorder(tideos, vector_of)[0]), set(strangers(tideos, vector_of)[0])
+    return {"order": unordered, "stranger": odd, "captions": unordered | odd}[kind]
 
 
 def precision_recall(kind: str, tideos: Sequence[Tideo], *, share: float) -> tuple[float, float]:

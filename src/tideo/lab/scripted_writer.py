@@ -4,8 +4,9 @@
     tideo textvid generate --llm openai:scripted@http://127.0.0.1:8765/v1 --pack dollhouse --num 100 --out runs/tideos
 
 It stands where a large model would, so that the whole way from conditions to a trained model runs on one machine, with
-known truth. It reads the prompts of the pack `dollhouse`: the condition names an activity, the request's seed fixes the
-episode of the training split. It remembers the videos that it has told, to ask about them.
+known truth. It reads the prompts of the pack `dollhouse`: the condition names activities (with "only", the video has no
+others), the request's seed fixes the episode of the training split. A pack whose `system` asks for the same words
+always gets everything told in one way. It remembers the videos that it has told, to ask about them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _CONDITION = re.compile(r"^Think of a video about: (.+)$", re.MULTILINE)
 _NUM = re.compile(r"^Ask (\d+) questions", re.MULTILINE)
 _LISTED = re.compile(r"^\d+\. (.+) Right answer: (.+)$", re.MULTILINE)
 _FRAME = re.compile(r"^\d+\. .+$", re.MULTILINE)
+ONE_WAY = "always in the same words"  # of a pack's `system`
 _TRIES = 400  # episodes looked through for one that plays the condition
 
 
@@ -44,10 +46,10 @@ class ScriptedWriter:
         self._balance = Balance()
         self._lock = threading.Lock()
 
-    def reply(self, prompt: str, *, seed: int) -> str:
+    def reply(self, prompt: str, *, seed: int, system: str = "") -> str:
         """JSON, as the prompt asks for. Raises ValueError for a prompt that is not of the pack."""
         if condition := _CONDITION.search(prompt):
-            return self._video(condition[1], seed=seed)
+            return self._video(condition[1], seed=seed, one_way=ONE_WAY in system)
         video = "\n".join(_FRAME.findall(prompt.partition("\n\n")[2].partition("\n\n")[0]))
         if video not in self._told:
             raise ValueError("this video was not told here")
@@ -63,15 +65,25 @@ class ScriptedWriter:
         wrong = [[option for i, option in enumerate(q.options) if i != q.answer] for q in listed]
         return json.dumps({"wrong": wrong})
 
-    def _video(self, condition: str, *, seed: int) -> str:
+    def _video(self, condition: str, *, seed: int, one_way: bool) -> str:
         rng = random.Random(seed)
         episode = _episode(condition, seed=seed)
         with self._lock:
             questions = tuple(ask(episode, rng, self._balance))
-        video = written(tideo(episode, rng, questions))
+        video = written(tideo(episode, _FirstChoice(seed) if one_way else rng, questions))
         with self._lock:
             self._told[as_text(video)] = questions
         return video.model_dump_json(exclude_none=True)
+
+
+class _FirstChoice(random.Random):
+    """Of several ways to say a thing always the first."""
+
+    def choice(self, seq: Any) -> Any:
+        return seq[0]
+
+    def randrange(self, *_: Any) -> int:
+        return 0
 
 
 def written(told: Tideo) -> WrittenVideo:
@@ -90,10 +102,12 @@ def activities() -> list[str]:
 def _episode(condition: str, *, seed: int) -> Episode:
     """The first training episode from `seed` on that plays an activity of the condition; any where none is named."""
     named = {a.id for a in world.ACTIVITIES.values() if any(phrase in condition for phrase in a.phrases)}
+    only = condition.startswith("only ")
     for index in count(seed):
         episode = sample_episode("train", index)
         played = {segment.activity for segment in episode.segments}
-        if not named or played & named or index - seed >= _TRIES:
+        fits = played <= named if only else played & named
+        if not named or fits or index - seed >= _TRIES:
             return episode
     raise AssertionError
 
@@ -130,8 +144,8 @@ def serve(port: int = 0) -> ThreadingHTTPServer:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
                 asked = json.loads(body)
-                prompt = asked["messages"][1]["content"]
-                text = writer.reply(prompt, seed=int(asked.get("seed") or 0))
+                system, prompt = (message["content"] for message in asked["messages"][:2])
+                text = writer.reply(prompt, seed=int(asked.get("seed") or 0), system=system)
                 status, told = 200, completion(text, messages=asked["messages"], model=asked["model"])
             except (ValueError, KeyError, IndexError, TypeError) as error:
                 status, told = 400, {"error": {"message": f"not a prompt of this writer: {error}"}}

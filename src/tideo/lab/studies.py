@@ -68,8 +68,12 @@ def evaluated(
         benchmark="dollhouse", data=out / split, videos=out / split / "videos", model=model, out=folder,
         controls=controls,
     )  # fmt: skip
+    return rates_in(folder, samples, reduction=model.settings.reduction)
+
+
+def rates_in(folder: Path, samples: Sequence[Sample], *, reduction: str) -> dict[str, Rates]:
+    """What a run directory says of the questions: 1 or 0 for each under each control."""
     answers, _ = read_answers(folder)
-    reduction = model.settings.reduction
     return {
         name: {s.id: float(decide(told[s.id], reduction=reduction).choice == s.answer) for s in samples}
         for name, told in answers.items()
@@ -175,6 +179,11 @@ def of_kinds(samples: Sequence[Sample], kinds: tuple[str, ...]) -> list[Sample]:
 def _figures(samples: Sequence[Sample], rates: Rates) -> dict[str, Any]:
     told = accuracy([rates[s.id] for s in samples], clusters=[s.video.id for s in samples])
     return {"n": told.n, "accuracy": told.accuracy, "stderr": told.stderr, "ci95": list(told.ci95)}
+
+
+def difference_of(samples: Sequence[Sample], group: str, rates: Rates, other: Rates) -> dict[str, Any]:
+    """Paired, over the questions of a group of GROUPS."""
+    return _difference(of_kinds(samples, GROUPS[group]), rates, other)
 
 
 def _difference(samples: Sequence[Sample], rates: Rates, other: Rates) -> dict[str, Any]:
