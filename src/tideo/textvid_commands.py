@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tideo.options import Out, finish
 from tideo.registry import load, targets
 from tideo.types import Sample, UserError
+
+if TYPE_CHECKING:
+    from tideo.textvid.write import LanguageModel
 
 ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
 MOST_UNKNOWN = 0.1  # of the words that the dollhouse's models are shown
@@ -22,7 +26,7 @@ app = typer.Typer(help="Textual videos: write them with a language model, check 
 
 @app.command()
 def generate(
-    llm: Annotated[str, typer.Option(metavar="openai:NAME@URL", help="Who writes.", show_default=False)],
+    llm: Annotated[str, typer.Option(metavar="openai:NAME@URL|vllm:MODEL", help="Who writes.", show_default=False)],
     num: Annotated[int, typer.Option(min=1, help="How many Tideos.", show_default=False)],
     out: Out,
     conditions: Annotated[
@@ -48,17 +52,14 @@ def generate(
 ) -> None:  # fmt: skip
     """Write Tideos with a language model; continues where it stopped."""
     from tideo.config import override
-    from tideo.llms.openai import Calls, Server
     from tideo.textvid.generate import Asking
     from tideo.textvid.generate import generate as write
 
     given = [pair for pair in llm_args.split(",") if pair.strip()]
-    names = {field.name for field in fields(Asking)}
-    of_asking = [pair for pair in given if pair.partition("=")[0].strip() in names]
-    calls = override(Calls(), [p for p in given if p not in of_asking], option="--llm-args")
+    of_asking, rest = _parted(given, Asking)
     asking = override(Asking(), of_asking, option="--llm-args")
     done = write(
-        Server(llm, calls=calls), num=num, out=out, conditions=conditions, pack=pack, seed=seed, asking=asking,
+        _language_model(llm, rest), num=num, out=out, conditions=conditions, pack=pack, seed=seed, asking=asking,
         retry_rejected=retry_rejected,
     )  # fmt: skip
     if done.accepted == 0:
@@ -67,6 +68,34 @@ def generate(
     if done.cost:
         print(f"{done.cost:.4f} spent, {1000 * done.cost / done.accepted:.4f} for a thousand Tideos")
     finish(done.rejected, done.num, "Tideos")
+
+
+def _parted(pairs: Sequence[str], kind: type[Any]) -> tuple[list[str], list[str]]:
+    """The key=value pairs that name a field of the dataclass, and the others."""
+    names = {field.name for field in fields(kind)}
+    known = [pair for pair in pairs if pair.partition("=")[0].strip() in names]
+    return known, [pair for pair in pairs if pair not in known]
+
+
+def _language_model(name: str, pairs: Sequence[str]) -> LanguageModel:
+    """A server, or vLLM in this process, whose own options are those that are none of ours."""
+    from tideo.config import override
+    from tideo.llms import vllm
+    from tideo.llms.openai import Calls, Server
+
+    if not name.startswith(vllm.PREFIX):
+        return Server(name, calls=override(Calls(), pairs, option="--llm-args"))
+    of_calls, rest = _parted(pairs, Calls)
+    options = {key.strip(): _value(text.strip()) for key, _, text in (pair.partition("=") for pair in rest)}
+    return vllm.Engine(name, calls=override(vllm.CALLS, of_calls, option="--llm-args"), options=options)
+
+
+def _value(text: str) -> Any:
+    """A number, true, false or null as JSON has them; all else as it stands."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @app.command()

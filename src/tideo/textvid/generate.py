@@ -23,12 +23,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tideo.config import RUN_FILE, read_run, write_run
-from tideo.llms.openai import Server
 from tideo.scale import finished
 from tideo.store import RecordStore, read_records
 from tideo.textvid.packs import load_pack, read_conditions
 from tideo.textvid.schema import SHARDS, Record
-from tideo.textvid.write import Asking, Rejected, Spent, Writer
+from tideo.textvid.write import Asking, LanguageModel, Rejected, Spent, Writer
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class Generated:
 
 
 def generate(
-    server: Server,
+    llm: LanguageModel,
     *,
     num: int,
     out: str | Path,
@@ -62,16 +61,16 @@ def generate(
 ) -> Generated:
     """Write the Tideos of `num` places that are not there yet; conditions are gone through in an order drawn by `seed`.
 
-    Caps and limits are the server's `calls`; what a folder's Tideos took before counts towards the caps. Raises
+    Caps and limits are the language model's `calls`; what a folder's Tideos took before counts towards the caps. Raises
     UserError for a folder of another run, and Stopped where no request can be answered; nothing written is lost.
     """
     if num < 1:
         raise UserError(f"{num} Tideos asked for; expected at least 1")
     out, chosen, asking = Path(out), load_pack(pack), asking or Asking()
     lines = read_conditions(conditions, chosen)
-    writer = Writer(server=server, pack=chosen, asking=asking)
+    writer = Writer(llm=llm, pack=chosen, asking=asking)
     recipe = {
-        "llm": server.name,
+        "llm": llm.name,
         "pack": chosen.name,
         "prompts": chosen.digest,
         "conditions": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12],
@@ -86,8 +85,8 @@ def generate(
         (out / REJECTED_FILE).rename(out / _REJECTED_BEFORE.replace("*", str(number)))
     with RecordStore(out / REJECTED_FILE, id_field="idx") as rejected, _Shards(out) as shards:
         for took in _took(out):
-            server.spent += took["cost"]
-            server.tokens += took["tokens_in"] + took["tokens_out"]
+            llm.spent += took["cost"]
+            llm.tokens += took["tokens_in"] + took["tokens_out"]
         missing = [p for p in range(num) if (name := _name(p)) not in shards.ids and name not in rejected]
         order = _order(len(lines), num, seed=seed)
 
@@ -99,10 +98,10 @@ def generate(
                 return place, error, spent
             return place, written, spent
 
-        with _Telling(num, done=num - len(missing), server=server) as telling:
-            for place, made, spent in finished(write, missing, at_once=server.calls.concurrency):
+        with _Telling(num, done=num - len(missing), llm=llm) as telling:
+            for place, made, spent in finished(write, missing, at_once=llm.calls.concurrency):
                 if isinstance(made, Rejected):
-                    cost = server.cost(spent.tokens_in, spent.tokens_out)
+                    cost = llm.cost(spent.tokens_in, spent.tokens_out)
                     rejected.append(
                         {"idx": _name(place), "condition": lines[order[place]], "reason": str(made)}
                         | {"reply": made.reply, **asdict(spent), "cost": cost}
@@ -183,8 +182,8 @@ class _Shards:
 class _Telling:
     """A bar on a terminal, a line now and then elsewhere: how many, how fast, for how much, how long still."""
 
-    def __init__(self, num: int, *, done: int, server: Server) -> None:
-        self.num, self.done, self.server = num, done, server
+    def __init__(self, num: int, *, done: int, llm: LanguageModel) -> None:
+        self.num, self.done, self.llm = num, done, llm
         self.begun, self.begun_s = done, time.monotonic()
         self.told_s = self.begun_s
         console = Console(stderr=True)
@@ -207,8 +206,8 @@ class _Telling:
         now_s = time.monotonic()
         minutes = (now_s - self.begun_s) / 60
         rate = (self.done - self.begun) / max(minutes, 1e-9)
-        cost = f", {self.server.spent:.2f} spent" if self.server.spent else ""
-        told = f"{rate:.0f} a minute, {self.server.tokens} tokens{cost}"
+        cost = f", {self.llm.spent:.2f} spent" if self.llm.spent else ""
+        told = f"{rate:.0f} a minute, {self.llm.tokens} tokens{cost}"
         self.bar.update(self.task, completed=self.done, rate=told)
         if self.lines and now_s - self.told_s > TELL_S:
             self.told_s = now_s

@@ -10,13 +10,13 @@ import json
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tideo.llms.openai import Reply, Server, Unanswered
+from tideo.llms.openai import Calls, Reply, Unanswered
 from tideo.textvid.packs import Pack
 from tideo.textvid.schema import LETTERS, Record
 from tideo.types import Stopped, UserError
@@ -26,6 +26,27 @@ NUM_WRONG = 4
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
 _SCHEMA = re.compile(r"response_format|json_schema")
 Wanted = TypeVar("Wanted", bound=BaseModel)
+
+
+class LanguageModel(Protocol):
+    """Who writes: a server (llms/openai.py) or an engine in this process (llms/vllm.py), asked from several threads."""
+
+    name: str
+    calls: Calls
+    spent: float
+    tokens: int
+
+    def ask(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        max_tokens: int,
+        temperature: float = ...,
+        seed: int | None = ...,
+        response_format: Mapping[str, Any] | None = ...,
+    ) -> Reply: ...
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float: ...
 
 
 class _Strict(BaseModel):
@@ -91,7 +112,7 @@ class Rejected(UserError):
 class Asking:
     """How a Tideo is asked for. Each of its three requests is made up to `tries` times.
 
-    With `use_schema` the server is asked to hold to the reply's JSON schema.
+    With `use_schema` the language model is asked to hold to the reply's JSON schema.
     """
 
     num_questions: int = 4
@@ -112,14 +133,14 @@ class Asking:
 class Writer:
     """How Tideos are asked for. Safe to use from several threads."""
 
-    server: Server
+    llm: LanguageModel
     pack: Pack
     asking: Asking
 
     def write(self, condition: str, *, seed: int, idx: str, spent: Spent) -> Record:
         """The Tideo, with where it came from; `spent` grows by what it takes, also where nothing comes of it.
 
-        Raises Rejected, and Stopped as `Server.ask` does.
+        Raises Rejected, and Stopped as its language model does.
         """
         rng = random.Random(f"{seed}/{idx}")
         pack = self.pack
@@ -143,7 +164,7 @@ class Writer:
                 "global_video_caption": video.summary,
                 "QAs": [_qa(q, wrong, rng) for q, wrong in zip(asked, options.wrong, strict=True)],
                 "provenance": {
-                    "model": self.server.name,
+                    "model": self.llm.name,
                     "pack": pack.name,
                     "version": pack.version,
                     "prompts": pack.digest,
@@ -151,7 +172,7 @@ class Writer:
                     "seed": seed,
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                     **asdict(spent),
-                    "cost": self.server.cost(spent.tokens_in, spent.tokens_out),
+                    "cost": self.llm.cost(spent.tokens_in, spent.tokens_out),
                 },
             }
         )
@@ -174,7 +195,7 @@ class Writer:
         given = _format(kind) if self.asking.use_schema else {}
         for attempt in range(self.asking.tries):
             try:
-                reply = self.server.ask(
+                reply = self.llm.ask(
                     [*messages, *_corrected(last, reason)], max_tokens=self.asking.max_tokens,
                     temperature=self.asking.temperature, seed=seed + attempt, **given,
                 )  # fmt: skip
