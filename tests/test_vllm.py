@@ -70,6 +70,11 @@ def test_a_name_without_a_model_is_told() -> None:
         Engine("vllm:")
 
 
+def test_limits_that_a_server_has_are_refused() -> None:
+    with pytest.raises(UserError, match="nobody counts or is paid: leave out tokens_per_minute, price_in$"):
+        Engine("vllm:any", calls=Calls(tokens_per_minute=5, price_in=1.0))
+
+
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed")
 def test_without_vllm_the_extra_is_named(tmp_path: Path) -> None:
     from tideo.cli import app

@@ -25,14 +25,17 @@ from typing import Any
 
 from tideo.dollhouse import world
 from tideo.evaluate.plan import MAIN
+from tideo.evaluate.results import REPORT_FILE
 from tideo.lab.noise import planted
 from tideo.lab.scripted_writer import ONE_WAY, serve
 from tideo.lab.studies import (
     COMPARED,
+    GROUPS,
     Rates,
     Study,
     difference_of,
     markdown,
+    of_kinds,
     questions_of,
     rates_in,
     study_of,
@@ -122,15 +125,18 @@ def textvid_study(
 
 def figures(study: Study, *, found: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """table.json: the conditions, and for each fault what it cost and what the filter won back."""
-    rates = study.rates
-    filter_told = {
-        name: {
-            "found": found[name],
-            "cost": {g: difference_of(study.samples, g, rates[MAIN], rates[name]) for g in COMPARED},
-            "won_back": {g: difference_of(study.samples, g, rates[name + FILTERED], rates[name]) for g in COMPARED},
+
+    def less(name: str, other: str) -> dict[str, Any]:
+        return {
+            group: difference_of(study.samples, group, study.rates[name], study.rates[other])
+            for group in COMPARED
+            if of_kinds(study.samples, GROUPS[group])
         }
+
+    filter_told = {
+        name: {"found": found[name], "cost": less(MAIN, name), "won_back": less(name + FILTERED, name)}
         for name in FAULTS.values()
-    }  # fmt: skip
+    }
     return table(study) | {"filter": filter_told}
 
 
@@ -143,10 +149,8 @@ def page(told: Mapping[str, Any], *, base: int) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, of in told["filter"].items():
-        for group in COMPARED:
-            cost, won = of["cost"].get(group), of["won_back"].get(group)
-            if cost is None:
-                continue
+        for group, cost in of["cost"].items():
+            won = of["won_back"][group]
             share = (
                 f"{won['difference'] / cost['difference']:.0%}" if cost["ci95"][0] > 0 else "no cost shown"
             )
@@ -229,10 +233,11 @@ def _run(
         chosen = [*settings, f"tideos={tideos}", f"features={features}", "num_tideos=none", f"seed={seed}"]
         sets = [word for setting in chosen for word in ("--set", setting)]
         _tideo("prealign", "dollhouse", *sets, "--out", model, "--resume", log=log)
-    _tideo(
-        "eval", "dollhouse", "--data", out / "test", "--videos", out / "test" / "videos", "--model", model,
-        "--control", "none", "--out", run, log=log,
-    )  # fmt: skip
+    if not (run / REPORT_FILE).is_file():
+        _tideo(
+            "eval", "dollhouse", "--data", out / "test", "--videos", out / "test" / "videos", "--model", model,
+            "--control", "none", "--out", run, log=log,
+        )  # fmt: skip
     return run, Settings.load(model).reduction
 
 

@@ -31,12 +31,15 @@ class Engine:
         model = name.removeprefix(PREFIX)
         if not name.startswith(PREFIX) or not model:
             raise UserError(f"model {name!r}: expected vllm:MODEL, as in vllm:Qwen/Qwen3-8B")
+        self.name, self.calls = name, calls or CALLS
+        limits = ("requests_per_minute", "tokens_per_minute", "price_in", "price_out", "cap")
+        if given := [limit for limit in limits if getattr(self.calls, limit) is not None]:
+            raise UserError(f"{name} runs on this machine, nobody counts or is paid: leave out {', '.join(given)}")
         registry.require("vllm")
         from vllm import AsyncEngineArgs, SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self.name, self.calls = name, calls or CALLS
         self.spent, self.tokens = 0.0, 0
         self._lock, self._numbers = threading.Lock(), itertools.count()
         self._sampling, self._schema, self._whole = (
