@@ -9,6 +9,7 @@ import pytest
 
 from tideo.dollhouse import world
 from tideo.evaluate.plan import MAIN
+from tideo.lab import textvid_study as study_module
 from tideo.lab.scripted_writer import ONE_WAY, ScriptedWriter
 from tideo.lab.studies import Study
 from tideo.lab.textvid_study import FAULTS, FILTERED, conditions_of, figures, page, textvid_study
@@ -82,8 +83,9 @@ def test_a_study_needs_a_seed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_commands_run_one_after_the_other_and_what_is_there_is_not_made_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(study_module, "FAULTS", {"answer": "wrong answers"})
     asked = {
         "seeds": 1,
         "num": 1,

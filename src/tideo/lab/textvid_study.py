@@ -99,7 +99,7 @@ def textvid_study(
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
     out, conditions = Path(out), conditions_of(base=base, sizes=sizes)
-    most = {ANY: max(base, *sizes), ONE_PURPOSE: base, ONE_WORDING: base}
+    most = {ANY: max((base, *sizes)), ONE_PURPOSE: base, ONE_WORDING: base}
     _write(out, [(written, seed) for written in most for seed in range(seeds)], most=most, jobs=jobs)
     test = questions_of("test", num=num, out=out)
     trained = [*settings, f"train.steps={steps}", "train.epochs=none"]

@@ -34,7 +34,9 @@ class Engine:
         self.name, self.calls = name, calls or CALLS
         limits = ("requests_per_minute", "tokens_per_minute", "price_in", "price_out", "cap")
         if given := [limit for limit in limits if getattr(self.calls, limit) is not None]:
-            raise UserError(f"{name} runs on this machine, nobody counts or is paid: leave out {', '.join(given)}")
+            raise UserError(
+                f"{name} runs on this machine, nobody counts or is paid: leave out {', '.join(given)}"
+            )
         registry.require("vllm")
         from vllm import AsyncEngineArgs, SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
