@@ -71,7 +71,7 @@ def test_a_name_without_a_model_is_told() -> None:
 
 
 def test_limits_that_a_server_has_are_refused() -> None:
-    with pytest.raises(UserError, match="nobody counts or is paid: leave out tokens_per_minute, price_in$"):
+    with pytest.raises(UserError, match=r"nobody counts or is paid: leave out tokens_per_minute, price_in$"):
         Engine("vllm:any", calls=Calls(tokens_per_minute=5, price_in=1.0))
 
 
