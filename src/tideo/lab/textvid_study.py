@@ -186,7 +186,9 @@ def _tideo(*arguments: str | Path, log: Path) -> None:
 
 def _write(out: Path, units: Sequence[tuple[str, int]], *, most: Mapping[str, int], jobs: int) -> None:
     """The Tideos of each kind and seed, by a server on loopback for the time being."""
-    server = serve()
+    kept = out / "port.txt"  # a folder of Tideos goes on with the server that it began with
+    server = serve(int(kept.read_text(encoding="utf-8")) if kept.is_file() else 0)
+    atomic_write_text(kept, f"{server.server_address[1]}\n")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     llm = f"openai:scripted@http://127.0.0.1:{server.server_address[1]}/v1"
     named = ", ".join(world.ACTIVITIES[a].phrases[0] for a in world.PURPOSES["care"][1])
