@@ -4,9 +4,12 @@
 
 Per seed and variant one finetuning as the recipe has it but for the variant's change; then, for the recipe itself,
 every control, the samplers, and the fusion with its teacher, whose weights are fitted on validation videos. Beside it,
-what is kept of reading: how many questions the language model answers from captions in words, without an image. What is
-there is not made again, so a killed study goes on; an imitation is shared by the variants that begin with it. Writes
-OUT/table.md and OUT/table.json. `--variants` names some of them only, `--variant-seeds` how many seeds they get.
+what is kept of reading: how many questions the language model answers from captions in words, without an image.
+
+What a model answered lies in OUT/outcomes, a small file each, and is not asked again, nor the model trained: a killed
+study goes on, and the files of another machine count once they are put there. An imitation is shared by the variants
+that begin with it. Writes OUT/table.md and OUT/table.json. `--variants` names some of them only, `--variant-seeds` how
+many seeds they get.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 from tideo import registry
 from tideo.config import override
+from tideo.dollhouse.script import Split
 from tideo.evaluate.fusion import fuse
 from tideo.evaluate.plan import MAIN
 from tideo.lab.studies import Rates, Study, evaluated, markdown, questions_of, study_of, table
@@ -28,19 +32,20 @@ from tideo.lab.text_stories import text_stories
 from tideo.models.bundled import load_model
 from tideo.models.grid_settings import GRID_FILE
 from tideo.models.grid_vlm import GridVLM
+from tideo.models.settings import VideoModel
 from tideo.registry import unknown
-from tideo.store import atomic_write_text
+from tideo.store import atomic_write_text, key_of
 from tideo.train.finetune import finetune
 from tideo.train.finetune_config import FinetuneConfig
 from tideo.train.grid_work import folder_of
 from tideo.types import UserError
 
 RECIPE, TEACHER, FUSION = "recipe", "teacher", "fusion"
-# name → what is set otherwise in the recipe
+# name → what is set otherwise in the recipe; cells are as large, and have as many patches, in every grid
 VARIANTS: dict[str, tuple[str, ...]] = {
     RECIPE: (),
-    "grid 3 x 3": ("grid.rows=3", "grid.cols=3"),
-    "grid 5 x 5": ("grid.rows=5", "grid.cols=5"),
+    "grid 3 x 3": ("grid.rows=3", "grid.cols=3", "grid.image_size=144"),
+    "grid 5 x 5": ("grid.rows=5", "grid.cols=5", "grid.image_size=240"),
     "tower trained": ("parts=tower,projector,llm",),
     "LoRA": ("lora_rank=16", "lora_alpha=32"),
     "captions mixed in": ("captions=0.2", "num_captions=32000", "paste_captions=true"),
@@ -66,60 +71,157 @@ def grid_study(
 ) -> tuple[Study, dict[str, float]]:
     """Train, evaluate, write the table; returns it with each variant's reading: the share of questions answered.
 
-    `variant_seeds`: how many of the seeds the variants get, None for all. `jobs` models are trained at a time.
+    `variant_seeds`: how many of the seeds the variants get, None for all. `jobs` models are made at a time.
     """
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
     for name in variants or ():
         if name not in VARIANTS:
             raise UserError(unknown(name, known=VARIANTS, what="variant"))
-    out, teacher = Path(out), str(recipe.teacher)
+    out = Path(out)
     chosen = [
         (name, seed)
         for name in dict.fromkeys([RECIPE, *(variants if variants is not None else VARIANTS)])
         for seed in range(seeds)
         if name == RECIPE or variant_seeds is None or seed < variant_seeds
     ]
-    _train(recipe, chosen, out=out / "models", jobs=jobs)
-    test = questions_of("test", num=num, out=out)
-    val = questions_of("val", num=num_val, out=out)
+    asking = Asking(recipe, out=out, num=num, num_val=num_val)
+    of_teacher = asking.teacher()
+    _make(asking, chosen, jobs=jobs)
     runs: dict[str, list[Rates]] = {}
-    read: dict[str, list[float]] = {
-        TEACHER: [_reading(folder_of(teacher), kept=out / "reading" / "teacher.json")]
-    }
-    of_teacher = {split: load_model(teacher) for split in ("test", "val")}
-    runs[TEACHER] = [
-        evaluated(of_teacher["test"], "test", test, out=out, run=TEACHER, controls=[])[MAIN]
-    ] * seeds
-    evaluated(of_teacher["val"], "val", val, out=out, run=f"{TEACHER}_val", controls=[])
+    read: dict[str, list[float]] = {TEACHER: [of_teacher.reading]}
     for name, seed in chosen:
-        folder = _folder(name, seed)
-        model = out / "models" / folder
-        read.setdefault(name, []).append(_reading(model, kept=out / "reading" / f"{folder}.json"))
-        loaded = GridVLM.load(model)
-        if name != RECIPE:
-            found = evaluated(loaded, "test", test, out=out, run=folder, controls=[])
-            runs.setdefault(name, []).append(found[MAIN])
-            continue
-        for control, rates in evaluated(loaded, "test", test, out=out, run=folder, controls=None).items():
-            runs.setdefault(control, []).append(rates)
-        evaluated(loaded, "val", val, out=out, run=f"{folder}_val", controls=[])
-        both = out / "models" / f"{FUSION}_{seed}"
-        fuse(
-            [out / "eval" / f"{TEACHER}_val", out / "eval" / f"{folder}_val"],
-            models=[teacher, str(model)], out=both,
-        )  # fmt: skip
-        found = evaluated(load_model(str(both)), "test", test, out=out, run=f"{FUSION}_{seed}", controls=[])
-        runs.setdefault(FUSION, []).append(found[MAIN])
-        for sampler in SAMPLERS:
-            loaded.settings = replace(loaded.settings, sampler=sampler)
-            other = evaluated(loaded, "test", test, out=out, run=f"{folder}_{sampler}", controls=[])
-            runs.setdefault(f"sampler {sampler}", []).append(other[MAIN])
-    study = study_of(test, runs)
+        outcome = asking.outcome(name, seed)
+        read.setdefault(name, []).append(outcome.reading)
+        for condition, rates in outcome.rates.items():
+            runs.setdefault(condition, []).append(rates)
+    runs[TEACHER] = [of_teacher.rates[TEACHER]] * seeds
+    study = study_of(asking.test, runs)
     reading = {name: sum(values) / len(values) for name, values in read.items()}
     atomic_write_text(out / "table.json", json.dumps(table(study) | {"reading": reading}, indent=2) + "\n")
     atomic_write_text(out / "table.md", page(study, reading))
     return study, reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What was answered right under each condition, and the share of questions answered from words."""
+
+    rates: Mapping[str, Rates]
+    reading: float
+
+
+class Asking:
+    """A recipe's models, each made and asked once about the same questions."""
+
+    def __init__(self, recipe: FinetuneConfig, *, out: Path, num: int, num_val: int) -> None:
+        self.recipe, self.out = recipe, out
+        self.test = questions_of("test", num=num, out=out)
+        self.val = questions_of("val", num=num_val, out=out)
+
+    def teacher(self) -> Outcome:
+        """Asked first, because the fusions need what it answers about the validation videos."""
+        if (kept := self._kept(TEACHER, recipe=None)) is not None:
+            return kept
+        name = str(self.recipe.teacher)
+        rates = self._asked(load_model(name), TEACHER)[MAIN]
+        return self._keep(TEACHER, {TEACHER: rates}, model=folder_of(name), recipe=None)
+
+    def is_made(self, name: str, seed: int) -> bool:
+        return self._kept(_folder(name, seed), recipe=self.variant(name, seed)) is not None
+
+    def outcome(self, name: str, seed: int) -> Outcome:
+        """Trains and asks what was not asked yet."""
+        folder, recipe = _folder(name, seed), self.variant(name, seed)
+        if (kept := self._kept(folder, recipe=recipe)) is not None:
+            return kept
+        model = self.out / "models" / folder
+        if not (model / GRID_FILE).is_file():
+            finetune(recipe, out=model, resume=True)
+        loaded = GridVLM.load(model)
+        if name != RECIPE:
+            rates = {name: self._asked(loaded, folder)[MAIN]}
+        else:
+            rates = self._asked(loaded, folder, all_controls=True)
+            rates[FUSION] = self._fused(loaded, folder, seed)
+            for sampler in SAMPLERS:
+                loaded.settings = replace(loaded.settings, sampler=sampler)
+                rates[f"sampler {sampler}"] = self._asked(loaded, f"{folder}_{sampler}")[MAIN]
+        return self._keep(folder, rates, model=model, recipe=recipe)
+
+    def variant(self, name: str, seed: int) -> FinetuneConfig:
+        return override(replace(self.recipe, seed=seed), VARIANTS[name])
+
+    def _asked(
+        self, model: VideoModel, run: str, *, split: Split = "test", all_controls: bool = False
+    ) -> dict[str, Rates]:
+        samples = {"test": self.test, "val": self.val}[split]
+        return evaluated(model, split, samples, out=self.out, run=run, controls=None if all_controls else [])
+
+    def _fused(self, model: GridVLM, folder: str, seed: int) -> Rates:
+        teacher, both = str(self.recipe.teacher), self.out / "models" / f"{FUSION}_{seed}"
+        self._asked(load_model(teacher), f"{TEACHER}_val", split="val")
+        self._asked(model, f"{folder}_val", split="val")
+        fuse(
+            [self.out / "eval" / f"{TEACHER}_val", self.out / "eval" / f"{folder}_val"],
+            models=[teacher, str(self.out / "models" / folder)], out=both,
+        )  # fmt: skip
+        return self._asked(load_model(str(both)), both.name)[MAIN]
+
+    # --- outcomes ---------------------------------------------------------------------------------
+
+    def _file(self, name: str) -> Path:
+        return self.out / "outcomes" / f"{name}.json"
+
+    def _key(self, recipe: FinetuneConfig | None) -> str:
+        """Of all that an outcome depends on but for the code. Whether bfloat16 is at hand is the machine's matter."""
+        told = asdict(recipe or self.recipe)
+        for stage in ("imitate", "align", "train"):
+            (told[stage] or {}).pop("bf16", None)
+        questions = [[s.id, s.question, s.options, s.answer] for s in (*self.test, *self.val)]
+        return key_of([told if recipe else told["teacher"], questions])
+
+    def _keep(
+        self, name: str, rates: Mapping[str, Rates], *, model: Path, recipe: FinetuneConfig | None
+    ) -> Outcome:
+        read = text_stories(model, num=NUM_READ).values()
+        reading = sum(right for right, _ in read) / sum(of for _, of in read)
+        right = {c: "".join(str(int(of[s.id])) for s in self.test) for c, of in rates.items()}
+        kept = {"key": self._key(recipe), "reading": reading, "right": right}
+        atomic_write_text(self._file(name), json.dumps(kept, indent=1) + "\n")
+        return Outcome(rates=rates, reading=reading)
+
+    def _kept(self, name: str, *, recipe: FinetuneConfig | None) -> Outcome | None:
+        """Raises UserError for an outcome of another recipe or of other questions."""
+        file = self._file(name)
+        if not file.is_file():
+            return None
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["key"] != self._key(recipe):
+            raise UserError(
+                f"{file} is of another recipe or of other questions: take it away, or give another --out"
+            )
+        rates = {
+            condition: {s.id: float(digit) for s, digit in zip(self.test, digits, strict=True)}
+            for condition, digits in kept["right"].items()
+        }
+        return Outcome(rates=rates, reading=kept["reading"])
+
+
+def _folder(name: str, seed: int) -> str:
+    return f"{name.replace(' ', '_')}_{seed}"
+
+
+def _make(asking: Asking, chosen: Sequence[tuple[str, int]], *, jobs: int) -> None:
+    """Make what is not there, each in a process of its own; the recipe first, whose imitation others take."""
+    missing = [of for of in chosen if not asking.is_made(*of)]
+    own = [name for name, changes in VARIANTS.items() if any(c.startswith("grid.") for c in changes)]
+    missing.sort(key=lambda of: (of[0] != RECIPE, of[0] not in own))
+    # A process a training: the memory of one is not the next one's.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        waiting = [pool.submit(asking.outcome, name, seed) for name, seed in missing]
+        for done in waiting:
+            done.result()
 
 
 def page(study: Study, reading: Mapping[str, float]) -> str:
@@ -128,37 +230,6 @@ def page(study: Study, reading: Mapping[str, float]) -> str:
     lines = ["", "| language model of | questions answered from captions in words, % |", "|---|---|"]
     lines += [f"| {name} | {100 * share:.1f} |" for name, share in reading.items()]
     return text + "\n".join(lines) + "\n"
-
-
-def _folder(name: str, seed: int) -> str:
-    return f"{name.replace(' ', '_')}_{seed}"
-
-
-def _train(recipe: FinetuneConfig, chosen: Sequence[tuple[str, int]], *, out: Path, jobs: int) -> None:
-    """Train what is not there, each in a process of its own; the recipe first, whose imitation others take."""
-    missing = [(name, seed) for name, seed in chosen if not (out / _folder(name, seed) / GRID_FILE).is_file()]
-    own = [name for name, changes in VARIANTS.items() if any(c.startswith("grid.") for c in changes)]
-    missing.sort(key=lambda of: (of[0] != RECIPE, of[0] not in own))
-    # A process a training: the memory of one is not the next one's.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        waiting = [
-            pool.submit(
-                finetune,
-                override(replace(recipe, seed=seed), VARIANTS[name]),
-                out=out / _folder(name, seed),
-                resume=True,
-            )
-            for name, seed in missing
-        ]
-        for done in waiting:
-            done.result()
-
-
-def _reading(model: Path, *, kept: Path) -> float:
-    if not kept.is_file():
-        atomic_write_text(kept, json.dumps(text_stories(model, num=NUM_READ)) + "\n")
-    counts = json.loads(kept.read_text(encoding="utf-8")).values()
-    return float(sum(right for right, _ in counts) / sum(of for _, of in counts))
 
 
 def main() -> None:
@@ -171,7 +242,7 @@ def main() -> None:
     parser.add_argument(
         "--variant-seeds", type=int, metavar="N", help="seeds of the variants; all if left out"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="models trained at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="models made at a time")
     args = parser.parse_args()
     recipe = registry.load("finetunes", args.recipe)()
     done = grid_study(

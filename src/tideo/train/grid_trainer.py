@@ -113,3 +113,11 @@ class GridTrainer(Trainer):
         now = F.log_softmax(logits[:, :-1][scored].float(), dim=-1)
         total = F.kl_div(now, F.log_softmax(start.float(), dim=-1), reduction="sum", log_target=True)
         return total / (num_items if num_items is not None else scored.sum().clamp(min=1))
+
+
+def reply_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """Mean negative log-likelihood of the replies' tokens; only these are brought to float32, as most are of images."""
+    scored = labels[:, 1:] != IGNORE
+    logits = outputs.logits[:, :-1][scored].float()
+    total = F.cross_entropy(logits, labels[:, 1:][scored], reduction="sum")
+    return total / (num_items_in_batch if num_items_in_batch is not None else scored.sum().clamp(min=1))

@@ -23,7 +23,7 @@ from tideo.train.conversations import Conversation, looks
 from tideo.train.documents import IGNORE
 from tideo.train.finetune_config import FSDP, FinetuneConfig, GridTraining
 from tideo.train.grid_episodes import watched_episodes
-from tideo.train.grid_trainer import GridTrainer
+from tideo.train.grid_trainer import GridTrainer, reply_loss
 from tideo.train.imitate import Imitation, ImitationExamples
 from tideo.train.parts import Part, part_of, train_only, with_lora
 from tideo.train.tower import PatchFeatures, keep_tower, patch_features, put_back, tower_of
@@ -148,6 +148,7 @@ class GridWork:
                 args=arguments,
                 train_dataset=examples,
                 data_collator=self._collate,
+                compute_loss_func=reply_loss,
                 rates={part: rate for part, rate in rates.items() if rate is not None},
                 muon_lr=training.muon_lr,
                 distill=distill,
