@@ -19,7 +19,7 @@ from tideo.models.bundled import ASSETS
 from tideo.models.zero_shot import ZeroShot
 from tideo.store import atomic_path, key_of
 from tideo.train.chat_examples import Chat, ChatExamples, collate_chats
-from tideo.train.conversations import Conversation, looks
+from tideo.train.conversations import Conversation, Pictures, looks
 from tideo.train.documents import IGNORE
 from tideo.train.finetune_config import FSDP, FinetuneConfig, GridTraining
 from tideo.train.grid_episodes import watched_episodes
@@ -46,6 +46,7 @@ class GridWork:
     def __init__(self, config: FinetuneConfig, *, model: Any, processor: Any, shared: Path) -> None:
         self.config, self.model, self.processor, self.shared = config, model, processor, shared
         self.chat = Chat(processor, image_size=config.grid.image_size)
+        self._drawn: dict[str, Tensor] = {}  # the imitation's grids for the tower, until the training
 
     def prepared(self, *, parts: Sequence[str]) -> Any:
         """The model with only these parts learning, through LoRA where that is asked for."""
@@ -83,7 +84,7 @@ class GridWork:
                 model=Imitation(self.model, rows=config.grid.rows, cols=config.grid.cols),
                 args=arguments,
                 train_dataset=ImitationExamples(
-                    watched, teacher=teacher, pixels=self.chat.pixels,
+                    watched, teacher=teacher, pixels=self._draw,
                     num=arguments.max_steps * imitate.batch * imitate.accumulate * PartialState().num_processes,
                     seed=config.seed,
                 ),
@@ -129,6 +130,7 @@ class GridWork:
         """Run the Trainer; the tower is out of the model meanwhile where its features are kept."""
         config = self.config
         features = self._features(conversations) if "tower" not in parts else None
+        self._drawn.clear()
         world = PartialState().num_processes
         per_step = training.batch * training.accumulate * world
         num_parts = sum(-(-len(c.turns) // config.packed) for c in conversations)
@@ -193,10 +195,19 @@ class GridWork:
             return patch_features(
                 self.model,
                 conversations,
-                pixels=self.chat.pixels,
+                pixels=lambda pictures: {"pixel_values": self._pixels(pictures)},
                 tower_key=key_of([_weights_key(tower_of(self.model)[0].state_dict()), self._pixels_key()]),
                 cache_dir=self.shared / "patch_features",
             )
+
+    def _draw(self, pictures: Pictures) -> dict[str, Tensor]:
+        self._drawn[pictures.key] = self._pixels(pictures)
+        return {"pixel_values": self._drawn[pictures.key]}
+
+    def _pixels(self, pictures: Pictures) -> Tensor:
+        """In float16, whether they were drawn before or not, so that a resumed run sees the same."""
+        drawn = self._drawn.get(pictures.key)
+        return self.chat.pixels(pictures)["pixel_values"].half() if drawn is None else drawn
 
     def _pixels_key(self) -> str:
         """How images are brought to the tower."""
