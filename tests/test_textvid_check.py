@@ -18,7 +18,7 @@ from tideo.lab.noise import planted, precision_recall
 from tideo.models.bundled import bundled
 from tideo.models.reading import Reader
 from tideo.textvid.check import check, check_questions
-from tideo.textvid.faults import clauses, copies, disorder, doubtful, lines_of, strangers
+from tideo.textvid.faults import clauses, copies, disorder, doubtful, lines_of, strangers, unread
 from tideo.textvid.measures import balance, detail, diversity, overlap
 from tideo.textvid.page import page, rows
 from tideo.textvid.schema import dump, from_tideo, load
@@ -35,10 +35,16 @@ def clean() -> list[Tideo]:
 
 @pytest.mark.parametrize(
     ("kind", "precision", "recall"),
-    [("order", 0.9, 0.85), ("stranger", 0.8, 0.6), ("answer", 0.85, 0.8), ("copy", 1.0, 0.9)],
+    [
+        ("order", 0.9, 0.85),
+        ("stranger", 0.8, 0.6),
+        ("answer", 0.85, 0.8),
+        ("copy", 1.0, 0.9),
+        ("captions", 0.8, 0.7),
+    ],
 )
 def test_planted_faults_are_found(kind: str, precision: float, recall: float, clean: list[Tideo]) -> None:
-    found = precision_recall(kind, clean[:60] if kind != "answer" else clean[:24], share=0.25)
+    found = precision_recall(kind, clean[:24] if kind in ("answer", "captions") else clean[:60], share=0.25)
     assert found[0] >= precision
     assert found[1] >= recall
 
@@ -54,6 +60,20 @@ def test_what_a_language_model_reads_and_guesses(clean: list[Tideo]) -> None:
     assert told["questions"] == sum(len(t.questions) for t in mixed)
     assert 0.35 < told["reading"] < 0.65  # half of the answers are wrong
     assert told["blind"] < 0.4
+
+
+def test_several_doubted_answers_are_a_fault_of_the_frames() -> None:
+    def asking(num: int) -> Tideo:
+        one = Question(kind="", question="what?", options=("a", "b"), answer=0, open_answer="a")
+        without = replace(one, options=(), answer=None)
+        return Tideo(id="a", frames=(TextFrame(main="a"),), summary="s", questions=(*[one] * num, without))
+
+    tideos = [asking(1), asking(4), asking(8), asking(9), asking(9)]
+    doubts = [(0, 0), (1, 2), (2, 0), (2, 7), (3, 0), (3, 1), (4, 0), (4, 1), (4, 2)]
+    assert unread(tideos, doubts) == {
+        2: "the frames do not tell 2 of 8 answers",
+        4: "the frames do not tell 3 of 9 answers",
+    }
 
 
 def test_copies_are_told_from_what_they_copy(clean: list[Tideo]) -> None:
@@ -168,7 +188,7 @@ def test_a_folder_is_checked_and_the_good_are_kept(clean: list[Tideo], tmp_path:
     assert checked["num"] == len(tideos) + 2
     assert checked["counts"]["schema"] == 2
     assert set(bad.values()) & {i for i, f in checked["faults"].items() if "order" in f}
-    assert "answer" in checked["faults"]["doubted"]
+    assert {"answer", "unread"} <= set(checked["faults"]["doubted"])
     assert checked["measures"]["overlap"]["csv"]["same"] >= 1
     kept = load(tmp_path / "out" / "kept")
     dropped = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").open()]

@@ -12,16 +12,21 @@ from tideo.evaluate.plan import MAIN
 from tideo.lab import textvid_study as study_module
 from tideo.lab.scripted_writer import ONE_WAY, ScriptedWriter
 from tideo.lab.studies import Study
-from tideo.lab.textvid_study import FAULTS, FILTERED, conditions_of, figures, page, textvid_study
+from tideo.lab.textvid_study import FAULTS, FILLED, FILTERED, conditions_of, figures, page, textvid_study
 from tideo.types import Sample, UserError, Video
 
 
 def test_every_condition_differs_from_the_base_in_one_thing_or_is_filtered() -> None:
     told = conditions_of(base=600, sizes=(20, 2000))
     assert told[MAIN].num == 600
-    assert {name for name, c in told.items() if c.filtered} == {
+    assert {name for name, c in told.items() if c.filtered and c.most is None} == {
         "no fault, filtered", "shuffled frames, filtered", "wrong captions, filtered", "wrong answers, filtered",
     }  # fmt: skip
+    filled = {name: (c.num, c.filtered) for name, c in told.items() if c.most == 600}
+    assert filled == {
+        f"{name}, filtered and filled up": (1320, True)
+        for name in ("shuffled frames", "wrong captions", "wrong answers")
+    }
     assert {c.num for name, c in told.items() if name.endswith(" Tideos")} == {20, 2000}
     assert {c.fault for c in told.values()} == {None, "order", "captions", "answer"}
     assert len({c.written for c in told.values()}) == 3
@@ -42,8 +47,8 @@ def test_what_the_filter_wins_back_is_told_beside_what_the_fault_cost() -> None:
     ]  # fmt: skip
     main, noisy, filtered = rates(1, 1, 1, 0.9), rates(0.5, 0.5, 0.5, 0.4), rates(0.9, 0.9, 0.9, 0.8)
     found = {
-        name: noisy if not name.endswith(FILTERED) else filtered for name in conditions_of(base=9, sizes=())
-    }
+        name: filtered if name.endswith(FILTERED) else noisy for name in conditions_of(base=9, sizes=())
+    } | {name + FILLED: rates(1, 1, 1, 0.9) for name in FAULTS.values()}
     found[MAIN] = main
     found["wrong answers"] = main
     study = Study(samples=samples, rates=found, by_seed={name: [0.5] for name in found})
@@ -52,11 +57,14 @@ def test_what_the_filter_wins_back_is_told_beside_what_the_fault_cost() -> None:
     assert of["cost"]["all"]["difference"] == pytest.approx(0.5)
     assert of["won_back"]["all"]["difference"] == pytest.approx(0.4)
     text = page(told, base=9)
-    assert "| shuffled frames | 90% | 10% | all | 50.0 (50.0 to 50.0) | 40.0 (40.0 to 40.0) | 80% |" in text
     assert (
-        "| wrong answers | 90% | 10% | all | 0.0 (0.0 to 0.0) | -10.0 (-10.0 to -10.0) | no cost shown |"
-        in text
-    )
+        "| shuffled frames | 90% | 10% | all | 50.0 (50.0 to 50.0) | 40.0 (40.0 to 40.0) | 80% "
+        "| 50.0 (50.0 to 50.0) | 100% |"
+    ) in text
+    assert (
+        "| wrong answers | 90% | 10% | all | 0.0 (0.0 to 0.0) | -10.0 (-10.0 to -10.0) | no cost shown "
+        "| 0.0 (0.0 to 0.0) | no cost shown |"
+    ) in text
 
 
 def test_the_writer_keeps_to_the_activities_and_to_one_wording_where_it_is_asked_to() -> None:

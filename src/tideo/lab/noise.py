@@ -19,7 +19,7 @@ from tideo.encoders.dual import load_encoder
 from tideo.encoders.extract import text_vectors
 from tideo.models.bundled import bundled
 from tideo.models.reading import Reader
-from tideo.textvid.faults import clauses, copies, disorder, doubtful, strangers
+from tideo.textvid.faults import clauses, copies, disorder, doubtful, strangers, unread
 from tideo.types import Question, Tideo, UserError
 
 Plant = Callable[[Tideo, Sequence[Tideo], random.Random], Tideo]
@@ -90,13 +90,18 @@ def found_of(kind: str, tideos: Sequence[Tideo]) -> set[Any]:
     """The places of the Tideos in which the checker finds that kind of fault; of answers, of Tideo and question."""
     if kind == "copy":
         return set(copies(tideos))
+    doubts: set[tuple[int, int]] = set()
+    if kind in ("answer", "captions"):
+        doubts = set(doubtful(tideos, Reader.load(str(bundled("dollhouse-lm"))))[0])
     if kind == "answer":
-        return set(doubtful(tideos, Reader.load(str(bundled("dollhouse-lm"))))[0])
+        return doubts
     texts = [c for t in tideos for f in t.frames for c in f.captions]
     texts += [part for t in tideos for part in clauses(t.summary)]
     vector_of = text_vectors(texts, load_encoder(str(bundled("dollhouse-clip"))))
     unordered, odd = set(disorder(tideos, vector_of)[0]), set(strangers(tideos, vector_of)[0])
-    return {"order": unordered, "stranger": odd, "captions": unordered | odd}[kind]
+    return {"order": unordered, "stranger": odd, "captions": unordered | odd | set(unread(tideos, doubts))}[
+        kind
+    ]
 
 
 def precision_recall(kind: str, tideos: Sequence[Tideo], *, share: float) -> tuple[float, float]:

@@ -50,34 +50,48 @@ from tideo.types import UserError
 
 ANY, ONE_PURPOSE, ONE_WORDING = "any", "four activities of 25", "one wording"  # what the writer is asked for
 FAULTS = {"order": "shuffled frames", "captions": "wrong captions", "answer": "wrong answers"}
-FILTERED = ", filtered"
+FILTERED, FILLED = ", filtered", ", filtered and filled up"
+SPARE = 1.1  # of what has to be written to be filled up, were no good one lost
 SHARE = 0.5  # of the Tideos, with a fault
 SOME_FAILED = 3  # the exit code of a command that did its work, but for some of it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a training gets: the first `num` of the Tideos written so, with a fault planted in a share of them."""
+    """What a training gets: the first `num` of the Tideos written so, with a fault planted in a share of them.
+
+    `most`: of those that are left so many, spread evenly.
+    """
 
     num: int
     written: str = ANY
     fault: str | None = None
     filtered: bool = False
+    most: int | None = None
 
 
 def conditions_of(*, base: int, sizes: Sequence[int]) -> dict[str, Condition]:
-    """Name → condition; `base` Tideos without a fault are what all is compared with."""
+    """Name → condition; `base` Tideos without a fault are what all is compared with.
+
+    What is filtered is fewer than was written. Filled up, more was written, until the filter left `base`.
+    """
     plain = Condition(num=base)
     noisy = {name: replace(plain, fault=fault) for fault, name in FAULTS.items()}
     filtered = {
         name + FILTERED: replace(condition, filtered=True)
         for name, condition in {"no fault": plain, **noisy}.items()
     }
+    more = round(SPARE * base / (1 - SHARE))
+    filled = {
+        name + FILLED: replace(condition, num=more, filtered=True, most=base)
+        for name, condition in noisy.items()
+    }
     return (
         {MAIN: plain}
         | {f"{num:,} Tideos": Condition(num=num) for num in sizes}
         | noisy
         | filtered
+        | filled
         | {written: replace(plain, written=written) for written in (ONE_PURPOSE, ONE_WORDING)}
     )
 
@@ -100,7 +114,10 @@ def textvid_study(
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
     out, conditions = Path(out), conditions_of(base=base, sizes=sizes)
-    most = {ANY: max((base, *sizes)), ONE_PURPOSE: base, ONE_WORDING: base}
+    most = {
+        written: max(c.num for c in conditions.values() if c.written == written)
+        for written in (ANY, ONE_PURPOSE, ONE_WORDING)
+    }
     _write(out, [(written, seed) for written in most for seed in range(seeds)], most=most, jobs=jobs)
     test = questions_of("test", num=num, out=out)
     trained = [*settings, f"train.steps={steps}", "train.epochs=none"]
@@ -135,7 +152,12 @@ def figures(study: Study, *, found: Mapping[str, Mapping[str, float]]) -> dict[s
         }
 
     filter_told = {
-        name: {"found": found[name], "cost": less(MAIN, name), "won_back": less(name + FILTERED, name)}
+        name: {
+            "found": found[name],
+            "cost": less(MAIN, name),
+            "won_back": less(name + FILTERED, name),
+            "won_back_filled": less(name + FILLED, name),
+        }
         for name in FAULTS.values()
     }
     return table(study) | {"filter": filter_told}
@@ -146,20 +168,24 @@ def page(told: Mapping[str, Any], *, base: int) -> str:
     text = markdown(told, trained="writing and pre-alignment", result=f"{base:,} Tideos")
     lines = [
         "",
-        f"| fault in {SHARE:.0%} | found | good ones doubted | questions | cost | won back by the filter | share |",
-        "|---|---|---|---|---|---|---|",
+        f"| fault in {SHARE:.0%} | found | good ones doubted | questions | cost | won back by the filter | share "
+        "| filled up | share |",
+        "|---" * 9 + "|",
     ]
     for name, of in told["filter"].items():
         for group, cost in of["cost"].items():
-            won = of["won_back"][group]
-            share = (
-                f"{won['difference'] / cost['difference']:.0%}" if cost["ci95"][0] > 0 else "no cost shown"
-            )
-            lines.append(
-                f"| {name} | {of['found']['recall']:.0%} | {of['found']['lost']:.0%} | {group} | {_points(cost)} "
-                f"| {_points(won)} | {share} |"
-            )
+            won = [
+                cell
+                for way in ("won_back", "won_back_filled")
+                for cell in (_points(of[way][group]), _share(of[way][group], cost))
+            ]
+            rates = f"{of['found']['recall']:.0%} | {of['found']['lost']:.0%}"
+            lines.append(f"| {name} | {rates} | {group} | {_points(cost)} | {' | '.join(won)} |")
     return text + "\n".join(lines) + "\n"
+
+
+def _share(won: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
+    return f"{won['difference'] / cost['difference']:.0%}" if cost["ci95"][0] > 0 else "no cost shown"
 
 
 def _points(told: Mapping[str, Any]) -> str:
@@ -233,7 +259,8 @@ def _run(
             tideos = checked / "kept"
         features = out / "features" / folder
         _tideo("encode", tideos, "--encoder", "dollhouse-clip", "--out", features, log=log)
-        chosen = [*settings, f"tideos={tideos}", f"features={features}", "num_tideos=none", f"seed={seed}"]
+        most = condition.most or "none"
+        chosen = [*settings, f"tideos={tideos}", f"features={features}", f"num_tideos={most}", f"seed={seed}"]
         sets = [word for setting in chosen for word in ("--set", setting)]
         _tideo("prealign", "dollhouse", *sets, "--out", model, "--resume", log=log)
     if not (run / REPORT_FILE).is_file():

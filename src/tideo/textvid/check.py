@@ -19,7 +19,7 @@ import numpy as np
 from tideo.encoders.dual import DualEncoder
 from tideo.encoders.extract import text_vectors
 from tideo.store import atomic_write_text
-from tideo.textvid.faults import Reads, clauses, copies, disorder, doubtful, strangers
+from tideo.textvid.faults import Reads, clauses, copies, disorder, doubtful, strangers, unread
 from tideo.textvid.measures import balance, detail, diversity, overlap
 from tideo.textvid.page import Checked, page
 from tideo.textvid.schema import SHARDS, Record, dump, load_each, to_tideo
@@ -81,6 +81,8 @@ def check(
         for (n, i), reason in doubts.items():
             told = faults.setdefault(tideos[n].id, {})
             told["answer"] = "; ".join(filter(None, (told.get("answer"), f"question {i + 1}: {reason}")))
+        for n, reason in unread(tideos, doubts).items():
+            faults[tideos[n].id]["unread"] = reason
     checked = Checked(
         source=str(source), num=num, faults=faults, measures=measures,
         spread={"order": _plain(p_N), "stranger": _plain(off_N)},

@@ -1,4 +1,4 @@
-"""What is wrong with single Tideos: copies, disorder, a frame of another video, doubtful answers.
+"""What is wrong with single Tideos: copies, disorder, a frame of another video, doubtful answers, frames without them.
 
 Each function takes Tideos and gives, for those that it finds fault with, the reason. The thresholds are set on planted
 faults (docs/textvid.md). Shapes: N Tideos, T frames of one, C clauses of its summary, O orders of frames, D width.
@@ -7,7 +7,8 @@ faults (docs/textvid.md). Shapes: N Tideos, T frames of one, C clauses of its su
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -163,3 +164,19 @@ def doubtful(
                 rather, marked = question.options[best], question.options[answer]
                 found[n, i] = f"the frames rather say {rather!r} than {marked!r}"
     return found, {"questions": num, "reading": right / max(1, num), "blind": blind / max(1, num)}
+
+
+def unread(
+    tideos: Sequence[Tideo], doubts: Iterable[tuple[int, int]], *, least: float = 0.25, few: int = 2
+) -> Reasons:
+    """Tideos of whose answers `few` and more, and the share `least`, are doubted: their frames are not to be trusted.
+
+    A single doubt is its question's fault; several show frames that tell of something else.
+    """
+    counts = Counter(n for n, _ in doubts)
+    asked = {n: sum(q.answer is not None for q in tideos[n].questions) for n in counts}
+    return {
+        n: f"the frames do not tell {count} of {asked[n]} answers"
+        for n, count in sorted(counts.items())
+        if count >= max(few, least * asked[n])
+    }

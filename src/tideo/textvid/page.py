@@ -15,6 +15,7 @@ SAID = {
     "order": "frames out of order",
     "stranger": "a frame of another video",
     "answer": "doubtful answer",
+    "unread": "frames that do not tell the answers",
 }
 FIGURES = {
     "words": "words a frame",
@@ -45,8 +46,8 @@ svg { width: 100%; height: auto; background: #fff; border-radius: 6px; } .soft {
 class Checked:
     """check.json. `faults`: by id of the Tideo, kind of fault → reason; `num` counts all that were read, whole or not.
 
-    A doubtful answer is a fault of its question: the Tideo is kept without it, unless no question is left. `spread` has
-    for plots: of each Tideo `order` (p) and `stranger` (deviations).
+    A doubtful answer is a fault of its question: the Tideo is kept without it, unless several are doubtful or none is
+    left. `spread` has for plots: of each Tideo `order` (p) and `stranger` (deviations).
     """
 
     source: str
