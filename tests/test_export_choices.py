@@ -11,6 +11,7 @@ from tiny import model_in
 
 from tideo.evaluate.export import export
 from tideo.evaluate.plan import ANSWERS_FILE
+from tideo.evaluate.results import Unscored
 from tideo.evaluate.run import evaluate
 from tideo.models.blind import Blind
 from tideo.types import UserError
@@ -62,6 +63,42 @@ def test_egoschemas_server_reads_it(blind: Blind, tmp_path: Path) -> None:
     out = run("egoschema", tmp_path / "questions.json", blind)
     assert export(out, out=tmp_path / "out.json") == (0, 2)
     assert json.loads((tmp_path / "out.json").read_text()) == chosen(out)
+
+
+def test_stars_server_reads_it(blind: Blind, tmp_path: Path) -> None:
+    rows = [
+        {"question_id": f"{kind}_T1_{n}", "question": "why?", "video_id": "v", "start": 0, "end": 1}
+        | {"choices": [{"choice_id": i, "choice": word} for i, word in enumerate(("a", "b", "c", "d"))]}
+        for n, kind in enumerate(("Sequence", "Interaction", "Feasibility", "Sequence"))
+    ]  # as in STAR_test.json, without answers
+    (tmp_path / "STAR_test.json").write_text(json.dumps(rows))
+    with pytest.raises(Unscored):
+        run("star", tmp_path / "STAR_test.json", blind)
+    out = tmp_path / "run"
+    assert export(out, out=tmp_path / "out.json") == (0, 4)
+    choice = chosen(out)
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told == {
+        "Interaction": [{"question_id": "Interaction_T1_1", "answer": choice["Interaction_T1_1"]}],
+        "Sequence": [
+            {"question_id": f"Sequence_T1_{n}", "answer": choice[f"Sequence_T1_{n}"]} for n in (0, 3)
+        ],
+        "Prediction": [],
+        "Feasibility": [{"question_id": "Feasibility_T1_2", "answer": choice["Feasibility_T1_2"]}],
+    }
+
+
+def test_a_test_split_is_answered_and_not_scored(tmp_path: Path, tideo: Tideo) -> None:
+    (tmp_path / "questions.json").write_text(json.dumps(EGOSCHEMA))
+    out = tmp_path / "run"
+    done = tideo(
+        "eval", "egoschema", "--data", str(tmp_path / "questions.json"), "--videos", str(tmp_path), "--model",
+        "blind", "--out", str(out),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        f"egoschema: 2 questions asked, no right answer known: tideo export {out} --out FILE writes the choices\n"
+    )
 
 
 def test_a_failed_question_has_no_choice_and_a_missing_answer_is_told(blind: Blind, tmp_path: Path) -> None:

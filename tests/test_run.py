@@ -21,9 +21,10 @@ from conftest import REPOSITORY, Tideo
 from tiny import model_in, save_model, videos_in
 
 from tideo.benchmarks.dollhouse import dollhouse
+from tideo.evaluate.export import export
 from tideo.evaluate.plan import CONTROLS, read_answers
 from tideo.evaluate.report import write_report
-from tideo.evaluate.results import Report
+from tideo.evaluate.results import Report, Unscored
 from tideo.evaluate.run import evaluate
 from tideo.models.blind import Blind
 from tideo.models.bundled import bundled, load_model
@@ -284,16 +285,18 @@ def test_likelihoods_that_are_not_finite_are_a_failure(
     assert "the log-likelihoods are not finite" in lines(tmp_path)[0]["error"]
 
 
-def test_questions_without_known_answers_have_no_accuracy(
+def test_questions_without_known_answers_are_answered_and_have_no_accuracy(
     exported: Path, model: ZeroShot, tmp_path: Path
 ) -> None:
     row = json.loads((exported / "test.jsonl").read_text().splitlines()[0])
     (tmp_path / "test.jsonl").write_text(json.dumps(row | {"answer": None}) + "\n")
-    with pytest.raises(UserError, match="dollhouse: no question has a known answer"):
+    with pytest.raises(Unscored, match="1 questions asked, no right answer known: tideo export") as told:
         evaluate(
             benchmark="dollhouse", data=tmp_path / "test.jsonl", videos=exported / "videos", model=model,
             out=tmp_path / "out", controls=[],
         )  # fmt: skip
+    assert (told.value.n, told.value.n_failed) == (1, 0)
+    assert export(tmp_path / "out", out=tmp_path / "choices.csv") == (0, 1)
 
 
 # --- models and controls ---------------------------------------------------------------------------

@@ -379,6 +379,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Answer a benchmark's questions, or describe its videos; continues where it stopped."""
+    from tideo.evaluate.results import Unscored
     from tideo.evaluate.run import evaluate as run_benchmark
     from tideo.evaluate.run import evaluate_captions
     from tideo.evaluate.team import team
@@ -403,7 +404,13 @@ def evaluate(
             print(f"{benchmark}: ROUGE-L {100 * told.rouge_l['mean']:.1f}")
             finish(told.n_failed, told.n, "videos")
         return
-    report = run_benchmark(model=_model(model, model_args), permute=permute, **asked)
+    try:
+        report = run_benchmark(model=_model(model, model_args), permute=permute, **asked)
+    except Unscored as told:
+        if team().first:
+            print(f"{benchmark}: {told}")
+            finish(told.n_failed, told.n, "questions")
+        return
     if not team().first:  # one of several processes tells
         return
     print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")

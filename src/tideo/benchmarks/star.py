@@ -22,7 +22,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    question_id: str = Field(pattern=r"^[A-Z][a-z]+_")
+    question_id: str = Field(pattern=r"^(Interaction|Sequence|Prediction|Feasibility)_")
     question: str = Field(min_length=1)
     video_id: str = Field(min_length=1)
     start: float = Field(ge=0)

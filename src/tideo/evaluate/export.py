@@ -15,6 +15,7 @@ from tideo.evaluate.scoring import decide
 from tideo.store import atomic_write_text
 from tideo.types import Sample, UserError
 
+STAR_KINDS = ("Interaction", "Sequence", "Prediction", "Feasibility")
 NO_CHOICE = -1  # of a question that failed: wrong everywhere, and no guess
 Choices = Mapping[str, int]  # by sample id
 
@@ -22,8 +23,9 @@ Choices = Mapping[str, int]  # by sample id
 def export(run_dir: str | Path, *, out: str | Path) -> tuple[int, int]:
     """Write the choices of a finished run; returns how many questions have none, as they failed, and of how many.
 
-    `nextqa`: for eval_mc.py of doc-doc/NExT-QA; `egoschema`: for its validation server, {q_uid: option}; any other
-    benchmark: csv with id and choice. Options count from 0. Raises UserError where a question has no answer yet.
+    `nextqa`: for eval_mc.py of doc-doc/NExT-QA; `egoschema`: for its validation server, {q_uid: option}; `star`: for
+    its challenge on EvalAI; any other benchmark: csv with id and choice. Options count from 0. Raises UserError where
+    a question has no answer yet.
     """
     recipe = read_run(run_dir).recipe
     read = registry.load("benchmarks", recipe["benchmark"])
@@ -51,6 +53,14 @@ def _egoschema(samples: Sequence[Sample], choices: Choices) -> str:
     return json.dumps({s.id: choices[s.id] for s in samples}, indent=1) + "\n"
 
 
+def _star(samples: Sequence[Sample], choices: Choices) -> str:
+    """By type, as data_preparing/videoqa.py of yellow-binary-tree/HawkEye writes it for the server."""
+    told: dict[str, list[dict[str, object]]] = {kind: [] for kind in STAR_KINDS}
+    for sample in samples:
+        told[sample.kind].append({"question_id": sample.id, "answer": choices[sample.id]})
+    return json.dumps(told, indent=1) + "\n"
+
+
 def _csv(samples: Sequence[Sample], choices: Choices) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -59,4 +69,8 @@ def _csv(samples: Sequence[Sample], choices: Choices) -> str:
     return text.getvalue()
 
 
-LAYOUTS: dict[str, Callable[[Sequence[Sample], Choices], str]] = {"nextqa": _nextqa, "egoschema": _egoschema}
+LAYOUTS: dict[str, Callable[[Sequence[Sample], Choices], str]] = {
+    "nextqa": _nextqa,
+    "egoschema": _egoschema,
+    "star": _star,
+}

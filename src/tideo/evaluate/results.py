@@ -60,6 +60,16 @@ class Report:
         atomic_write_text(Path(directory) / REPORT_FILE, text + "\n")
 
 
+class Unscored(UserError):
+    """All `n` questions were asked, `n_failed` of them failed, and no right answer is known, as of a test split."""
+
+    def __init__(self, run_dir: Path, *, n: int, n_failed: int) -> None:
+        super().__init__(
+            f"{n} questions asked, no right answer known: tideo export {run_dir} --out FILE writes the choices"
+        )
+        self.n, self.n_failed = n, n_failed
+
+
 def read_report(directory: str | Path) -> Report:
     """The report of a finished run, of an earlier version too. Raises UserError where there is none."""
     path = Path(directory) / REPORT_FILE
@@ -112,11 +122,9 @@ def summarise(
 ) -> Report:
     """The report of one run. Questions without a known answer are left out of every figure.
 
-    Raises UserError where no question has one.
+    There is one at least.
     """
     known = [s for s in samples if s.answer is not None]
-    if not known:
-        raise UserError(f"{benchmark}: no question has a known answer, so there is no accuracy to report")
     result = figures(known, answers)
     return Report(
         benchmark=benchmark,

@@ -33,7 +33,7 @@ from tideo.evaluate.plan import (
     read_answers,
 )
 from tideo.evaluate.report import write_report
-from tideo.evaluate.results import Report, read_report, summarise_run
+from tideo.evaluate.results import Report, Unscored, num_failed, read_report, summarise_run
 from tideo.evaluate.team import Team, gather, team
 from tideo.models.bundled import load_model
 from tideo.models.settings import AS_TRAINED, Controls, VideoModel
@@ -63,13 +63,16 @@ def evaluate(
     `reduction`: a name in models/reductions.py, else the model's own. `permute` asks with the options in every cyclic
     order. A question that fails is kept with its error and counts as wrong, unless `missing` leaves out those whose
     video is missing; `retry_failed` asks again what failed before. Raises UserError for a wrong name, malformed data,
-    or an OUT of another model or benchmark.
+    or an OUT of another model or benchmark; Unscored where all is answered and no right answer is known.
     """
     out, of_team = Path(out), team()
     done = _answered(
         "benchmarks", benchmark, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
         reduction=reduction, permute=permute, missing=missing, retry_failed=retry_failed, of_team=of_team,
     )  # fmt: skip
+    if all(s.answer is None for s in done.samples):
+        failed = num_failed(done.samples, done.answers[MAIN]) if of_team.first else 0
+        raise Unscored(out, n=len(done.samples), n_failed=failed)
     if not of_team.first:
         of_team.wait()  # for the report
         return read_report(out)
