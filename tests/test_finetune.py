@@ -19,6 +19,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, Tideo
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_vlms import FAMILIES, made, saved
 from videos import encode
 
@@ -63,6 +64,20 @@ from tideo.train.finetune import finetune
 from tideo.train.finetune_config import FinetuneConfig
 config = from_plain(FinetuneConfig, json.loads(Path(sys.argv[1]).read_text()))
 finetune(override(config, sys.argv[4:]), out=sys.argv[2], resume=sys.argv[3] == "resume")
+"""
+# Accelerate takes notice of FSDP on GPUs only; torch's own shards over gloo as well.
+SHARDED = """
+import accelerate.state as state
+from accelerate.utils import DistributedType
+from tideo.train import grid_work
+grid_work.SHARDS_ON_CPU = True
+begin = state.AcceleratorState.__init__
+def begin_sharded(self, *args, fsdp_plugin=None, **kwargs):
+    begin(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+    if fsdp_plugin is not None and self.distributed_type == DistributedType.MULTI_CPU:
+        self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+        state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+state.AcceleratorState.__init__ = begin_sharded
 """
 HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4\n"
 
@@ -449,7 +464,7 @@ def run(
 ) -> subprocess.Popen[str]:
     """The training in processes of its own."""
     (out.parent / "config.json").write_text(json.dumps(asdict(config)))
-    (out.parent / "train.py").write_text(SCRIPT)
+    (out.parent / "train.py").write_text(SHARDED + SCRIPT)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     args = [str(out.parent / "config.json"), str(out), "resume" if resume else "new", *settings]
     return subprocess.Popen(
@@ -533,6 +548,36 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     assert load_model(str(tmp_path / "two")).settings == GRID
 
 
+@pytest.mark.slow
+def test_a_model_parted_over_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
+    config = config_for(tmp_path)
+    one = [line.split() for line in losses(run(config, tmp_path / "one", "train.batch=4").communicate()[1])]
+    parted = ("train.batch=2", "train.parallel=fsdp")
+    both = run(config, tmp_path / "two", *parted, processes=2)
+    err = both.communicate()[1]
+    assert both.returncode == 0, err[-2000:]
+    two = losses(err)
+    assert len(one) == len(two) == 6
+    for a, b in zip(one, map(str.split, two), strict=True):
+        assert a[:2] == b[:2]
+        assert float(a[3]) == pytest.approx(float(b[3]), rel=2e-3)
+    assert load_model(str(tmp_path / "two")).settings == GRID
+    whole, merged = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert whole.keys() == merged.keys()
+    assert all(torch.allclose(whole[k], merged[k], atol=5e-3) for k in whole)
+    long = (*parted, "train.steps=60", "train.save_steps=10")
+    told = losses(run(config, tmp_path / "whole", *long, processes=2).communicate()[1])
+    process = run(config, tmp_path / "part", *long, processes=2)
+    while not list((tmp_path / "part" / "steps").glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.02)
+    process.terminate()
+    process.communicate()
+    rest = losses(run(config, tmp_path / "part", *long, resume=True, processes=2).communicate()[1])
+    assert 0 < len(rest) < len(told) == 60
+    assert rest == told[-len(rest) :]
+
+
 # --- plan ---------------------------------------------------------------------------------------------
 
 
@@ -570,9 +615,10 @@ def test_lora_learns_little_of_the_34b() -> None:
         (["dollhouse", "--set", "imitate=none", "--set", "model=gone"], "'gone' cannot be loaded"),
         (["dollhouse", "--set", "load_4bit=true"], "set lora_rank"),
         (
-            ["dollhouse", "--set", "num=2", "--set", "num_captions=2", "--set", "train.parallel=fsdp"],
+            ["dollhouse", "--set", "num=2", "--set", "train.muon_lr=none", "--set", "train.parallel=fsdp"],
             "needs GPUs",
         ),
+        (["dollhouse", "--set", "train.parallel=fsdp"], "goes with AdamW"),
     ],
 )
 def test_bad_input_is_told_in_one_line(args: list[str], told: str, tideo: Tideo, tmp_path: Path) -> None:

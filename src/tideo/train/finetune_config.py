@@ -97,6 +97,11 @@ class FinetuneConfig:
                 f"captions={self.captions}, distill={self.distill}, packed={self.packed}, lora_rank={self.lora_rank}: "
                 "expected captions from 0 to below 1, packed at least 1 and the others at least 0"
             )
+        if self.train.parallel and (self.train.muon_lr is not None or (self.distill and not self.lora_rank)):
+            raise UserError(
+                f"train.parallel={self.train.parallel} goes with AdamW, and with distill only where there is LoRA: set "
+                "train.muon_lr=none, and distill=0 or lora_rank"
+            )
         if self.imitate is not None and not (self.teacher and self.model == DOLLHOUSE):
             raise UserError("imitate needs a teacher, as in teacher=dollhouse-topa, and model=dollhouse")
         if self.load_4bit and not self.lora_rank:
