@@ -34,9 +34,10 @@ def test_a_study_runs_and_what_is_there_is_not_made_again(
     monkeypatch.setattr(study_module, "NUM_READ", 1)
     tiny = GridTraining(steps=1, batch=2, bf16=False)
     recipe = replace(load("finetunes", "dollhouse")(), num=2, num_watched=1, imitate=tiny, train=tiny)
-    asked = {"seeds": 1, "num": 1, "num_val": 1, "variants": ["LoRA", "without imitation"], "jobs": 2}
+    asked = {"seeds": 2, "num": 1, "num_val": 1, "variants": ["LoRA"], "variant_seeds": 1, "jobs": 2}
     study, reading = grid_study(recipe, out=tmp_path, **asked)
-    assert set(reading) == {"teacher", "recipe", "LoRA", "without imitation"}
+    assert set(reading) == {"teacher", "recipe", "LoRA"}
+    assert [len(study.by_seed[name]) for name in ("main", "fusion", "teacher", "LoRA")] == [2, 2, 2, 1]
     assert {"main", "blind", "single_frame", "shuffled_frames", "sampler question", "LoRA", "fusion"} <= set(
         study.rates
     )

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -120,12 +120,16 @@ class Asking:
         self.val = questions_of("val", num=num_val, out=out)
 
     def teacher(self) -> Outcome:
-        """Asked first, because the fusions need what it answers about the validation videos."""
+        """The text-only model that all begin with."""
         if (kept := self._kept(TEACHER, recipe=None)) is not None:
             return kept
         name = str(self.recipe.teacher)
         rates = self._asked(load_model(name), TEACHER)[MAIN]
         return self._keep(TEACHER, {TEACHER: rates}, model=folder_of(name), recipe=None)
+
+    def ask_for_fusions(self) -> None:
+        """The teacher about the validation videos, once for the fusions of all seeds."""
+        self._asked(load_model(str(self.recipe.teacher)), f"{TEACHER}_val", split="val")
 
     def is_made(self, name: str, seed: int) -> bool:
         return self._kept(_folder(name, seed), recipe=self.variant(name, seed)) is not None
@@ -160,7 +164,6 @@ class Asking:
 
     def _fused(self, model: GridVLM, folder: str, seed: int) -> Rates:
         teacher, both = str(self.recipe.teacher), self.out / "models" / f"{FUSION}_{seed}"
-        self._asked(load_model(teacher), f"{TEACHER}_val", split="val")
         self._asked(model, f"{folder}_val", split="val")
         fuse(
             [self.out / "eval" / f"{TEACHER}_val", self.out / "eval" / f"{folder}_val"],
@@ -216,12 +219,18 @@ def _make(asking: Asking, chosen: Sequence[tuple[str, int]], *, jobs: int) -> No
     """Make what is not there, each in a process of its own; the recipe first, whose imitation others take."""
     missing = [of for of in chosen if not asking.is_made(*of)]
     own = [name for name, changes in VARIANTS.items() if any(c.startswith("grid.") for c in changes)]
+    if any(name == RECIPE for name, _ in missing):
+        asking.ask_for_fusions()
     missing.sort(key=lambda of: (of[0] != RECIPE, of[0] not in own))
     # A process a training: the memory of one is not the next one's.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         waiting = [pool.submit(asking.outcome, name, seed) for name, seed in missing]
-        for done in waiting:
-            done.result()
+        try:
+            for done in as_completed(waiting):
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def page(study: Study, reading: Mapping[str, float]) -> str:
