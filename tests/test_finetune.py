@@ -549,8 +549,11 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_parted_over_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
-    config = config_for(tmp_path)
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 4, "lora_alpha": 8}], ids=["full", "lora"])
+def test_a_model_parted_over_two_processes_has_the_losses_of_one(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    config = config_for(tmp_path, **changes)
     one = [line.split() for line in losses(run(config, tmp_path / "one", "train.batch=4").communicate()[1])]
     parted = ("train.batch=2", "train.parallel=fsdp")
     both = run(config, tmp_path / "two", *parted, processes=2)
