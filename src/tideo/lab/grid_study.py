@@ -18,15 +18,17 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from tideo import registry
 from tideo.config import override
 from tideo.dollhouse.script import Split
 from tideo.evaluate.fusion import fuse
 from tideo.evaluate.plan import MAIN
+from tideo.lab.outcomes import Outcome, Outcomes
 from tideo.lab.studies import Rates, Study, evaluated, markdown, questions_of, study_of, table
 from tideo.lab.text_stories import text_stories
 from tideo.models.bundled import load_model
@@ -34,13 +36,13 @@ from tideo.models.grid_settings import GRID_FILE
 from tideo.models.grid_vlm import GridVLM
 from tideo.models.settings import VideoModel
 from tideo.registry import unknown
-from tideo.store import atomic_write_text, key_of
+from tideo.store import atomic_write_text
 from tideo.train.finetune import finetune
 from tideo.train.finetune_config import FinetuneConfig
 from tideo.train.grid_work import folder_of
 from tideo.types import UserError
 
-RECIPE, TEACHER, FUSION = "recipe", "teacher", "fusion"
+RECIPE, TEACHER, FUSION, READING = "recipe", "teacher", "fusion", "reading"
 # name → what is set otherwise in the recipe; cells are as large, and have as many patches, in every grid
 VARIANTS: dict[str, tuple[str, ...]] = {
     RECIPE: (),
@@ -89,26 +91,18 @@ def grid_study(
     of_teacher = asking.teacher()
     _make(asking, chosen, jobs=jobs)
     runs: dict[str, list[Rates]] = {}
-    read: dict[str, list[float]] = {TEACHER: [of_teacher.reading]}
+    read: dict[str, list[float]] = {TEACHER: [of_teacher.figures[READING]]}
     for name, seed in chosen:
         outcome = asking.outcome(name, seed)
-        read.setdefault(name, []).append(outcome.reading)
+        read.setdefault(name, []).append(outcome.figures[READING])
         for condition, rates in outcome.rates.items():
             runs.setdefault(condition, []).append(rates)
     runs[TEACHER] = [of_teacher.rates[TEACHER]] * seeds
-    study = study_of(asking.test, runs)
+    study = study_of(asking.samples["test"], runs)
     reading = {name: sum(values) / len(values) for name, values in read.items()}
-    atomic_write_text(out / "table.json", json.dumps(table(study) | {"reading": reading}, indent=2) + "\n")
+    atomic_write_text(out / "table.json", json.dumps(table(study) | {READING: reading}, indent=2) + "\n")
     atomic_write_text(out / "table.md", page(study, reading))
     return study, reading
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What was answered right under each condition, and the share of questions answered from words."""
-
-    rates: Mapping[str, Rates]
-    reading: float
 
 
 class Asking:
@@ -116,32 +110,43 @@ class Asking:
 
     def __init__(self, recipe: FinetuneConfig, *, out: Path, num: int, num_val: int) -> None:
         self.recipe, self.out = recipe, out
-        self.test = questions_of("test", num=num, out=out)
-        self.val = questions_of("val", num=num_val, out=out)
+        self.nums: dict[Split, int] = {"test": num, "val": num_val}
+        self.samples = {
+            split: questions_of(split, num=num, out=out, videos=False) for split, num in self.nums.items()
+        }
+        self.outcomes = Outcomes(out / "outcomes", self.samples["test"])
 
     def teacher(self) -> Outcome:
         """The text-only model that all begin with."""
-        if (kept := self._kept(TEACHER, recipe=None)) is not None:
+        name, about = str(self.recipe.teacher), self.recipe.teacher
+        if (kept := self.outcomes.kept(TEACHER, about=about)) is not None:
             return kept
-        name = str(self.recipe.teacher)
-        rates = self._asked(load_model(name), TEACHER)[MAIN]
-        return self._keep(TEACHER, {TEACHER: rates}, model=folder_of(name), recipe=None)
+        self.render()
+        outcome = Outcome(
+            rates={TEACHER: self._asked(load_model(name), TEACHER)[MAIN]},
+            figures={READING: _reading(folder_of(name))},
+        )
+        return self.outcomes.keep(TEACHER, outcome, about=about)
+
+    def render(self) -> None:
+        for split, num in self.nums.items():
+            questions_of(split, num=num, out=self.out)
 
     def ask_for_fusions(self) -> None:
         """The teacher about the validation videos, once for the fusions of all seeds."""
         self._asked(load_model(str(self.recipe.teacher)), f"{TEACHER}_val", split="val")
 
-    def is_made(self, name: str, seed: int) -> bool:
-        return self._kept(_folder(name, seed), recipe=self.variant(name, seed)) is not None
+    def kept(self, name: str, seed: int) -> Outcome | None:
+        return self.outcomes.kept(_folder(name, seed), about=self._about(name, seed))
 
     def outcome(self, name: str, seed: int) -> Outcome:
         """Trains and asks what was not asked yet."""
-        folder, recipe = _folder(name, seed), self.variant(name, seed)
-        if (kept := self._kept(folder, recipe=recipe)) is not None:
+        if (kept := self.kept(name, seed)) is not None:
             return kept
+        folder = _folder(name, seed)
         model = self.out / "models" / folder
         if not (model / GRID_FILE).is_file():
-            finetune(recipe, out=model, resume=True)
+            finetune(self.variant(name, seed), out=model, resume=True)
         loaded = GridVLM.load(model)
         if name != RECIPE:
             rates = {name: self._asked(loaded, folder)[MAIN]}
@@ -151,16 +156,23 @@ class Asking:
             for sampler in SAMPLERS:
                 loaded.settings = replace(loaded.settings, sampler=sampler)
                 rates[f"sampler {sampler}"] = self._asked(loaded, f"{folder}_{sampler}")[MAIN]
-        return self._keep(folder, rates, model=model, recipe=recipe)
+        outcome = Outcome(rates=rates, figures={READING: _reading(model)})
+        return self.outcomes.keep(folder, outcome, about=self._about(name, seed))
 
     def variant(self, name: str, seed: int) -> FinetuneConfig:
         return override(replace(self.recipe, seed=seed), VARIANTS[name])
 
+    def _about(self, name: str, seed: int) -> dict[str, Any]:
+        told = asdict(self.variant(name, seed)) | {"num_val": self.nums["val"]}
+        for stage in ("imitate", "align", "train"):
+            (told[stage] or {}).pop("bf16", None)  # the machine's matter
+        return told
+
     def _asked(
         self, model: VideoModel, run: str, *, split: Split = "test", all_controls: bool = False
     ) -> dict[str, Rates]:
-        samples = {"test": self.test, "val": self.val}[split]
-        return evaluated(model, split, samples, out=self.out, run=run, controls=None if all_controls else [])
+        controls: list[str] | None = None if all_controls else []
+        return evaluated(model, split, self.samples[split], out=self.out, run=run, controls=controls)
 
     def _fused(self, model: GridVLM, folder: str, seed: int) -> Rates:
         teacher, both = str(self.recipe.teacher), self.out / "models" / f"{FUSION}_{seed}"
@@ -171,44 +183,10 @@ class Asking:
         )  # fmt: skip
         return self._asked(load_model(str(both)), both.name)[MAIN]
 
-    # --- outcomes ---------------------------------------------------------------------------------
 
-    def _file(self, name: str) -> Path:
-        return self.out / "outcomes" / f"{name}.json"
-
-    def _key(self, recipe: FinetuneConfig | None) -> str:
-        """Of all that an outcome depends on but for the code. Whether bfloat16 is at hand is the machine's matter."""
-        told = asdict(recipe or self.recipe)
-        for stage in ("imitate", "align", "train"):
-            (told[stage] or {}).pop("bf16", None)
-        questions = [[s.id, s.question, s.options, s.answer] for s in (*self.test, *self.val)]
-        return key_of([told if recipe else told["teacher"], questions])
-
-    def _keep(
-        self, name: str, rates: Mapping[str, Rates], *, model: Path, recipe: FinetuneConfig | None
-    ) -> Outcome:
-        read = text_stories(model, num=NUM_READ).values()
-        reading = sum(right for right, _ in read) / sum(of for _, of in read)
-        right = {c: "".join(str(int(of[s.id])) for s in self.test) for c, of in rates.items()}
-        kept = {"key": self._key(recipe), "reading": reading, "right": right}
-        atomic_write_text(self._file(name), json.dumps(kept, indent=1) + "\n")
-        return Outcome(rates=rates, reading=reading)
-
-    def _kept(self, name: str, *, recipe: FinetuneConfig | None) -> Outcome | None:
-        """Raises UserError for an outcome of another recipe or of other questions."""
-        file = self._file(name)
-        if not file.is_file():
-            return None
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["key"] != self._key(recipe):
-            raise UserError(
-                f"{file} is of another recipe or of other questions: take it away, or give another --out"
-            )
-        rates = {
-            condition: {s.id: float(digit) for s, digit in zip(self.test, digits, strict=True)}
-            for condition, digits in kept["right"].items()
-        }
-        return Outcome(rates=rates, reading=kept["reading"])
+def _reading(model: Path) -> float:
+    counts = text_stories(model, num=NUM_READ).values()
+    return float(sum(right for right, _ in counts) / sum(of for _, of in counts))
 
 
 def _folder(name: str, seed: int) -> str:
@@ -217,7 +195,9 @@ def _folder(name: str, seed: int) -> str:
 
 def _make(asking: Asking, chosen: Sequence[tuple[str, int]], *, jobs: int) -> None:
     """Make what is not there, each in a process of its own; the recipe first, whose imitation others take."""
-    missing = [of for of in chosen if not asking.is_made(*of)]
+    missing = [of for of in chosen if asking.kept(*of) is None]
+    if missing:
+        asking.render()
     own = [name for name, changes in VARIANTS.items() if any(c.startswith("grid.") for c in changes)]
     if any(name == RECIPE for name, _ in missing):
         asking.ask_for_fusions()

@@ -47,9 +47,9 @@ def study_of(samples: Sequence[Sample], runs: Mapping[str, Sequence[Rates]]) -> 
     )
 
 
-def questions_of(split: Split, *, num: int, out: Path) -> list[Sample]:
-    """The questions about `num` rendered episodes in OUT/SPLIT."""
-    make(split=split, num=num, out=out / split)
+def questions_of(split: Split, *, num: int, out: Path, videos: bool = True) -> list[Sample]:
+    """The questions about `num` episodes in OUT/SPLIT, rendered unless `videos` is False."""
+    make(split=split, num=num, out=out / split, videos=videos)
     return dollhouse(out / split, videos=out / split / "videos")
 
 

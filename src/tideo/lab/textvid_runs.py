@@ -9,13 +9,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tideo.dollhouse import world
+from tideo.evaluate.plan import MAIN
 from tideo.evaluate.results import REPORT_FILE
 from tideo.lab.noise import planted
+from tideo.lab.outcomes import Outcome, Outcomes
 from tideo.lab.scripted_writer import ONE_WAY, serve
+from tideo.lab.studies import rates_in
 from tideo.models.settings import SETTINGS_FILE, Settings
 from tideo.scale import finished
 from tideo.store import atomic_write_text
@@ -91,19 +95,19 @@ def _written(out: Path, written: str, seed: int) -> Path:
 
 
 def run_condition(
-    name: str, seed: int, condition: Condition, *, out: Path, settings: Sequence[str]
-) -> tuple[Path, str]:
-    """Check, encode, pre-align, evaluate: the run directory, and how its answers are decided."""
-    folder = f"{plain(name)}_{seed}"
+    name: str, seed: int, condition: Condition, *, out: Path, settings: Sequence[str], outcomes: Outcomes
+) -> Outcome:
+    """Check, encode, pre-align, evaluate what was not evaluated yet. A check's figures are told with the answers."""
+    folder, about = f"{plain(name)}_{seed}", about_of(condition, seed, settings)
+    if (kept := outcomes.kept(folder, about=about)) is not None:
+        return kept
     log, model, run = out / "logs" / f"{folder}.txt", out / "models" / folder, out / "eval" / folder
+    given = _given(condition, seed, out=out, folder=folder)
+    checked = out / "checked" / folder
+    if condition.filtered and not (checked / CHECK_FILE).is_file():
+        command("textvid", "check", given, "--filter", "--out", checked, log=log)
     if not (model / SETTINGS_FILE).is_file():
-        tideos = _given(condition, seed, out=out, folder=folder)
-        if condition.filtered:
-            checked = out / "checked" / folder
-            if not (checked / CHECK_FILE).is_file():
-                command("textvid", "check", tideos, "--filter", "--out", checked, log=log)
-            tideos = checked / "kept"
-        features = out / "features" / folder
+        tideos, features = checked / "kept" if condition.filtered else given, out / "features" / folder
         command("encode", tideos, "--encoder", "dollhouse-clip", "--out", features, log=log)
         most = condition.most or "none"
         chosen = [*settings, f"tideos={tideos}", f"features={features}", f"num_tideos={most}", f"seed={seed}"]
@@ -114,7 +118,14 @@ def run_condition(
             "eval", "dollhouse", "--data", out / "test", "--videos", out / "test" / "videos", "--model", model,
             "--control", "none", "--out", run, log=log,
         )  # fmt: skip
-    return run, Settings.load(model).reduction
+    rates = rates_in(run, outcomes.samples, reduction=Settings.load(model).reduction)[MAIN]
+    figures = _found(checked, given, _written(out, ANY, seed)) if condition.filtered else {}
+    return outcomes.keep(folder, Outcome(rates={name: rates}, figures=figures), about=about)
+
+
+def about_of(condition: Condition, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+    """All that an outcome depends on."""
+    return asdict(condition) | {"seed": seed, "settings": list(settings)}
 
 
 def _given(condition: Condition, seed: int, *, out: Path, folder: str) -> Path:
@@ -130,20 +141,21 @@ def _given(condition: Condition, seed: int, *, out: Path, folder: str) -> Path:
     return given
 
 
-def found_by_check(out: Path, name: str, *, seeds: int) -> dict[str, float]:
-    """The share of the faulty Tideos that the checker found a fault in, and of the others."""
-    doubted: dict[bool, list[bool]] = {True: [], False: []}  # by whether it is faulty
-    for seed in range(seeds):
-        folder = f"{plain(name)}_{seed}"
-        clean = {str(r.idx): to_tideo(r) for r in load(_written(out, ANY, seed))}
-        told = json.loads((out / "checked" / folder / CHECK_FILE).read_text(encoding="utf-8"))["faults"]
-        for tideo in map(to_tideo, load(out / "given" / folder)):
-            was = clean[tideo.id]
-            doubted[(tideo.frames, tideo.questions) != (was.frames, was.questions)].append(tideo.id in told)
-    return {
-        "recall": sum(doubted[True]) / max(1, len(doubted[True])),
-        "lost": sum(doubted[False]) / max(1, len(doubted[False])),
-    }
+def _found(checked: Path, given: Path, written: Path) -> dict[str, int]:
+    """How many Tideos are faulty, in how many of them the check found a fault; how many are good and were doubted."""
+    clean = {str(r.idx): to_tideo(r) for r in load(written)}
+    told = json.loads((checked / CHECK_FILE).read_text(encoding="utf-8"))["faults"]
+    counts = {"faulty": 0, "found": 0, "good": 0, "doubted": 0}
+    for tideo in map(to_tideo, load(given)):
+        was = clean[tideo.id]
+        kinds = (
+            ("good", "doubted")
+            if (tideo.frames, tideo.questions) == (was.frames, was.questions)
+            else ("faulty", "found")
+        )
+        counts[kinds[0]] += 1
+        counts[kinds[1]] += tideo.id in told
+    return counts
 
 
 def plain(name: str) -> str:

@@ -5,8 +5,8 @@
 Every step is a command of tideo's, told as it is run: textvid generate (tideo.lab.scripted_writer over HTTP) → textvid
 check --filter → encode → prealign → eval. Between generate and check stands what the study is about: fewer Tideos, or
 faults planted in half of them (tideo.lab.noise). All trainings take the same number of steps. Each seed has Tideos
-and a training of its own. What is there is not made again, so a killed study goes on. Writes OUT/table.md and
-OUT/table.json.
+and a training of its own. What was answered lies in OUT/outcomes, a small file each, and is not made again: a killed
+study goes on, and the files of another machine count once they are put there. Writes OUT/table.md and OUT/table.json.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from tideo.evaluate.plan import MAIN
+from tideo.lab.outcomes import Outcomes
 from tideo.lab.studies import (
     COMPARED,
     GROUPS,
-    Rates,
     Study,
     difference_of,
     markdown,
     of_kinds,
     questions_of,
-    rates_in,
     study_of,
     table,
 )
@@ -38,7 +37,8 @@ from tideo.lab.textvid_runs import (
     ONE_WORDING,
     SHARE,
     Condition,
-    found_by_check,
+    about_of,
+    plain,
     run_condition,
     write,
 )
@@ -95,33 +95,51 @@ def textvid_study(
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
     out, conditions = Path(out), conditions_of(base=base, sizes=sizes)
-    most = {
-        written: max(c.num for c in conditions.values() if c.written == written)
-        for written in (ANY, ONE_PURPOSE, ONE_WORDING)
-    }
-    write(out, [(written, seed) for written in most for seed in range(seeds)], most=most, jobs=jobs)
-    test = questions_of("test", num=num, out=out)
+    test = questions_of("test", num=num, out=out, videos=False)
+    outcomes = Outcomes(out / "outcomes", test)
     trained = [*settings, f"train.steps={steps}", "train.epochs=none"]
     units = [(name, seed) for seed in range(seeds) for name in conditions]
-    runs = dict(
+    missing = [
+        (name, seed)
+        for name, seed in units
+        if outcomes.kept(f"{plain(name)}_{seed}", about=about_of(conditions[name], seed, trained)) is None
+    ]
+    if missing:
+        most = {
+            written: max(c.num for c in conditions.values() if c.written == written)
+            for written in (ANY, ONE_PURPOSE, ONE_WORDING)
+        }
+        kinds = dict.fromkeys((conditions[name].written, seed) for name, seed in missing)
+        write(out, list(kinds), most=most, jobs=jobs)
+        questions_of("test", num=num, out=out)
+    of_unit = dict(
         finished(
-            lambda unit: (unit, run_condition(*unit, conditions[unit[0]], out=out, settings=trained)),
+            lambda unit: (
+                unit,
+                run_condition(*unit, conditions[unit[0]], out=out, settings=trained, outcomes=outcomes),
+            ),
             units,
             at_once=jobs,
         )
     )
-    rates: dict[str, list[Rates]] = {
-        name: [rates_in(folder, test, reduction=reduction)[MAIN] for folder, reduction in of_seeds]
-        for name in conditions
-        for of_seeds in [[runs[name, seed] for seed in range(seeds)]]
+    runs = {name: [of_unit[name, seed].rates[name] for seed in range(seeds)] for name in conditions}
+    study = study_of(test, runs)
+    checks = {
+        name: [of_unit[name + FILTERED, seed].figures for seed in range(seeds)] for name in FAULTS.values()
     }
-    study = study_of(test, rates)
-    told = figures(
-        study, found={name: found_by_check(out, name + FILTERED, seeds=seeds) for name in FAULTS.values()}
-    )
+    told = figures(study, found={name: found(of_seeds) for name, of_seeds in checks.items()})
     atomic_write_text(out / "table.json", json.dumps(told, indent=2) + "\n")
     atomic_write_text(out / "table.md", page(told, base=base))
     return study
+
+
+def found(of_seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The share of the faulty Tideos that the check found a fault in, and of the others."""
+    counts = {name: sum(of[name] for of in of_seeds) for name in ("faulty", "found", "good", "doubted")}
+    return {
+        "recall": counts["found"] / max(1, counts["faulty"]),
+        "lost": counts["doubted"] / max(1, counts["good"]),
+    }
 
 
 def figures(study: Study, *, found: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
