@@ -80,7 +80,7 @@ def read_report(directory: str | Path) -> Report:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{directory} holds no finished run ({REPORT_FILE} is missing or damaged): "
-            "run tideo eval with it as --out"
+            "run tideo eval with it as --out (a split without known answers has none)"
         ) from error
 
 
