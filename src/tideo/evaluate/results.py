@@ -122,9 +122,11 @@ def summarise(
 ) -> Report:
     """The report of one run. Questions without a known answer are left out of every figure.
 
-    There is one at least.
+    Raises UserError where no question has one.
     """
     known = [s for s in samples if s.answer is not None]
+    if not known:
+        raise UserError(f"{benchmark}: no question has a known answer, so there is no accuracy to report")
     result = figures(known, answers)
     return Report(
         benchmark=benchmark,

@@ -148,13 +148,9 @@ def _found(checked: Path, given: Path, written: Path) -> dict[str, int]:
     counts = {"faulty": 0, "found": 0, "good": 0, "doubted": 0}
     for tideo in map(to_tideo, load(given)):
         was = clean[tideo.id]
-        kinds = (
-            ("good", "doubted")
-            if (tideo.frames, tideo.questions) == (was.frames, was.questions)
-            else ("faulty", "found")
-        )
-        counts[kinds[0]] += 1
-        counts[kinds[1]] += tideo.id in told
+        good = (tideo.frames, tideo.questions) == (was.frames, was.questions)
+        counts["good" if good else "faulty"] += 1
+        counts["doubted" if good else "found"] += tideo.id in told
     return counts
 
 

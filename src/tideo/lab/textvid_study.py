@@ -56,11 +56,11 @@ def conditions_of(*, base: int, sizes: Sequence[int]) -> dict[str, Condition]:
 
     What is filtered is fewer than was written. Filled up, more was written, until the filter left `base`.
     """
-    plain = Condition(num=base)
-    noisy = {name: replace(plain, fault=fault) for fault, name in FAULTS.items()}
+    clean = Condition(num=base)
+    noisy = {name: replace(clean, fault=fault) for fault, name in FAULTS.items()}
     filtered = {
         name + FILTERED: replace(condition, filtered=True)
-        for name, condition in {"no fault": plain, **noisy}.items()
+        for name, condition in {"no fault": clean, **noisy}.items()
     }
     more = round(SPARE * base / (1 - SHARE))
     filled = {
@@ -68,12 +68,12 @@ def conditions_of(*, base: int, sizes: Sequence[int]) -> dict[str, Condition]:
         for name, condition in noisy.items()
     }
     return (
-        {MAIN: plain}
+        {MAIN: clean}
         | {f"{num:,} Tideos": Condition(num=num) for num in sizes}
         | noisy
         | filtered
         | filled
-        | {written: replace(plain, written=written) for written in (ONE_PURPOSE, ONE_WORDING)}
+        | {written: replace(clean, written=written) for written in (ONE_PURPOSE, ONE_WORDING)}
     )
 
 
