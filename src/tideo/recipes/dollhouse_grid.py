@@ -5,6 +5,8 @@
 It starts from `dollhouse-topa`. Tower (patches of 24 pixels: 64 tokens for 16 frames) and projector first learn to show
 the language model what the text-only model sees of each frame; then projector and language model learn on grids, the
 tower frozen.
+Two cores with bfloat16 instructions, 16 minutes, 3 GB. Expected: 76% of test questions (three seeds: 75.6, 75.5, 76.8);
+seed 0 is the bundled `dollhouse-grid`.
 """
 
 from tideo.models.grid_settings import GridSettings
