@@ -19,8 +19,8 @@ STEPS = (
     ("video", "dollhouse", "llms", "encoders"),
     ("textvid", "benchmarks", "models"),
     ("train", "evaluate"),
-    ("lab", "serve", "recipes", "demo", "doctor", "options"),
-    ("textvid_commands",),
+    ("lab", "serve", "recipes", "demo", "doctor"),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )

@@ -1,13 +1,16 @@
-"""Parameters that several commands of the command line share."""
+"""What several commands share: parameters, the model that a name means, the exit code of failures."""
 
 from __future__ import annotations
 
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tideo.models.settings import VideoModel
 
 WITH_FAILURES = 3  # the exit code of a command that did its work, but for some of it
 
@@ -17,6 +20,13 @@ def finish(failed: int, of: int, what: str) -> None:
     if failed:
         print(f"tideo: {failed} of {of} {what} failed", file=sys.stderr)
         raise typer.Exit(WITH_FAILURES)
+
+
+def video_model(name: str, args: str) -> VideoModel:
+    """The model of --model and --model-args."""
+    from tideo.models.bundled import load_model
+
+    return load_model(name, args=[pair for pair in args.split(",") if pair])
 
 
 def seconds(text: str) -> float:

@@ -1,9 +1,10 @@
-"""`tideo textvid …`: each command parses its arguments and calls one function."""
+"""`tideo textvid generate`, `textvid check`, `encode`: textual videos are written, judged and made features of."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tideo.options import Out, finish
+from tideo.commands.options import Out, finish
 from tideo.registry import load, targets
 from tideo.types import Sample, UserError
 
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 
 ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
 MOST_UNKNOWN = 0.1  # of the words that the dollhouse's models are shown
-app = typer.Typer(help="Textual videos: write them with a language model, check them.")
 
 
-@app.command()
 def generate(
     llm: Annotated[str, typer.Option(metavar="openai:NAME@URL|vllm:MODEL", help="Who writes.", show_default=False)],
     num: Annotated[int, typer.Option(min=1, help="How many Tideos.", show_default=False)],
@@ -98,7 +97,6 @@ def _value(text: str) -> Any:
         return text
 
 
-@app.command()
 def check(
     source: Annotated[
         str,
@@ -157,6 +155,39 @@ def check(
         print(f"{of if of != section else '':10} {name:32} {value}")
         section = of
     print(out / "check.html")
+
+
+def encode(
+    source: Annotated[
+        Path, typer.Argument(exists=True, help="Tideos, a file or folder; or a folder of videos.", show_default=False)
+    ],
+    encoder: Annotated[
+        str, typer.Option(metavar="E", help="A folder, a Hugging Face id, or open_clip:ARCH/PRETRAINED.")
+    ],
+    out: Out,
+    num_frames: Annotated[int, typer.Option(min=1, metavar="N", help="Of each item.")] = 10,
+    sampler: Annotated[str, typer.Option(metavar="NAME", help="Of videos; see tideo list samplers.")] = "middle",
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Spread over a Ray cluster; `local` starts one here.", show_default=False),
+    ] = None,
+) -> None:  # fmt: skip
+    """Turn Tideos or videos into features; continues where it stopped."""
+    from tideo.models.bundled import ASSETS
+    from tideo.textvid.encode import encode_tideos, encode_videos, videos_in
+    from tideo.textvid.schema import SHARDS, load, to_tideo
+
+    name = str(ASSETS / encoder) if (ASSETS / encoder).is_dir() else encoder
+    if source.is_file() or any(source.glob(SHARDS)):
+        tideos = [to_tideo(record) for record in load(source)]
+        done = encode_tideos(tideos, encoder=name, out=out, num_frames=num_frames, ray=ray)
+    else:
+        found = videos_in(source)
+        done = encode_videos(found, encoder=name, out=out, num_frames=num_frames, sampler=sampler, ray=ray)
+    for name, reason in done.failed.items():
+        print(f"{name}: {reason}", file=sys.stderr)
+    print(f"{done.num - len(done.failed)} items in {out}, {done.encoded} of them encoded now")
+    finish(len(done.failed), done.num, "items")
 
 
 def _some_text(source: str) -> list[str]:
