@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -26,7 +26,7 @@ from tideo.types import UserError
 DONE, USER_INPUT, INTERRUPTED = 0, 2, 130
 
 
-class _Group(TyperGroup):
+class _App(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         # Typer answers a closed pipe with 1, which here would mean a fault of ours. A reader that has
         # left, as `head` does, has what it wanted.
@@ -39,52 +39,58 @@ class _Group(TyperGroup):
             raise typer.Exit(DONE) from None
 
 
-PURPOSE = "Questions about long videos, answered by language models that were never trained on video."
-app = typer.Typer(cls=_Group, pretty_exceptions_enable=False, help=PURPOSE)
-
-
-def _add(to: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
-    for name, command in commands.items():
-        to.command(name)(command)
-    return to
-
-
 def _group(about: str, **commands: Callable[..., None]) -> typer.Typer:
     group = typer.Typer(help=about)
     group.callback()(lambda: None)  # a command alone in its group would lose its name
-    return _add(group, commands)
+    for name, command in commands.items():
+        group.command(name)(command)
+    return group
 
 
-_add(
-    app,
-    {
+PURPOSE = "Questions about long videos, answered by language models that were never trained on video."
+# heading of the help → name → command, or commands
+COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Ask": {
         "demo": asking.demo,
         "ask": asking.ask,
         "frames": asking.frames,
         "grid": asking.grid,
-        "prealign": training.prealign,
-        "train": training.train,
-        "finetune": training.finetune,
+    },
+    "Evaluate": {
         "eval": evaluation.evaluate,
         "fuse": evaluation.fuse,
         "report": evaluation.report,
         "export": evaluation.export,
+    },
+    "Train": {
+        "prealign": training.prealign,
+        "train": training.train,
+        "finetune": training.finetune,
+    },
+    "Data": {
+        "textvid": _group(
+            "Textual videos: write them with a language model, check them.",
+            generate=textvid.generate,
+            check=textvid.check,
+        ),
         "encode": textvid.encode,
-        "push": training.push,
+        "dollhouse": _group("The dollhouse, a procedural household world.", make=asking.make),
+    },
+    "Models and machine": {
         "list": machine.list_names,
+        "import": _group("Published checkpoints as models of tideo.", topa=training.topa),
+        "push": training.push,
         "doctor": machine.doctor,
     },
-)
-app.add_typer(_group("The dollhouse, a procedural household world.", make=asking.make), name="dollhouse")
-app.add_typer(_group("Published checkpoints as models of tideo.", topa=training.topa), name="import")
-app.add_typer(
-    _group(
-        "Textual videos: write them with a language model, check them.",
-        generate=textvid.generate,
-        check=textvid.check,
-    ),
-    name="textvid",
-)
+}
+
+app = typer.Typer(cls=_App, pretty_exceptions_enable=False, help=PURPOSE)
+for heading, commands in COMMANDS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=heading)
+        else:
+            app.command(name, rich_help_panel=heading)(command)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
