@@ -88,6 +88,31 @@ def test_set_leaves_the_rest_and_the_last_one_holds() -> None:
     assert changed == Recipe(llm="x", train=Train(lr=2.0), adapter=Adapter(length=3))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    steps: int | None = 100
+    epochs: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise UserError("give either steps or epochs")
+
+
+@pytest.mark.parametrize("settings", [["steps=none", "epochs=2"], ["epochs=2", "steps=none"]])
+def test_what_is_set_together_is_judged_together(settings: list[str]) -> None:
+    assert config.override(Length(), settings) == Length(steps=None, epochs=2.0)
+    for setting in settings:
+        with pytest.raises(UserError, match="give either steps or epochs"):
+            config.override(Length(), [setting])
+
+
+def test_a_part_replaced_by_none_has_no_keys() -> None:
+    recipe = Recipe(extra=Adapter())
+    assert config.override(recipe, ["extra.length=3", "extra=none"]).extra is None
+    with pytest.raises(UserError, match=r"^--set extra.length=3: extra is None, it has no key 'length'$"):
+        config.override(recipe, ["extra=none", "extra.length=3"])
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [

@@ -106,6 +106,11 @@ def test_a_shape_that_cannot_be_is_told(changes: dict[str, object], told: str) -
         make_grid(plain_frames(3), **changes)  # type: ignore[arg-type]
 
 
+def test_a_shape_that_cannot_be_is_told_before_the_video_is_read() -> None:
+    with pytest.raises(UserError, match="no room for 500 x 500 cells"):
+        video_grid("/no/such/video.mp4", rows=500, cols=500)
+
+
 def test_panels_follow_one_another_in_time() -> None:
     panels = make_panels(plain_frames(10), panels=4, rows=2, cols=2, image_size=8)
     assert [p.pts_s for p in panels] == [(0.0, 1.5, 3.0, 4.5), (6.0, 7.5, 9.0, 10.5), (12.0, 13.5)]

@@ -200,8 +200,14 @@ def test_settings_are_kept_beside_the_model(folder: Path, tmp_path: Path) -> Non
 def test_what_cannot_be_a_grid_model_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no model of tideo"):
         load_model(str(save_llm(tmp_path / "llm")))
-    with pytest.raises(UserError, match="expected at least one of each"):
-        load_model(str(folder), args=["rows=0"])
+    for args, told in {
+        "rows=0": "expected at least one row",
+        "panels=0": "0 panels",
+        "fit=stretch": "expected one of squash",
+        "rows=500,cols=500": "an image of 336 x 336 pixels has no room for 500 x 500 cells",
+    }.items():
+        with pytest.raises(UserError, match=told):
+            load_model(str(folder), args=args.split(","))
     with pytest.raises(UserError, match="need a GPU"):
         load_model(str(folder), args=["load_4bit=true"])
     model, processor = made("llava")

@@ -45,37 +45,56 @@ class Run:
 
 
 def override(config: Config, settings: Iterable[str], *, option: str = "--set") -> Config:
-    """A copy of the dataclass with each "dotted.key=value" set, in order; the last one of a key holds.
+    """A copy of the dataclass with each "dotted.key=value" set; the last one of a key holds.
 
-    Values: int, float, bool (true/false), str, none, a Literal's choices, tuples as a,b,c.
+    All are set at once, so that two fields that allow each other only so (`steps=none`, `epochs=1`) can be given in
+    any order. Values: int, float, bool (true/false), str, none, a Literal's choices, tuples as a,b,c.
     Raises UserError for an unknown key (naming the near ones), a value of another type, or a value
     that the dataclass itself refuses; `option` is what its line calls the settings.
     """
+    settings = list(settings)
+    changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise UserError(f"{option} {setting}: expected key=value, as in train.lr=1e-4")
-        config = _replaced(config, key.strip().split("."), text.strip(), setting=f"{option} {setting}")
-    return config
+        _note(changes, config, key.strip().split("."), text.strip(), setting=f"{option} {setting}")
+    try:
+        return _with(config, changes)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{option} {' '.join(settings)}: {error}") from error
 
 
-def _replaced(config: Any, path: list[str], text: str, *, setting: str) -> Any:
+def _note(changes: dict[str, Any], config: Any, path: list[str], text: str, *, setting: str) -> None:
+    """Put the value into `changes`: name → value, or the changes of the dataclass there."""
     name, *rest = path
     hints = get_type_hints(type(config))
     if name not in hints:
         near = get_close_matches(name, hints, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(hints)}"
         raise UserError(f"{setting}: unknown key {name!r}; {hint}")
-    old = getattr(config, name)
-    if rest and not dataclasses.is_dataclass(old):
+    if not rest:
+        try:
+            changes[name] = _convert(text, hints[name], _FROM_TEXT)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{setting}: {error}") from error
+        return
+    inner, old = changes.setdefault(name, {}), getattr(config, name)
+    if not isinstance(inner, dict):  # replaced as a whole before
+        old = inner
+    if not dataclasses.is_dataclass(old):
         raise UserError(f"{setting}: {name} is {old!r}, it has no key {rest[0]!r}")
-    try:
-        new = _replaced(old, rest, text, setting=setting) if rest else _convert(text, hints[name], _FROM_TEXT)
-        return dataclasses.replace(config, **{name: new})
-    except UserError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{setting}: {error}") from error
+    _note(inner, old, rest, text, setting=setting)
+
+
+def _with(config: Any, changes: Mapping[str, Any]) -> Any:
+    new = {
+        name: _with(getattr(config, name), value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(config, **new)
 
 
 def from_plain(cls: type[Config], data: Mapping[str, Any]) -> Config:

@@ -15,7 +15,7 @@ from tideo.config import from_plain
 from tideo.models.prompts import VIDEO, style
 from tideo.store import atomic_write_text
 from tideo.types import Frames, UserError
-from tideo.video.grid import FITS, make_panels
+from tideo.video.grid import check_shape, make_panels
 from tideo.video.samplers import SAMPLERS
 
 GRID_FILE, QUESTION = "grid.json", "question"
@@ -45,12 +45,9 @@ class GridSettings:
     max_new_tokens: int = 64
 
     def __post_init__(self) -> None:
-        if min(self.rows, self.cols, self.panels) < 1:
-            raise UserError(
-                f"{self.panels} grids of {self.rows} x {self.cols}: expected at least one of each"
-            )
-        if self.fit not in FITS:
-            raise UserError(f"fit {self.fit!r}: expected one of {', '.join(FITS)}")
+        check_shape(rows=self.rows, cols=self.cols, image_size=self.image_size, fit=self.fit)
+        if self.panels < 1:
+            raise UserError(f"{self.panels} panels: expected at least one")
         if self.sampler not in (*SAMPLERS, QUESTION):
             raise UserError(f"sampler {self.sampler!r}: expected one of {', '.join([*SAMPLERS, QUESTION])}")
         style(self.prompt_style)

@@ -13,7 +13,7 @@ from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.extract import frame_features
 from tideo.models.bundled import ASSETS
 from tideo.types import Frames, Grid, UserError, Video
-from tideo.video.grid import IMAGE_SIZE, make_grid
+from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid
 from tideo.video.samplers import sample_frames
 
 CANDIDATES = 4  # even frames looked at for each one kept
@@ -41,6 +41,7 @@ def question_grid(
     """As `video_grid` with the frames chosen for a question; `encoder` is a bundled name, a folder or an id."""
     if not question.strip():
         raise UserError("the question is empty: say what the frames are for, or use another sampler")
+    check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
     path = ASSETS / encoder
     found = load_encoder(str(path) if path.is_dir() else encoder)
     frames = question_frames(video, rows * cols, question=question, encoder=found)

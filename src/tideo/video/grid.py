@@ -45,6 +45,27 @@ FITS: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
 }
 
 
+def check_shape(
+    *, rows: int, cols: int, image_size: int | tuple[int, int] | None = IMAGE_SIZE, fit: str = "squash"
+) -> None:
+    """Raises UserError where no grid can be so, before a frame is read."""
+    if rows < 1 or cols < 1:
+        raise UserError(f"a grid of {rows} x {cols}: expected at least one row and one column")
+    if fit not in FITS:
+        raise UserError(f"fit {fit!r}: expected one of {', '.join(FITS)}")
+    if image_size is None:
+        return
+    width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if width < cols or height < rows:
+        raise UserError(
+            f"an image of {width} x {height} pixels has no room for {rows} x {cols} cells: make it larger"
+        )
+    if max(width, height) > MAX_SIDE:
+        raise UserError(
+            f"an image of {width} x {height} pixels: expected at most {MAX_SIDE} a side; make it smaller"
+        )
+
+
 def make_grid(
     frames: Frames,
     *,
@@ -59,15 +80,14 @@ def make_grid(
     `image_size` is the side of a square or (width, height) in pixels; None keeps the frames' own size, as IG-VLM
     does. `stamps` writes each frame's time into its cell. Raises UserError where the shape cannot be.
     """
-    if rows < 1 or cols < 1:
-        raise UserError(f"a grid of {rows} x {cols}: expected at least one row and one column")
+    if image_size is None:
+        image_size = (cols * frames.rgb_THWC.shape[2], rows * frames.rgb_THWC.shape[1])
+    check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
     if len(frames) > rows * cols:
         raise UserError(
             f"{len(frames)} frames do not fit the {rows * cols} cells of {rows} x {cols}: sample fewer"
         )
-    if fit not in FITS:
-        raise UserError(f"fit {fit!r}: expected one of {', '.join(FITS)}")
-    width, height = _image_size(frames, image_size, rows=rows, cols=cols)
+    width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
     across, down = edges(width, cols), edges(height, rows)
     image = Image.new("RGB", (width, height), BLANK)
     for k, (rgb_HWC, pts_s) in enumerate(zip(frames.rgb_THWC, frames.pts_s_T, strict=True)):
@@ -102,7 +122,8 @@ def make_panels(
     """
     if panels < 1:
         raise UserError(f"{panels} panels: expected at least one")
-    cells = max(1, rows * cols)
+    check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
+    cells = rows * cols
     if len(frames) > panels * cells:
         raise UserError(f"{len(frames)} frames do not fit {panels} panels of {rows} x {cols}: sample fewer")
     return [
@@ -129,8 +150,7 @@ def video_grid(
     A video of fewer distinct frames leaves blank cells, which are counted and told in one line of the log. Raises
     VideoError where no frame can be read, UserError where the shape cannot be.
     """
-    if rows < 1 or cols < 1:
-        raise UserError(f"a grid of {rows} x {cols}: expected at least one row and one column")
+    check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
     frames = sample_frames(video, rows * cols, sampler=sampler)
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
     if grid.num_blank:
@@ -147,24 +167,6 @@ def video_grid(
 def edges(side: int, cells: int) -> list[int]:
     """Where each of `cells` begins along `side` pixels, and the end: round(i · side / cells)."""
     return [(2 * i * side + cells) // (2 * cells) for i in range(cells + 1)]
-
-
-def _image_size(
-    frames: Frames, image_size: int | tuple[int, int] | None, *, rows: int, cols: int
-) -> tuple[int, int]:
-    if image_size is None:
-        width, height = cols * frames.rgb_THWC.shape[2], rows * frames.rgb_THWC.shape[1]
-    else:
-        width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if width < cols or height < rows:
-        raise UserError(
-            f"an image of {width} x {height} pixels has no room for {rows} x {cols} cells: make it larger"
-        )
-    if max(width, height) > MAX_SIDE:
-        raise UserError(
-            f"an image of {width} x {height} pixels: expected at most {MAX_SIDE} a side; make it smaller"
-        )
-    return width, height
 
 
 def _part(frames: Frames, start: int, stop: int) -> Frames:
