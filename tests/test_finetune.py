@@ -42,6 +42,7 @@ from tideo.train.finetune import finetune, mix
 from tideo.train.finetune_config import FinetuneConfig, GridTraining
 from tideo.train.grid_episodes import captioned, grid_conversations
 from tideo.train.grid_trainer import GridTrainer
+from tideo.train.grid_work import GridWork
 from tideo.train.parts import part_of, train_only, with_lora
 from tideo.train.plan import memory_of, parameters, plan, shape
 from tideo.train.tiny_llava import resized_places
@@ -238,8 +239,8 @@ def test_llavas_format_goes_out_and_comes_back(tmp_path: Path) -> None:
     assert row["conversations"][0] == {"from": "human", "value": "<image>\nwhat is the man doing?"}
     assert row["conversations"][1] == {"from": "gpt", "value": "washing dishes"}
     back = read_llava(path, images=tmp_path / "out" / "images", image_size=SIDE)
-    assert [c.turns for c in back] == [c.turns for c in asked]
-    assert np.array_equal(back[1].pictures.open()[0], picture(3))
+    assert [c.turns for c in back] == [(turn,) for c in asked for turn in c.turns]
+    assert np.array_equal(back[3].pictures.open()[0], picture(3))
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_llavas_format_goes_out_and_comes_back(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_row_of_llavas_format_is_named(change: dict[str, Any], told: str, tmp_path: Path) -> None:
-    path = write_llava([conversation()], tmp_path)
+    path = write_llava([conversation(turns=TURNS[:1])], tmp_path)
     (row,) = json.loads(path.read_text())
     path.write_text(json.dumps([row | change]))
     with pytest.raises(UserError, match=told):
@@ -387,6 +388,7 @@ def test_it_learns_the_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str
     "changes",
     [
         {"parts": ("tower", "projector", "llm")},
+        {"parts": ("tower", "projector", "llm"), "lora_rank": 4},
         {"lora_rank": 4},
         {"keep_features": False},
         {"distill": 0.5},
@@ -396,7 +398,11 @@ def test_it_learns_the_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_the_options_train_and_load(changes: dict[str, Any], tmp_path: Path) -> None:
     config = config_for(tmp_path, **changes)
     out = finetune(override(config, ["train.steps=2"]), out=tmp_path / "a")
-    assert load_model(str(out)).settings == GRID
+    model = load_model(str(out))
+    assert model.settings == GRID
+    before, after = load_model(str(tmp_path / "model")).model.state_dict(), model.model.state_dict()  # type: ignore[attr-defined]
+    changed = {part_of(name) for name in before if not torch.equal(before[name], after[name])}
+    assert changed == set(config.parts)
 
 
 def test_captions_are_aligned_on_mixed_and_measured(tmp_path: Path) -> None:
@@ -504,6 +510,49 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
     assert losses(capsys.readouterr().err) == whole[2:]
 
 
+def test_a_run_is_not_mixed_with_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_for(tmp_path)
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tideo.train.finetune._save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, out=tmp_path / "a")
+    with pytest.raises(UserError, match="give --resume to go on, or another --out"):
+        finetune(config, out=tmp_path / "a")
+    other = override(config, ["train.lr=0.1", "grid.rows=1"])
+    with pytest.raises(
+        UserError, match=r"another recipe \(grid.rows is 2 there and 1 here, train.lr is 0.01 there"
+    ):
+        finetune(other, out=tmp_path / "a", resume=True)
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["recipe"]["train"]["lr"] == 0.01
+    out = finetune(config, out=tmp_path / "a", resume=True)
+    made_at = (out / "model.safetensors").stat().st_mtime_ns
+    assert finetune(config, out=out, resume=True) == out
+    assert (out / "model.safetensors").stat().st_mtime_ns == made_at  # done: left as it is
+    with pytest.raises(UserError, match="another recipe"):
+        finetune(other, out=out, resume=True)
+
+
+def test_what_learns_beside_lora_is_in_float32(tmp_path: Path) -> None:
+    config = config_for(tmp_path, lora_rank=4)
+    model, processor = made("llava")
+    work = GridWork(config, model=model.bfloat16(), processor=processor, shared=tmp_path)
+    learned = work.prepared(parts=config.parts)
+    kinds = {(p.requires_grad, p.dtype) for p in learned.parameters()}
+    assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
+
+
+def test_frames_are_counted_as_the_sampler_takes_them(tmp_path: Path) -> None:
+    path = nextqa_in(tmp_path, num=1)
+    settings = replace(GRID, rows=1, cols=2, panels=4, sampler="keyframes")
+    (only,) = annotated("nextqa", data=str(path), videos=str(tmp_path / "videos"), settings=settings)
+    assert only.pictures.num == len(only.pictures.open()) == 1
+    assert "shows 2 frames" in only.turns[0].user  # the video has two key frames
+
+
 def test_a_half_checkpoint_is_passed_over(tmp_path: Path) -> None:
     for step, state in ((2, "{}"), (10, '{"global_step"'), (9, "{}"), (11, None)):
         folder = tmp_path / f"checkpoint-{step}"
@@ -534,8 +583,9 @@ def test_a_killed_run_goes_on_with_the_same_losses(changes: dict[str, Any], tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
-    config = config_for(tmp_path)
+@pytest.mark.parametrize("changes", [{}, {"distill": 20.0}], ids=["plain", "distilled"])
+def test_two_processes_have_the_losses_of_one(changes: dict[str, Any], tmp_path: Path) -> None:
+    config = config_for(tmp_path, **changes)
     one = [line.split() for line in losses(run(config, tmp_path / "one", "train.batch=4").communicate()[1])]
     both = run(config, tmp_path / "two", "train.batch=2", processes=2)
     err = both.communicate()[1]
@@ -614,7 +664,26 @@ def test_lora_learns_little_of_the_34b() -> None:
         (["nosuch"], "unknown finetune 'nosuch'"),
         (["dollhouse", "--set", "train.rate=1"], "unknown key 'rate'"),
         (["dollhouse", "--set", "parts=head"], "expected one of tower, projector, llm"),
-        (["llava_1_5_13b_star", "--set", "path=gone.json"], "gone.json"),
+        (
+            ["llava_1_5_13b_star", "--set", "path=gone.json", "--set", "train.parallel=none"],
+            "gone.json: there is no such file or folder",
+        ),
+        (
+            ["llava_1_5_13b_star", "--set", "train.parallel=gone.json"],
+            "expected fsdp, zero3, zero3_offload or a",
+        ),
+        (["llava_1_5_13b_star", "--set", "captions=0.1"], "set captions_path"),
+        (["dollhouse", "--set", "train.batch=0"], "batch=0: expected at least 1"),
+        (["dollhouse", "--set", "train.steps=0"], "steps=0: expected at least 1"),
+        (["dollhouse", "--set", "num=-1"], "num=-1: expected at least 1"),
+        (["dollhouse", "--set", "train.projector_lr=1e-3"], "muon_lr goes with none of projector_lr"),
+        (
+            ["dollhouse", "--set", "teacher=gone", "--set", "num=2"],
+            "gone: expected a folder that training wrote",
+        ),
+        (["dollhouse", "--set", "lora_rank=4", "--set", "parts=projector"], "LoRA is of the language model"),
+        (["dollhouse", "--set", "grid.form=poem"], "form 'poem': expected one of"),
+        (["dollhouse", "--set", "grid.intro={what}"], "expected the fields"),
         (["dollhouse", "--set", "imitate=none", "--set", "model=gone"], "'gone' cannot be loaded"),
         (["dollhouse", "--set", "load_4bit=true"], "set lora_rank"),
         (

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tideo.registry import BUILTIN
 from tideo.store import content_key
 from tideo.types import Video, VideoError
 from tideo.video.decode import decode_at, probe, read_all
-from tideo.video.samplers import SAMPLERS, sample_frames
+from tideo.video.samplers import sample_frames
 
 NUM = 30
 
@@ -43,7 +44,7 @@ def test_every_frame_is_its_picture_at_its_time(first: int, tmp_path: Path) -> N
     assert (info.fps, info.duration_s, info.width, info.height) == (3.0, pytest.approx(10.0), 32, 24)
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "scenes"])
+@pytest.mark.parametrize("sampler", [name for name in BUILTIN["samplers"] if name != "scenes"])
 def test_it_is_sampled_as_a_video(sampler: str, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "fps2.5", ending="jpg")
     frames = sample_frames(Video(id="c", path=str(folder), start_s=2.0, end_s=8.0), 4, sampler=sampler)

@@ -122,6 +122,12 @@ def test_two_runs_become_a_model(tmp_path: Path, tideo: Tideo) -> None:
         "fuse", *map(str, runs), "--model", models[0], "--model", models[1], "--out", str(tmp_path / "f")
     )
     assert done.returncode == 0, done.stderr
+    swapped = tideo(
+        "fuse", *map(str, runs), "--model", models[1], "--model", models[0], "--out", str(tmp_path / "g")
+    )
+    assert swapped.returncode == 2
+    assert "name the models in the runs' order" in swapped.stderr
+    assert not (tmp_path / "g").exists()
     told = json.loads((tmp_path / "f" / "fusion.json").read_text())
     assert told["models"] == ["../one", "../two"]
     model = load_model(str(tmp_path / "f"))
@@ -133,7 +139,7 @@ def test_two_runs_become_a_model(tmp_path: Path, tideo: Tideo) -> None:
 
 
 def test_runs_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="two models at least"):
+    with pytest.raises(UserError, match="a fusion needs two at least, and --model for each run"):
         fuse([tmp_path], models=["a"], out=tmp_path)
     with pytest.raises(UserError, match="no run directory"):
         fuse([tmp_path, tmp_path], models=["a", "b"], out=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from conftest import Tideo
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny import save_llm, videos_in
 from tiny_vlms import FAMILIES, made, saved
 
@@ -21,6 +23,7 @@ from tideo.models.grid_vlm import GridVLM
 from tideo.models.settings import Controls
 from tideo.types import Sample, UserError, Video
 
+SIDE = 28  # of what the tiny LLaVA sees
 QUESTIONS = [
     ("what is the man doing?\nA. washing dishes\nB. reading", ("A", "B")),
     ("why does he pour tea?", ("to wash dishes", "to read a book", "a tea")),
@@ -34,6 +37,7 @@ def picture(seed: int = 0, side: int = 56) -> Image.Image:
 
 def tiny(family: str, **settings: object) -> GridVLM:
     model, processor = made(family)
+    settings = {"image_size": SIDE if family == "llava" else 336} | settings
     return GridVLM(model, processor=processor, settings=GridSettings(**settings), name=family, key="key")  # type: ignore[arg-type]
 
 
@@ -144,7 +148,7 @@ def test_a_question_chooses_its_frames(data: Path, folder: Path) -> None:
 def test_a_folder_answers_as_the_model_in_memory(data: Path, folder: Path) -> None:
     samples = samples_of(data)[:2]
     loaded = load_model(str(folder), args=["rows=2", "cols=3"])
-    assert loaded.settings == GridSettings(rows=2, cols=3)
+    assert loaded.settings == GridSettings(rows=2, cols=3, image_size=SIDE)
     answers = loaded.answer(samples[0].video, samples)
     kept = tiny("llava", rows=2, cols=3).answer(samples[0].video, samples)
     assert [a.loglikelihoods for a in answers] == [a.loglikelihoods for a in kept]
@@ -189,7 +193,8 @@ def test_the_command_asks_a_grid(tideo: Tideo, data: Path, folder: Path) -> None
 
 
 def test_settings_are_kept_beside_the_model(folder: Path, tmp_path: Path) -> None:
-    assert GridSettings.load(folder) == GridSettings()
+    assert GridSettings.load(folder) == GridSettings(image_size=SIDE)
+    assert GridSettings.load(tmp_path) == GridSettings()
     GridSettings(rows=3, cols=3, stamps=True).save(tmp_path)
     assert GridSettings.load(tmp_path) == GridSettings(rows=3, cols=3, stamps=True)
     (tmp_path / GRID_FILE).write_text('{"rows": "many"}')
@@ -204,7 +209,12 @@ def test_what_cannot_be_a_grid_model_is_told(folder: Path, tmp_path: Path) -> No
         "rows=0": "expected at least one row",
         "panels=0": "0 panels",
         "fit=stretch": "expected one of squash",
-        "rows=500,cols=500": "an image of 336 x 336 pixels has no room for 500 x 500 cells",
+        "image_size=56": "a grid of 56 pixels a side is larger than the 28 that .* sees: set image_size=28",
+        "dtype=half_a_float": "expected auto, float32",
+        "form=poem": "expected one of letter, text",
+        "intro={what}": "expected the fields {frames}",
+        "reduction=max": "expected one of mean, sum",
+        "rows=500,cols=500": "an image of 28 x 28 pixels has no room for 500 x 500 cells",
     }.items():
         with pytest.raises(UserError, match=told):
             load_model(str(folder), args=args.split(","))
@@ -220,6 +230,43 @@ def test_what_cannot_be_a_grid_model_is_told(folder: Path, tmp_path: Path) -> No
             load_model(str(folder))
     finally:
         (tmp_path / "aside").rename(folder / "model.safetensors")
+
+
+def test_weights_that_are_not_the_models_are_told(folder: Path, tmp_path: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    projector = next(n for n in weights if "multi_modal_projector" in n and n.endswith("weight"))
+    broken = {
+        "lacks 1 of its weights, the first .*multi_modal_projector": {
+            n: w for n, w in weights.items() if n != projector
+        },
+        "cannot be loaded": weights | {projector: weights[projector][:, :3].contiguous()},
+    }
+    for number, (told, kept) in enumerate(broken.items()):
+        copy = tmp_path / str(number)
+        shutil.copytree(folder, copy)
+        save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UserError, match=told):
+            load_model(str(copy))
+    cut = (folder / "model.safetensors").read_bytes()[:-100]
+    (tmp_path / "0" / "model.safetensors").write_bytes(cut)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(str(tmp_path / "0"))
+
+
+def test_the_marker_of_images_in_a_question_is_told(data: Path) -> None:
+    vlm, good = tiny("llava", rows=1, cols=2), samples_of(data)[0]
+    bad = Sample(id="marker", video=good.video, question="what is <image>?", options=("a", "b"))
+    fine, told = vlm.answer(good.video, [good, bad])
+    assert fine.error is None
+    assert told.error == "the text holds <image>, which stands for an image: write it otherwise"
+
+
+def test_the_words_before_the_question_fit_the_panels() -> None:
+    one, four = GridSettings(), GridSettings(rows=2, cols=2, panels=4)
+    assert one.turn("why?", num_images=1, num_frames=16).startswith("The image shows 16 frames of one video")
+    told = four.turn("why?", num_images=4, num_frames=16)
+    assert told.startswith("The 4 images show 16 frames of one video one after another, each")
+    assert GridSettings(intro="").turn("why?", num_images=1, num_frames=16) == "why?"
 
 
 def test_a_video_without_frames_is_told(folder: Path, tmp_path: Path) -> None:

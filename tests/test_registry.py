@@ -48,12 +48,6 @@ def test_every_builtin_name_is_described(kind: str, name: str) -> None:
     assert registry.describe(kind)[name].endswith(".")
 
 
-def test_every_sampler_is_registered() -> None:
-    from tideo.video.samplers import SAMPLERS
-
-    assert set(registry.BUILTIN["samplers"]) == set(SAMPLERS)
-
-
 def test_every_recipe_file_is_registered() -> None:
     files = {path.stem for path in Path(registry.__file__).parent.joinpath("recipes").glob("*.py")} - {
         "__init__"

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from videos import SHARED, encode, index_of
 
+from tideo.registry import BUILTIN
 from tideo.types import UserError, Video
 from tideo.video.decode import read_all
-from tideo.video.samplers import SAMPLERS, sample_frames
+from tideo.video.samplers import sample_frames
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_a_segment_is_cut_to_the_video(forty: Path) -> None:
     assert indices(Video(id="v", path=str(forty), start_s=-3.0, end_s=60.0), 4, "middle") == [5, 15, 25, 35]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", BUILTIN["samplers"])
 @pytest.mark.parametrize(
     "kind",
     [
@@ -80,7 +81,7 @@ def test_every_sampler_on_other_files(tmp_path: Path, sampler: str, kind: dict) 
     np.testing.assert_array_equal(frames.rgb_THWC, everything.rgb_THWC[places])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", BUILTIN["samplers"])
 def test_one_frame_is_never_repeated(tmp_path: Path, sampler: str) -> None:
     path = tmp_path / "one.mp4"
     encode(path, num=1)
@@ -108,7 +109,7 @@ def test_uniform_is_igvlms() -> None:
 @pytest.mark.parametrize(
     ("num", "sampler", "segment", "message"),
     [
-        (4, "best", (None, None), "sampler 'best': expected one of middle, uniform, fps, keyframes"),
+        (4, "best", (None, None), "unknown sampler 'best'; known: fps, keyframes, middle, scenes, uniform"),
         (0, "middle", (None, None), "0 frames: expected at least 1"),
         (
             4,

@@ -30,6 +30,8 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
+from tideo.models.grid_settings import GridSettings
+
 # As the published templates do it: llava-hf's closes no reply, the others do.
 VICUNA = (
     "{{ bos_token }}{% for m in messages %}{{ m['role'].upper() + ': ' }}{% for c in m['content'] %}"
@@ -217,4 +219,6 @@ def saved(family: str, directory: Path) -> Path:
     model, processor = made(family)
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
+    if family == "llava":
+        GridSettings(image_size=VISION.image_size).save(directory)
     return directory

@@ -264,6 +264,24 @@ def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command:
     return path
 
 
+def same_recipe(out: str | Path, recipe: Any) -> None:
+    """Raises UserError where DIR/run.json tells another recipe than this dataclass, naming what differs."""
+    there = _flat(read_run(out).recipe)
+    here = _flat(json.loads(json.dumps(dataclasses.asdict(recipe))))
+    if there != here:
+        missing = object()
+        names = [n for n in here | there if here.get(n, missing) != there.get(n, missing)]
+        told = ", ".join(f"{n} is {there.get(n)} there and {here.get(n)} here" for n in names[:3])
+        raise UserError(f"{out} is a run of another recipe ({told}): set it so, or give another --out")
+
+
+def _flat(plain: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in plain.items():
+        flat |= _flat(value, f"{start}{name}.") if isinstance(value, Mapping) else {f"{start}{name}": value}
+    return flat
+
+
 def read_run(out: str | Path) -> Run:
     """Read DIR/run.json. Raises UserError where it is missing, is not JSON or lacks a key."""
     path = Path(out) / RUN_FILE

@@ -74,6 +74,7 @@ class Grid:
     cols: int
     pts_s: tuple[float, ...]  # of the frames, in reading order
     num_blank: int
+    missing_s: tuple[float, ...] = ()  # times asked for that could not be decoded
 
     def __post_init__(self) -> None:
         rgb = self.rgb_HWC

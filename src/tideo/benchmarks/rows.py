@@ -20,6 +20,8 @@ def annotation(data: str | Path, pattern: str) -> Path:
     data = Path(data)
     if data.is_file():
         return data
+    if not data.is_dir():
+        raise UserError(f"{data}: there is no such file or folder")
     found = sorted(data.glob(pattern))
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from tideo.commands.options import End, Model, ModelArgs, Out, Start, VideoFile, finish, video_model
+from tideo.types import UserError
 
 
 def demo(out: Out = Path("out/demo")) -> None:
@@ -74,7 +75,10 @@ def grid(
     rows: Annotated[int, typer.Option(min=1)] = 4,
     cols: Annotated[int, typer.Option(min=1)] = 4,
     image_size: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of the square image.")] = 336,
-    sampler: Annotated[str, typer.Option(metavar="NAME", help="See tideo list samplers.")] = "middle",
+    sampler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="See tideo list samplers; without, middle.", show_default=False),
+    ] = None,
     fit: Annotated[
         Literal["squash", "letterbox", "crop"], typer.Option(help="How a frame fills its cell.")
     ] = "squash",
@@ -95,10 +99,20 @@ def grid(
     from tideo.types import Video
     from tideo.video.grid import video_grid
 
+    if question is not None and sampler not in (None, "question"):
+        raise UserError(f"--question chooses the frames, and so does --sampler {sampler}: leave one out")
+    if question is None and sampler == "question":
+        raise UserError("--sampler question chooses by a question: give --question TEXT")
     seen = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
     if question is None:
         made = video_grid(
-            seen, rows=rows, cols=cols, image_size=image_size, sampler=sampler, fit=fit, stamps=stamps
+            seen,
+            rows=rows,
+            cols=cols,
+            image_size=image_size,
+            sampler=sampler or "middle",
+            fit=fit,
+            stamps=stamps,
         )
     else:
         from tideo.models.relevance import question_grid
@@ -110,6 +124,7 @@ def grid(
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(made.rgb_HWC).save(out, format="PNG")
     print(out)
+    finish(len(made.missing_s), len(made.missing_s) + len(made.pts_s), "frames")
 
 
 def make(

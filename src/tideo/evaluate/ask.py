@@ -54,6 +54,12 @@ def ask(
     frames = asked.look(sample.video)
     if frames is not None and (warning := asked.strange(frames)) is not None:
         log.warning(warning)
+    if frames is not None and len(frames) < asked.settings.num_frames:
+        lost = f", {len(frames.missing_s)} could not be decoded" if frames.missing_s else ""
+        log.warning(
+            "%s: %d distinct frames for the %d that the model takes%s",
+            path, len(frames), asked.settings.num_frames, lost,
+        )  # fmt: skip
     reduction = asked.settings.reduction
     answer = decide(asked.answer(sample.video, [sample], frames=frames)[0], reduction=reduction)
     if answer.error is not None:

@@ -20,13 +20,20 @@ def fuse(run_dirs: Sequence[str | Path], *, models: Sequence[str], out: str | Pa
 
     A question counts where every run has answered it. Raises UserError where runs share no question.
     """
-    if len(run_dirs) < 2:
-        raise UserError("a fusion needs runs of two models at least")
+    if len(run_dirs) < 2 or len(run_dirs) != len(models):
+        raise UserError(
+            f"{len(run_dirs)} runs and {len(models)} models: a fusion needs two at least, and --model for each run"
+        )
     runs = [read_run(run).recipe for run in run_dirs]
     if len({(r["benchmark"], r["data"]) for r in runs}) != 1:
         raise UserError(
             "the runs are of different benchmarks or data: fuse models that answered the same questions"
         )
+    for run, recipe, model in zip(run_dirs, runs, models, strict=True):
+        if recipe["model"] != model and not _same_folder(recipe["model"], model):
+            raise UserError(
+                f"{run} is a run of {recipe['model']}, not of {model}: name the models in the runs' order"
+            )
     samples: list[Sample] = registry.load("benchmarks", runs[0]["benchmark"])(
         runs[0]["data"], videos=runs[0]["videos"]
     )
@@ -46,6 +53,10 @@ def fuse(run_dirs: Sequence[str | Path], *, models: Sequence[str], out: str | Pa
     settings = FusionSettings(models=tuple(relative(m, out=out) for m in models), weights=tuple(weights))
     settings.save(out)
     return settings
+
+
+def _same_folder(one: str, other: str) -> bool:
+    return Path(one).is_dir() and Path(other).is_dir() and Path(one).samefile(other)
 
 
 def fit_weights(logprobs: Sequence[Sequence[np.ndarray]], right: Sequence[int]) -> list[float]:

@@ -41,6 +41,8 @@ class FusionSettings:
             raise UserError(
                 f"{len(self.models)} models with {len(self.weights)} weights: expected two or more, a weight for each"
             )
+        if (self.num_frames, self.form) != (0, "as each model's"):
+            raise UserError("a fusion leaves num_frames and form to its models: set them there")
 
     def save(self, directory: str | Path) -> None:
         atomic_write_text(Path(directory) / FUSION_FILE, json.dumps(asdict(self), indent=2) + "\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from tideo.models.grid_settings import GridSettings, Loading, load_vlm
+from tideo.models.grid_settings import GridSettings, Loading, check_seen, load_vlm
 from tideo.models.grid_sight import GridSight
 from tideo.models.image_chat import ImageChat
 from tideo.models.prompts import FORMS, open_prompt, style
@@ -36,8 +36,17 @@ class GridVLM(GridSight):
 
     def __init__(self, model: Any, *, processor: Any, settings: GridSettings, name: str, key: str) -> None:
         self.chat = ImageChat(model, processor=processor, name=name)
-        self.model, self.settings = model, settings
-        self.name, self.key = name, key
+        self.model, self.name, self.key = model, name, key
+        self.settings = settings
+
+    @property
+    def settings(self) -> GridSettings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: GridSettings) -> None:
+        check_seen(self.chat.processor, settings, name=self.name)
+        self._settings = settings
 
     @classmethod
     def load(

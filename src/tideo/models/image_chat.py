@@ -88,7 +88,10 @@ class ImageChat:
         return str(self.processor.tokenizer.decode(ids[0, num_prompt:], skip_special_tokens=True)).strip()
 
     def _chat(self, turn: str, images: Sequence[Image.Image]) -> str:
-        content = [*({"type": "image"} for _ in images), {"type": "text", "text": turn}]
+        content = [
+            *({"type": "image"} for _ in images),
+            {"type": "text", "text": no_marker(turn, self.processor)},
+        ]
         chat = [{"role": "user", "content": content}]
         return str(self.processor.apply_chat_template(chat, add_generation_prompt=True))
 
@@ -135,6 +138,14 @@ class ImageChat:
         """Qwen-VL counts an image's positions along its sides, so text after it stands nearer than its token count."""
         deltas = getattr(self.model.model, "rope_deltas", None)
         return int(deltas[0]) if deltas is not None and last_image >= 0 else 0
+
+
+def no_marker(text: str, processor: Any) -> str:
+    """The text. Raises UserError where it holds what stands for an image to this processor."""
+    marker = getattr(processor, "image_token", None)
+    if isinstance(marker, str) and marker and marker in text:
+        raise UserError(f"the text holds {marker}, which stands for an image: write it otherwise")
+    return text
 
 
 def _common(sequences: Sequence[Sequence[int]]) -> int:

@@ -13,7 +13,7 @@ from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.extract import frame_features
 from tideo.models.bundled import ASSETS
 from tideo.types import Frames, Grid, UserError, Video
-from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid
+from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, tell_blanks
 from tideo.video.samplers import sample_frames
 
 CANDIDATES = 4  # even frames looked at for each one kept
@@ -45,7 +45,9 @@ def question_grid(
     path = ASSETS / encoder
     found = load_encoder(str(path) if path.is_dir() else encoder)
     frames = question_frames(video, rows * cols, question=question, encoder=found)
-    return make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
+    grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
+    tell_blanks(grid, video_id=frames.video_id)
+    return grid
 
 
 def relevant_frames(

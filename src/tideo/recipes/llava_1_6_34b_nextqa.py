@@ -9,8 +9,6 @@ The paper gives no learning rate, epochs or prompt: these are LLaVA-1.5's (arXiv
 script; 128 questions a step, one epoch). Not run by us.
 """
 
-from pathlib import Path
-
 from tideo.models.grid_settings import GridSettings
 from tideo.train.finetune_config import FinetuneConfig, GridTraining
 
@@ -29,6 +27,6 @@ def llava_1_6_34b_nextqa() -> FinetuneConfig:
             accumulate=1,
             bf16=True,
             gradient_checkpointing=True,
-            parallel=str(Path(__file__).with_name("zero3_offload.json")),
+            parallel="zero3_offload",
         ),
     )

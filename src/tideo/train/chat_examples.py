@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from tideo.models.image_chat import no_marker
 from tideo.models.prompts import common_start
 from tideo.train.conversations import Conversation, Pictures, Turn
 from tideo.train.documents import IGNORE
@@ -132,7 +133,10 @@ class Chat:
 
         A template that closes no reply (llava-hf's) gets the tokenizer's end token, as LLaVA was trained.
         """
-        content = [*({"type": "image"} for _ in range(num_images)), {"type": "text", "text": turn.user}]
+        content = [
+            *({"type": "image"} for _ in range(num_images)),
+            {"type": "text", "text": no_marker(turn.user, self.processor)},
+        ]
         asked = [{"role": "user", "content": content}]
         replied = [*asked, {"role": "assistant", "content": [{"type": "text", "text": turn.reply}]}]
         prompt = str(self.processor.apply_chat_template(asked, add_generation_prompt=True))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -105,7 +105,7 @@ def _segment(sample: Sample) -> tuple[str, float, float]:
 def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conversation:
     video = samples[0].video
     # A short video may hold fewer frames than the grid has cells, and then fill fewer panels.
-    num_frames = min(settings.num_frames, len(sample_frames(video, settings.num_frames, size=(8, 8))))
+    num_frames = min(settings.num_frames, len(_frames(video, settings, size=(8, 8))))
     per_panel = settings.rows * settings.cols
     num_images = -(-num_frames // per_panel)
     turns = [qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples]
@@ -121,7 +121,11 @@ def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conve
 
 
 def _grid(video: Video, settings: GridSettings) -> list[Image.Image]:
-    return settings.images(sample_frames(video, settings.num_frames, sampler=settings.sampler))
+    return settings.images(_frames(video, settings))
+
+
+def _frames(video: Video, settings: GridSettings, *, size: tuple[int, int] | None = None) -> Frames:
+    return sample_frames(video, settings.num_frames, sampler=settings.sampler, size=size)
 
 
 def looks(settings: GridSettings) -> dict[str, object]:
@@ -190,7 +194,8 @@ class _Row(BaseModel):
 def read_llava(path: str | Path, *, images: str | Path, image_size: int) -> list[Conversation]:
     """A file as LLaVA is trained on: JSON of [{id, image, conversations: [{from: human | gpt, value}, …]}, …].
 
-    Images lie in the folder `images` and are brought to a square of `image_size` pixels. Raises UserError for a
+    Images lie in the folder `images` and are brought to a square of `image_size` pixels. Each turn is asked by itself,
+    as a question about a video is: a dialogue whose turns lean on those before loses them. Raises UserError for a
     malformed row, naming file, element and field, and for a missing image.
     """
     return [
@@ -232,6 +237,7 @@ def open_square(path: Path, side: int) -> Image.Image:
 def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:
     """OUT/train.json and OUT/images/*.png as LLaVA's own training code reads them; returns the file.
 
+    A row a turn: in one dialogue LLaVA's code would show each question the answers before it, as here none is.
     An image that is there already is left alone, so a stopped export goes on. Raises UserError for several panels,
     which that format does not have.
     """
@@ -248,14 +254,11 @@ def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:
             image.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(image) as part:
                 pictures.open()[0].save(part, format="PNG")
-        rows.append(
-            {"id": conversation.id, "image": image.name, "conversations": list(_said(conversation.turns))}
-        )
+        for number, turn in enumerate(conversation.turns):
+            said = [
+                {"from": "human", "value": f"{IMAGE}\n{turn.user}"},
+                {"from": "gpt", "value": turn.reply},
+            ]
+            rows.append({"id": f"{conversation.id}_{number}", "image": image.name, "conversations": said})
     atomic_write_text(out / "train.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     return out / "train.json"
-
-
-def _said(turns: Sequence[Turn]) -> Iterator[dict[str, str]]:
-    for number, turn in enumerate(turns):
-        yield {"from": "human", "value": f"{IMAGE}\n{turn.user}" if number == 0 else turn.user}
-        yield {"from": "gpt", "value": turn.reply}

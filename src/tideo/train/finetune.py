@@ -18,38 +18,47 @@ from typing import Any
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 
-from tideo.config import write_run
+from tideo.config import same_recipe
 from tideo.models.bundled import ASSETS
-from tideo.models.grid_settings import Loading, load_vlm
+from tideo.models.grid_settings import GRID_FILE, Loading, load_vlm
 from tideo.store import atomic_write_text
 from tideo.train.conversations import Conversation, annotated, pasted, read_llava, write_llava
-from tideo.train.finetune_config import DOLLHOUSE, LLAVA, FinetuneConfig
+from tideo.train.finetune_config import DOLLHOUSE, LLAVA, FinetuneConfig, deepspeed_file
 from tideo.train.grid_episodes import captioned, grid_conversations
 from tideo.train.grid_trainer import GridTrainer
 from tideo.train.grid_work import ALIGNED_FILE, GridWork, folder_of, training_arguments
 from tideo.train.tiny_llava import tiny_llava
+from tideo.train.trainer import begin
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
 HELD_OUT_CAPTIONS = 200
+STEPS = ("imitate", "align", "steps")  # the folders of checkpoints
 
 
 def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -> Path:
     """Train and write a folder that `tideo ask` and `tideo eval` load. Checkpoints in `out`/align and `out`/steps.
 
-    forgetting.json tells the loss on held-out captions before and after, where there are captions. With `resume` it
-    goes on from the last checkpoint, with the same losses as without a break.
+    forgetting.json tells the loss on held-out captions before and after, where there are captions and the model is not
+    parted. With `resume` it
+    goes on from the last checkpoint, with the same losses as without a break; a run that is done is left as it is.
     """
     if not isinstance(config, FinetuneConfig):
         raise UserError(f"this recipe is not for finetuning: it makes a {type(config).__name__}")
     out = Path(out)
-    write_run(out, recipe=config, seed=config.seed)
+    if resume and (out / GRID_FILE).is_file() and not (out / "steps").is_dir():
+        same_recipe(out, config)
+        log.info("%s is done already", out)
+        return out
+    begin(out, recipe=config, resume=resume, steps=STEPS)
+    # Before the model: ZeRO-3 parts its weights as they are read.
+    arguments = training_arguments(config.train, seed=config.seed, out=out / "steps")
     torch.manual_seed(config.seed)
     conversations = _conversations(config)
     captions, held_out = _captions(config)
-    # Before the model: ZeRO-3 parts its weights as they are read.
-    arguments = training_arguments(config.train, seed=config.seed, out=out / "steps")
     model, processor = starting_model(config)
+    if torch.accelerator.is_available() and not (config.load_4bit or config.train.parallel):
+        model.to(PartialState().device)  # the tower's features and the captions' loss come before the Trainer
     work = GridWork(config, model=model, processor=processor, shared=out.parent)
     if config.imitate is not None:
         work.imitate(out=out, resume=resume)
@@ -57,7 +66,10 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
         work.align(captions, out=out, resume=resume)
     mixed = mix(conversations, captions, share=config.captions, seed=config.seed)
     trained = work.prepared(parts=config.parts)
-    before = work.loss_on(trained, held_out)
+    measured = (
+        held_out if not config.train.parallel else []
+    )  # a parted model is whole in the Trainer's hands alone
+    before = work.loss_on(trained, measured)
     trainer = work.train(
         trained,
         mixed,
@@ -67,25 +79,26 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
         resume=resume,
         distill=config.distill,
     )
-    after = work.loss_on(trained, held_out)
+    after = work.loss_on(trained, measured)
     _save(trainer, config, out=out)
     PartialState().wait_for_everyone()
     if not PartialState().is_main_process:
         return out
     processor.save_pretrained(out)
     config.grid.save(out)
-    if held_out:
-        told = {"caption_loss_before": before, "caption_loss_after": after, "num_captions": len(held_out)}
+    if measured:
+        told = {"caption_loss_before": before, "caption_loss_after": after, "num_captions": len(measured)}
         atomic_write_text(out / "forgetting.json", json.dumps(told, indent=2) + "\n")
-    for folder in ("imitate", "align", "steps"):
+    for folder in STEPS:
         shutil.rmtree(out / folder, ignore_errors=True)
     (out / ALIGNED_FILE).unlink(missing_ok=True)
     return out
 
 
 def export_llava(config: FinetuneConfig, *, out: str | Path) -> Path:
-    """The training set of a recipe as LLaVA's own code reads it; returns its train.json."""
-    return write_llava(_conversations(config), out)
+    """The training set of a recipe, captions mixed in, as LLaVA's own code reads it; returns its train.json."""
+    captions, _ = _captions(config)
+    return write_llava(mix(_conversations(config), captions, share=config.captions, seed=config.seed), out)
 
 
 # --- what it is trained on ------------------------------------------------------------------------
@@ -121,12 +134,8 @@ def _pictures(config: FinetuneConfig, *, size: int) -> tuple[list[Conversation],
         return rows[HELD_OUT_CAPTIONS:], rows[:HELD_OUT_CAPTIONS]
     if not (config.captions or config.align):
         return [], []
-    if config.data == DOLLHOUSE:
-        held_out = captioned(num=HELD_OUT_CAPTIONS, image_size=size, split="val", seed=config.seed)
-        return captioned(num=config.num_captions, image_size=size, seed=config.seed), held_out
-    raise UserError(
-        "captions are asked for: set captions_path to a file in LLaVA's format, and captions_images"
-    )
+    held_out = captioned(num=HELD_OUT_CAPTIONS, image_size=size, split="val", seed=config.seed)
+    return captioned(num=config.num_captions, image_size=size, seed=config.seed), held_out
 
 
 def mix(
@@ -153,7 +162,7 @@ def starting_model(config: FinetuneConfig) -> tuple[Any, Any]:
             patch_size=config.patch_size,
         )
     # Where the trained weights are others' (LoRA) or DeepSpeed keeps them in float32 too, bfloat16 is enough.
-    low = config.train.bf16 and (config.lora_rank or (config.train.parallel or "").endswith(".json"))
+    low = config.train.bf16 and (config.lora_rank or deepspeed_file(config.train.parallel))
     loading = Loading(
         dtype="bfloat16" if low else "float32", load_4bit=config.load_4bit, place=config.load_4bit
     )
@@ -178,4 +187,5 @@ def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:
 
         whole, _ = starting_model(replace(config, load_4bit=False))
         model = PeftModel.from_pretrained(whole, str(out / "lora"))
-    model.merge_and_unload().save_pretrained(out)
+    merged = model.merge_and_unload()
+    merged.to(merged.get_input_embeddings().weight.dtype).save_pretrained(out)

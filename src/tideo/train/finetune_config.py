@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tideo.models.grid_settings import GridSettings
 from tideo.precision import has_bfloat16
@@ -10,6 +11,23 @@ from tideo.train.parts import PARTS, Part
 from tideo.types import UserError
 
 DOLLHOUSE, LLAVA, FSDP = "dollhouse", "llava", "fsdp"
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def deepspeed_file(parallel: str | None) -> str | None:
+    """The DeepSpeed file that `train.parallel` names, `zero3` and `zero3_offload` being ours; None for none.
+
+    Raises UserError where there is no such file.
+    """
+    if parallel is None or parallel == FSDP:
+        return None
+    ours = RECIPES / f"{parallel}.json"
+    path = ours if ours.is_file() else Path(parallel)
+    if path.suffix != ".json" or not path.is_file():
+        raise UserError(
+            f"train.parallel={parallel}: expected fsdp, zero3, zero3_offload or a DeepSpeed file that is there, *.json"
+        )
+    return str(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +35,8 @@ class GridTraining:
     """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
 
     `projector_lr` and `tower_lr` are other rates of these parts; None: `lr`. With `muon_lr` Muon moves the matrices, as
-    for our tiny models. `parallel` names a file for DeepSpeed, or is `fsdp`. The defaults are LLaVA-1.5's
-    (arXiv 2310.03744 and its scripts), for one epoch.
+    for our tiny models. `parallel` is `fsdp`, `zero3`, `zero3_offload` or a file of DeepSpeed's. The
+    defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts), for one epoch.
     """
 
     steps: int | None = None
@@ -40,6 +58,19 @@ class GridTraining:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise UserError("give either train.steps or train.epochs, and set the other to none")
+        _at_least_one(self, "steps", "batch", "accumulate", "save_steps", "log_steps")
+        if self.epochs is not None and self.epochs <= 0:
+            raise UserError(f"epochs={self.epochs}: expected more than 0")
+        if self.muon_lr is not None and (self.projector_lr, self.tower_lr, self.weight_decay) != (
+            None,
+            None,
+            0,
+        ):
+            raise UserError(
+                "muon_lr goes with none of projector_lr, tower_lr and weight_decay, which are AdamW's: leave them out, "
+                "or set muon_lr=none"
+            )
+        deepspeed_file(self.parallel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +135,23 @@ class FinetuneConfig:
             )
         if self.imitate is not None and not (self.teacher and self.model == DOLLHOUSE):
             raise UserError("imitate needs a teacher, as in teacher=dollhouse-topa, and model=dollhouse")
+        _at_least_one(self, "num", "num_watched", "num_captions", "patch_size")
+        if self.lora_rank and "llm" not in self.parts:
+            raise UserError("LoRA is of the language model: set lora_rank=0, or have llm among the parts")
+        if (self.captions or self.align) and not self.captions_path and self.data != DOLLHOUSE:
+            raise UserError(
+                "captions are asked for: set captions_path to a file in LLaVA's format, and captions_images"
+            )
         if self.load_4bit and not self.lora_rank:
             raise UserError("4-bit weights cannot be trained themselves: set lora_rank, as in lora_rank=128")
         if self.data not in (DOLLHOUSE,) and not (self.path and self.videos):
             raise UserError(
                 f"data={self.data}: set path to its training file and videos to its folder of videos"
             )
+
+
+def _at_least_one(config: GridTraining | FinetuneConfig, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name}={value}: expected at least 1")

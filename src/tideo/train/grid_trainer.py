@@ -112,7 +112,11 @@ class GridTrainer(Trainer):
             start = (model if self.start is None else self.start)(**given).logits[:, :-1][scored]
         now = F.log_softmax(logits[:, :-1][scored].float(), dim=-1)
         total = F.kl_div(now, F.log_softmax(start.float(), dim=-1), reduction="sum", log_target=True)
-        return total / (num_items if num_items is not None else scored.sum().clamp(min=1))
+        if num_items is None:
+            return total / scored.sum().clamp(min=1)
+        # As the Trainer does with the loss: the count is of all processes, and gradients are averaged over them.
+        world = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+        return total * world / num_items
 
 
 def reply_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:

@@ -16,12 +16,13 @@ from transformers import TrainingArguments
 
 from tideo import registry
 from tideo.models.bundled import ASSETS
+from tideo.models.grid_settings import check_seen
 from tideo.models.zero_shot import ZeroShot
 from tideo.store import atomic_path, key_of
 from tideo.train.chat_examples import Chat, ChatExamples, collate_chats
 from tideo.train.conversations import Conversation, Pictures, looks
 from tideo.train.documents import IGNORE
-from tideo.train.finetune_config import FSDP, FinetuneConfig, GridTraining
+from tideo.train.finetune_config import FSDP, FinetuneConfig, GridTraining, deepspeed_file
 from tideo.train.grid_episodes import watched_episodes
 from tideo.train.grid_trainer import GridTrainer, reply_loss
 from tideo.train.imitate import Imitation, ImitationExamples
@@ -37,8 +38,10 @@ IMITATING: tuple[Part, ...] = ("tower", "projector")
 
 def folder_of(name: str) -> Path:
     """A bundled model's folder, or the folder of that name."""
-    bundled = ASSETS / name
-    return bundled if bundled.is_dir() else Path(name)
+    found = next((path for path in (ASSETS / name, Path(name)) if path.is_dir()), None)
+    if found is None:
+        raise UserError(f"{name}: expected a folder that training wrote, or the name of a bundled model")
+    return found
 
 
 class GridWork:
@@ -46,6 +49,7 @@ class GridWork:
 
     def __init__(self, config: FinetuneConfig, *, model: Any, processor: Any, shared: Path) -> None:
         self.config, self.model, self.processor, self.shared = config, model, processor, shared
+        check_seen(processor, config.grid, name=config.model)
         self.chat = Chat(processor, image_size=config.grid.image_size)
         self._drawn: dict[str, Tensor] = {}  # the imitation's grids for the tower, until the training
 
@@ -59,7 +63,12 @@ class GridWork:
             from peft import prepare_model_for_kbit_training
 
             self.model = prepare_model_for_kbit_training(self.model)
-        return with_lora(self.model, rank=config.lora_rank, alpha=config.lora_alpha, parts=parts)
+        adapted = with_lora(self.model, rank=config.lora_rank, alpha=config.lora_alpha, parts=parts)
+        if not deepspeed_file(config.train.parallel):  # which keeps what learns in float32 itself
+            for parameter in adapted.parameters():
+                if parameter.requires_grad:  # a small step is lost on a weight in bfloat16
+                    parameter.data = parameter.data.float()
+        return adapted
 
     def imitate(self, *, out: Path, resume: bool) -> None:
         """Tower and projector learn the teacher's vectors; their weights are kept for every run that begins so."""
@@ -233,7 +242,7 @@ def _weights_key(weights: Mapping[str, Tensor]) -> str:
 def training_arguments(training: GridTraining, *, seed: int, out: Path) -> TrainingArguments:
     """Of what the number of steps is not known yet; `GridWork.train` sets it."""
     gpu = torch.accelerator.is_available()
-    deepspeed = training.parallel if (training.parallel or "").endswith(".json") else None
+    deepspeed = deepspeed_file(training.parallel)
     if deepspeed:
         registry.require("deepspeed")
     if training.parallel and not gpu and not SHARDS_ON_CPU:

@@ -38,7 +38,7 @@ def train_only(model: nn.Module, parts: Sequence[str]) -> None:
 
 
 def with_lora(model: Any, *, rank: int, alpha: int, parts: Sequence[str]) -> Any:
-    """A PEFT model: LoRA on every linear layer of the language model; the projector, where it learns, learns whole."""
+    """A PEFT model: LoRA on every linear layer of the language model; what else learns, learns whole."""
     from peft import LoraConfig, get_peft_model
 
     linear = [
@@ -46,11 +46,14 @@ def with_lora(model: Any, *, rank: int, alpha: int, parts: Sequence[str]) -> Any
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and part_of(name) == "llm" and not name.endswith("lm_head")
     ]
-    whole = sorted({n for n, _ in model.named_modules() if n.split(".")[-1] in _PROJECTORS})
+    roots = {"projector": _PROJECTORS, "tower": _TOWERS}
+    names = {last for part, known in roots.items() if part in parts for last in known}
+    whole = sorted({n for n, _ in model.named_modules() if n.split(".")[-1] in names})
+    whole = [n for n in whole if not any(n.startswith(f"{outer}.") for outer in whole)]
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha or 2 * rank,
-        target_modules=linear if "llm" in parts else [],
-        modules_to_save=whole if "projector" in parts else None,
+        target_modules=linear,
+        modules_to_save=whole or None,
     )
     return get_peft_model(model, config)

@@ -1,7 +1,8 @@
 """What a finetuning will take, told before a weight is loaded: parameters that learn, memory on each GPU under ZeRO-3.
 
 The model is built on the meta device. ZeRO-3 (arXiv 1910.02054) parts weights, gradients and Adam's states evenly:
-2 bytes a parameter, 2 and 12 more for one that learns, the 12 in host memory where the optimiser is offloaded.
+2 bytes a parameter (half a byte in 4 bits), 2 and 12 more for one that learns, the 12 in host memory where the
+optimiser is offloaded. Without `train.parallel` nothing is parted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from transformers.models.llava_next.modeling_llava_next import image_size_to_num
 
 from tideo.models.bundled import ASSETS
 from tideo.train.finetune import starting_model
-from tideo.train.finetune_config import DOLLHOUSE, FinetuneConfig
+from tideo.train.finetune_config import DOLLHOUSE, FSDP, FinetuneConfig, deepspeed_file
 from tideo.train.parts import part_of, train_only, with_lora
 from tideo.types import UserError
 
@@ -84,8 +85,7 @@ def plan(config: FinetuneConfig, *, gpus: int) -> str:
     training = config.train
     lines += [
         f"a step: {training.batch} images x {config.packed} questions x {training.accumulate} x {gpus} GPUs",
-        f"ZeRO-3 on {gpus} GPUs, bf16, {'optimiser in host memory' if offloads(config) else 'optimiser on the GPUs'}; "
-        "on each GPU, GiB:",
+        f"{_how(config, gpus=gpus)}; on each GPU, GiB:",
     ]
     told = {
         "weights": memory.weights,
@@ -97,6 +97,14 @@ def plan(config: FinetuneConfig, *, gpus: int) -> str:
     }
     lines += [f"  {name:22}{size / GIB:8.1f}" for name, size in told.items()]
     return "\n".join([*lines, f"host memory for the optimiser, all GPUs: {memory.host / GIB:.1f} GiB"])
+
+
+def _how(config: FinetuneConfig, *, gpus: int) -> str:
+    if config.train.parallel is None:
+        return f"the whole model on each of {gpus} GPUs, bf16" if gpus > 1 else "on one GPU, bf16"
+    name = "FSDP" if config.train.parallel == FSDP else "ZeRO-3"
+    where = "in host memory" if offloads(config) else "on the GPUs"
+    return f"{name} on {gpus} GPUs, bf16, optimiser {where}"
 
 
 def shape(config: FinetuneConfig) -> tuple[Any, str]:
@@ -115,8 +123,19 @@ def shape(config: FinetuneConfig) -> tuple[Any, str]:
                 reason = str(error).strip().splitlines()[0]
                 raise UserError(f"the shape of {config.model!r} cannot be read: {reason}") from error
             source = "shape from its config.json"
-        with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(settings)
+        try:
+            with torch.device("meta"):
+                model = AutoModelForImageTextToText.from_config(settings)
+        except ValueError as error:
+            raise UserError(
+                f"{config.model}: a {settings.model_type} is no image-text-to-text model of transformers"
+            ) from error
+    vision, text = (getattr(model.config, name, None) for name in ("vision_config", "text_config"))
+    if not hasattr(vision, "image_size") or not hasattr(text, "hidden_size"):
+        raise UserError(
+            f"{config.model}: --plan knows models of the LLaVA family, whose towers see images of one size; "
+            f"this is a {type(model).__name__}"
+        )
     train_only(model, config.parts)
     if config.lora_rank:
         model = with_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, parts=config.parts)
@@ -134,8 +153,8 @@ def parameters(model: Any) -> tuple[Counter[str], Counter[str]]:
 
 
 def offloads(config: FinetuneConfig) -> bool:
-    path = config.train.parallel or ""
-    if not path.endswith(".json"):
+    path = deepspeed_file(config.train.parallel)
+    if path is None:
         return False
     return "offload_optimizer" in json.loads(Path(path).read_text(encoding="utf-8"))["zero_optimization"]
 
@@ -155,12 +174,14 @@ def memory_of(config: FinetuneConfig, model: Any, *, gpus: int) -> Memory:
     logits = tokens * text.vocab_size * (2 + 4 + 4)
     layer = 4 * text.hidden_size**2 + 3 * text.hidden_size * text.intermediate_size
     states = 12 * learning
+    parts = gpus if config.train.parallel else 1
+    frozen = 0.5 if config.load_4bit else 2.0
     host = states if offloads(config) else 0
     return Memory(
-        weights=2 * total / gpus,
-        gradients=2 * learning / gpus,
-        optimizer=(states - host) / gpus,
-        gathered=2 * 2 * layer + 2 * text.vocab_size * text.hidden_size,
+        weights=(frozen * (total - learning) + 2 * learning) / parts,
+        gradients=2 * learning / parts,
+        optimizer=(states - host) / parts,
+        gathered=2 * 2 * layer + 2 * text.vocab_size * text.hidden_size if config.train.parallel else 0.0,
         activations=kept + one_layer + logits,
         host=host,
     )

@@ -18,7 +18,6 @@ import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from transformers import Trainer, TrainingArguments
 
-from tideo.config import write_run
 from tideo.dollhouse.export import ask_split, told
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.extract import sampled, tideo_features
@@ -33,7 +32,7 @@ from tideo.textvid.schema import load, to_tideo
 from tideo.train.projection import held_in_pictures, make_memory, projected_texts
 from tideo.train.start import init_from_llm_
 from tideo.train.tasks import Examples, TaskWeights
-from tideo.train.trainer import fit
+from tideo.train.trainer import begin, fit
 from tideo.types import Features, Tideo, UserError
 
 DOLLHOUSE = "dollhouse"
@@ -118,7 +117,7 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
         )
     out = Path(out)
     torch.manual_seed(config.seed)
-    write_run(out, recipe=config, seed=config.seed)
+    begin(out, recipe=config, resume=resume)
     encoder = load_encoder(_located(config.encoder))
     tideos = read_tideos(config)
     if config.features is None:

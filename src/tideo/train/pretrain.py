@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tideo.config import write_run
 from tideo.train.pretrain_clip import ClipRecipe, pretrain_clip
 from tideo.train.pretrain_lm import LMConfig, pretrain_lm
+from tideo.train.trainer import begin
 from tideo.types import UserError
 
 TRAININGS: dict[type, Callable[..., Path]] = {ClipRecipe: pretrain_clip, LMConfig: pretrain_lm}
@@ -20,5 +20,5 @@ def pretrain(config: Any, *, out: str | Path, resume: bool = False) -> Path:
         raise UserError(
             f"this recipe makes a {type(config).__name__}: it is for another command, as prealign"
         )
-    write_run(out, recipe=config, seed=config.seed)
+    begin(out, recipe=config, resume=resume, steps=["checkpoints"])
     return TRAININGS[type(config)](config, out=out, resume=resume)

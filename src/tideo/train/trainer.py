@@ -13,7 +13,7 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tideo.config import same_recipe, write_run
+from tideo.types import UserError
 
 log = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -181,6 +184,20 @@ class _TrimHeap(TrainerCallback):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
         if trim is not None and state.global_step % 100 == 0:
             trim(0)
+
+
+def begin(out: str | Path, *, recipe: Any, resume: bool, steps: Sequence[str] = ("steps",)) -> None:
+    """Write OUT/run.json, unless that would mix two runs. `steps`: the folders of the checkpoints in OUT.
+
+    Raises UserError where checkpoints lie in OUT and `resume` is not asked for, or they are of another recipe.
+    """
+    if any(any((Path(out) / folder).glob("checkpoint-*")) for folder in steps):
+        if not resume:
+            raise UserError(
+                f"{out} holds checkpoints of a run: give --resume to go on, or another --out to start anew"
+            )
+        same_recipe(out, recipe)
+    write_run(out, recipe=recipe, seed=recipe.seed)
 
 
 def fit(trainer: Trainer, *, resume: bool = False) -> None:

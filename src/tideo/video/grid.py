@@ -103,6 +103,7 @@ def make_grid(
         cols=cols,
         pts_s=tuple(frames.pts_s_T.tolist()),
         num_blank=rows * cols - len(frames),
+        missing_s=frames.missing_s,
     )
 
 
@@ -153,15 +154,19 @@ def video_grid(
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
     frames = sample_frames(video, rows * cols, sampler=sampler)
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
-    if grid.num_blank:
-        log.warning(
-            "%s: %d distinct frames for %d cells, %d stay blank",
-            frames.video_id or "video",
-            len(frames),
-            rows * cols,
-            grid.num_blank,
-        )
+    tell_blanks(grid, video_id=frames.video_id)
     return grid
+
+
+def tell_blanks(grid: Grid, *, video_id: str) -> None:
+    """Blank cells in one line of the log, and of frames that could not be decoded."""
+    if not grid.num_blank:
+        return
+    lost = f", {len(grid.missing_s)} could not be decoded" if grid.missing_s else ""
+    log.warning(
+        "%s: %d distinct frames for %d cells, %d stay blank%s",
+        video_id or "video", len(grid.pts_s), grid.rows * grid.cols, grid.num_blank, lost,
+    )  # fmt: skip
 
 
 def edges(side: int, cells: int) -> list[int]:

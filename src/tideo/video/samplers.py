@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tideo import registry
 from tideo.types import Frames, UserError, Video
 from tideo.video.decode import frames_at
-from tideo.video.scenes import scenes
 from tideo.video.streams import OpenVideo, Source
 
 MOST_A_SECOND = 1.0  # of `fps`: the usual rate of video language models
@@ -53,15 +53,6 @@ def keyframes(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[
     return [video.seconds(video.key_shown(keys[i][1])) for i in chosen]
 
 
-SAMPLERS: dict[str, Sampler] = {
-    "middle": middle,
-    "uniform": uniform,
-    "fps": fps,
-    "keyframes": keyframes,
-    "scenes": scenes,
-}
-
-
 def sample_frames(
     video: Video | str | Path | bytes,
     num: int,
@@ -74,8 +65,7 @@ def sample_frames(
     No frame comes twice: where the segment holds fewer than `num` frames (or, for `keyframes`, key frames),
     fewer come back. A segment is cut to the video's own end. Raises UserError for a segment without frames.
     """
-    if sampler not in SAMPLERS:
-        raise UserError(f"sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
+    chosen: Sampler = registry.load("samplers", sampler)
     if num < 1:
         raise UserError(f"{num} frames: expected at least 1")
     if isinstance(video, Video):
@@ -93,7 +83,7 @@ def sample_frames(
             raise opened.error(
                 f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment asked for"
             )
-        times_s = SAMPLERS[sampler](opened, num, start_s, end_s)
+        times_s = chosen(opened, num, start_s, end_s)
         if not times_s:
             raise opened.error(
                 f"the sampler {sampler!r} finds no frame from {start_s:.2f} to {end_s:.2f} s; use 'middle'"
