@@ -44,7 +44,7 @@ from tideo.train.grid_episodes import captioned, grid_conversations
 from tideo.train.grid_trainer import GridTrainer
 from tideo.train.grid_work import GridWork
 from tideo.train.parts import part_of, train_only, with_lora
-from tideo.train.plan import memory_of, parameters, plan, shape
+from tideo.train.plan import image_tokens, memory_of, parameters, plan, shape
 from tideo.train.tiny_llava import resized_places
 from tideo.train.tower import keep_tower, patch_features, put_back
 from tideo.train.trainer import last_checkpoint
@@ -649,6 +649,25 @@ def test_the_plan_of_the_13b() -> None:
     on_gpu = memory_of(replace(config, train=replace(config.train, parallel=None)), model, gpus=4)
     assert on_gpu.gpu > 40 * 2**30  # why the recipe keeps the optimiser in host memory
     assert "LlavaForConditionalGeneration" in plan(config, gpus=4)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tokens"), [("llava_1_5_13b_nextqa", 576), ("llava_1_6_34b_nextqa", 1176)]
+)
+def test_an_image_has_as_many_tokens_as_the_processor_makes(recipe: str, tokens: int) -> None:
+    config = load("finetunes", recipe)()
+    assert image_tokens(shape(config)[0].config, config.grid.image_size) == tokens
+
+
+def test_a_plan_parts_only_what_the_recipe_parts() -> None:
+    config = load("finetunes", "llava_1_5_13b_nextqa")()
+    alone = plan(override(config, ["train.parallel=none"]), gpus=4)
+    assert "the whole model on each of 4 GPUs, bf16; on each GPU, GiB:" in alone
+    model, _ = shape(
+        alone_config := override(config, ["train.parallel=none", "lora_rank=8", "load_4bit=true"])
+    )
+    total, learning = (sum(counts.values()) for counts in parameters(model))
+    assert memory_of(alone_config, model, gpus=4).weights == 0.5 * (total - learning) + 2 * learning
 
 
 def test_lora_learns_little_of_the_34b() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -165,6 +166,33 @@ def test_the_command_writes_a_png(tideo: Tideo, tmp_path: Path) -> None:
     assert missing.returncode == 2
     assert missing.stderr.startswith("tideo: ")
     assert missing.stderr.count("\n") == 1
+
+
+def test_the_command_tells_how_frames_are_chosen(tideo: Tideo, tmp_path: Path) -> None:
+    encode(tmp_path / "v.mp4", num=10)
+    grid = ("grid", str(tmp_path / "v.mp4"), "--out", str(tmp_path / "g.png"))
+    blank = tideo(*grid, "--question", "what is he doing?")
+    assert blank.returncode == 0
+    assert "v: 10 distinct frames for 16 cells, 6 stay blank" in blank.stderr
+    without = tideo(*grid, "--sampler", "question")
+    assert (without.returncode, "give --question TEXT" in without.stderr) == (2, True)
+    both = tideo(*grid, "--sampler", "fps", "--question", "what is he doing?")
+    assert (both.returncode, "leave one out" in both.stderr) == (2, True)
+
+
+def test_frames_that_cannot_be_decoded_are_told_apart_from_blanks(tideo: Tideo, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    encode(path, num=40, faststart=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = tideo("grid", str(path), "--out", str(tmp_path / "g.png"))
+    assert done.returncode == 3
+    lost = re.search(
+        r"(\d+) distinct frames for 16 cells, (\d+) stay blank, (\d+) could not be decoded", done.stderr
+    )
+    assert lost is not None
+    shown, blank, missing = map(int, lost.groups())
+    assert shown + blank == 16
+    assert f"tideo: {missing} of {missing + shown} frames failed" in done.stderr
 
 
 def test_no_video_no_grid(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from videos import SHARED, encode, index_of
 
+from tideo.models.grid_settings import GridSettings
 from tideo.registry import BUILTIN
 from tideo.types import UserError, Video
 from tideo.video.decode import read_all
@@ -126,3 +127,15 @@ def test_bad_questions(
     video = Video(id="v", path=str(forty), start_s=segment[0], end_s=segment[1])
     with pytest.raises(UserError, match=message):
         sample_frames(video, num, sampler=sampler)
+
+
+def test_a_sampler_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs.py").write_text("def first(video, num, start_s, end_s):\n    return [start_s]\n")
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[tideo.samplers]\nfirst = theirs:first\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    encode(tmp_path / "v.mp4", num=20)
+    assert sample_frames(tmp_path / "v.mp4", 4, sampler="first").pts_s_T.tolist() == [0.0]
+    assert GridSettings(sampler="first").sampler == "first"

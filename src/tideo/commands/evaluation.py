@@ -24,7 +24,7 @@ def evaluate(
     control: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Only this control; repeat it, or `none`. [default: all]", show_default=False
+            metavar="NAME", help="Only this control; repeat it, or `none`; without, all.", show_default=False
         ),
     ] = None,
     permute: Annotated[

@@ -40,7 +40,9 @@ VideoFile = Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.",
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False, show_default=False)]
 OutOrRuns = Annotated[
     Path | None,
-    typer.Option("--out", help="Run directory.  [default: runs/RECIPE]", file_okay=False, show_default=False),
+    typer.Option(
+        "--out", help="Run directory; without, one below runs/.", file_okay=False, show_default=False
+    ),
 ]
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="See tideo list recipes.", show_default=False)]
 Settings = Annotated[

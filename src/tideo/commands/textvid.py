@@ -31,7 +31,7 @@ def generate(
     conditions: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="A title, caption or scene a line. [default: the pack's]",
+            exists=True, dir_okay=False, help="A title, caption or scene a line; without, the pack's.",
             show_default=False,
         ),
     ] = None,

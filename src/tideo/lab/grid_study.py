@@ -43,11 +43,12 @@ from tideo.train.grid_work import folder_of
 from tideo.types import UserError
 
 RECIPE, TEACHER, FUSION, READING = "recipe", "teacher", "fusion", "reading"
-# name → what is set otherwise in the recipe; cells are as large, and have as many patches, in every grid
+# name → what is set otherwise in the recipe; cells of 3 x 3 and 5 x 5 are as large as those of 4 x 4
 VARIANTS: dict[str, tuple[str, ...]] = {
     RECIPE: (),
     "grid 3 x 3": ("grid.rows=3", "grid.cols=3", "grid.image_size=144"),
     "grid 5 x 5": ("grid.rows=5", "grid.cols=5", "grid.image_size=240"),
+    "one frame": ("grid.rows=1", "grid.cols=1"),
     "tower trained": ("parts=tower,projector,llm",),
     "LoRA": ("lora_rank=16", "lora_alpha=32"),
     "captions mixed in": ("captions=0.2", "num_captions=32000", "paste_captions=true"),

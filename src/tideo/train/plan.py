@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
-from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+from transformers.image_processing_utils import select_best_resolution
 
 from tideo.models.bundled import ASSETS
 from tideo.train.finetune import starting_model
@@ -83,8 +83,9 @@ def plan(config: FinetuneConfig, *, gpus: int) -> str:
     lines += [f"{part:12}{total[part]:>16,}{learning[part]:>16,}" for part in total]
     lines += [f"{'all':12}{sum(total.values()):>16,}{sum(learning.values()):>16,}", ""]
     training = config.train
+    questions = f"up to {config.packed}" if config.packed > 1 else "1"
     lines += [
-        f"a step: {training.batch} images x {config.packed} questions x {training.accumulate} x {gpus} GPUs",
+        f"a step: {training.batch} images x {questions} questions x {training.accumulate} x {gpus} GPUs",
         f"{_how(config, gpus=gpus)}; on each GPU, GiB:",
     ]
     told = {
@@ -188,10 +189,10 @@ def memory_of(config: FinetuneConfig, model: Any, *, gpus: int) -> Memory:
 
 
 def image_tokens(config: Any, side: int) -> int:
-    """Tokens of one square image: patches, for LLaVA-NeXT of each crop and of the whole, with its line ends."""
+    """Tokens of one square image: its patches; LLaVA-NeXT adds those of its crops, with line ends."""
     vision = config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
     if not hasattr(config, "image_grid_pinpoints"):
         return int(patches)
-    crops = image_size_to_num_patches([side, side], config.image_grid_pinpoints, vision.image_size)
-    return int(patches * crops + round(patches**0.5))
+    fitted = min(select_best_resolution((side, side), config.image_grid_pinpoints)) // vision.patch_size
+    return int(patches + fitted * (fitted + 1))
