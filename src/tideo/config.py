@@ -48,9 +48,10 @@ def override(config: Config, settings: Iterable[str], *, option: str = "--set") 
     """A copy of the dataclass with each "dotted.key=value" set; the last one of a key holds.
 
     All are set at once, so that two fields that allow each other only so (`steps=none`, `epochs=1`) can be given in
-    any order. Values: int, float, bool (true/false), str, none, a Literal's choices, tuples as a,b,c.
-    Raises UserError for an unknown key (naming the near ones), a value of another type, or a value
-    that the dataclass itself refuses; `option` is what its line calls the settings.
+    any order. A part that is none is made of the keys given to it (`align.epochs=1`). Values: int, float, bool
+    (true/false), str, none, a Literal's choices, tuples as a,b,c. Raises UserError for an unknown key (naming the near
+    ones), a value of another type, or a value that the dataclass itself refuses; `option` is what its line calls the
+    settings.
     """
     settings = list(settings)
     changes: dict[str, Any] = {}
@@ -67,10 +68,10 @@ def override(config: Config, settings: Iterable[str], *, option: str = "--set") 
         raise UserError(f"{option} {' '.join(settings)}: {error}") from error
 
 
-def _note(changes: dict[str, Any], config: Any, path: list[str], text: str, *, setting: str) -> None:
-    """Put the value into `changes`: name → value, or the changes of the dataclass there."""
+def _note(changes: dict[str, Any], of: Any, path: list[str], text: str, *, setting: str) -> None:
+    """Put the value into `changes`: name → value, or the changes of the part there. `of`: a dataclass, or its class."""
     name, *rest = path
-    hints = get_type_hints(type(config))
+    hints = _hints(of)
     if name not in hints:
         near = get_close_matches(name, hints, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(hints)}"
@@ -81,20 +82,34 @@ def _note(changes: dict[str, Any], config: Any, path: list[str], text: str, *, s
         except (TypeError, ValueError) as error:
             raise UserError(f"{setting}: {error}") from error
         return
-    inner, old = changes.setdefault(name, {}), getattr(config, name)
-    if not isinstance(inner, dict):  # replaced as a whole before
-        old = inner
-    if not dataclasses.is_dataclass(old):
-        raise UserError(f"{setting}: {name} is {old!r}, it has no key {rest[0]!r}")
-    _note(inner, old, rest, text, setting=setting)
+    part = _part(of, name)
+    if part is None:
+        raise UserError(f"{setting}: {name} is no part of the recipe, it has no key {rest[0]!r}")
+    if not isinstance(changes.get(name), dict):
+        changes[name] = {}
+    _note(changes[name], part, rest, text, setting=setting)
 
 
-def _with(config: Any, changes: Mapping[str, Any]) -> Any:
+def _hints(of: Any) -> dict[str, Any]:
+    return get_type_hints(of if isinstance(of, type) else type(of))
+
+
+def _part(of: Any, name: str) -> Any:
+    """The dataclass of that name, or the class of the one that could be there; None where none can."""
+    part = None if isinstance(of, type) else getattr(of, name)
+    if dataclasses.is_dataclass(part):
+        return part
+    annotation = _hints(of)[name]
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if dataclasses.is_dataclass(kind)]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+def _with(of: Any, changes: Mapping[str, Any]) -> Any:
     new = {
-        name: _with(getattr(config, name), value) if isinstance(value, dict) else value
+        name: _with(_part(of, name), value) if isinstance(value, dict) else value
         for name, value in changes.items()
     }
-    return dataclasses.replace(config, **new)
+    return of(**new) if isinstance(of, type) else dataclasses.replace(of, **new)
 
 
 def from_plain(cls: type[Config], data: Mapping[str, Any]) -> Config:
