@@ -534,6 +534,15 @@ def test_a_run_is_not_mixed_with_another(tmp_path: Path, monkeypatch: pytest.Mon
     assert (out / "model.safetensors").stat().st_mtime_ns == made_at  # done: left as it is
     with pytest.raises(UserError, match="another recipe"):
         finetune(other, out=out, resume=True)
+    with (
+        monkeypatch.context() as patched
+    ):  # anew over a run that is done, and killed before its first checkpoint
+        patched.setattr("tideo.train.finetune.starting_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(other, out=out)
+    finetune(other, out=out, resume=True)
+    assert (out / "model.safetensors").stat().st_mtime_ns != made_at
+    assert load_model(str(out)).settings == other.grid
 
 
 def test_what_learns_beside_lora_is_in_float32(tmp_path: Path) -> None:

@@ -75,10 +75,15 @@ def test_a_run_cut_short_goes_on_to_the_same_weights(
     monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
     with pytest.raises(Killed):
         prealign(config(parts), out=tmp_path / "cut")
+    with pytest.raises(UserError, match="give --resume to go on"):
+        prealign(config(parts), out=tmp_path / "cut")
     monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", save)
     resumed = load_file(prealign(config(parts), out=tmp_path / "cut", resume=True) / "model.safetensors")
     for name in whole:
         torch.testing.assert_close(resumed[name], whole[name])
+    written = (tmp_path / "cut" / "model.safetensors").stat().st_mtime_ns
+    prealign(config(parts), out=tmp_path / "cut", resume=True)
+    assert (tmp_path / "cut" / "model.safetensors").stat().st_mtime_ns == written  # done: left as it is
 
 
 def test_features_that_were_encoded_before_train_alike(parts: Path, tmp_path: Path) -> None:

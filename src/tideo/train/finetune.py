@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 
-from tideo.config import same_recipe
 from tideo.models.bundled import ASSETS
 from tideo.models.grid_settings import GRID_FILE, Loading, load_vlm
 from tideo.store import atomic_write_text
@@ -46,11 +45,8 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     if not isinstance(config, FinetuneConfig):
         raise UserError(f"this recipe is not for finetuning: it makes a {type(config).__name__}")
     out = Path(out)
-    if resume and (out / GRID_FILE).is_file() and not (out / "steps").is_dir():
-        same_recipe(out, config)
-        log.info("%s is done already", out)
+    if not begin(out, recipe=config, resume=resume, steps=STEPS, done=GRID_FILE):
         return out
-    begin(out, recipe=config, resume=resume, steps=STEPS)
     # Before the model: ZeRO-3 parts its weights as they are read.
     arguments = training_arguments(config.train, seed=config.seed, out=out / "steps")
     torch.manual_seed(config.seed)

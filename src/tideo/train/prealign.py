@@ -25,7 +25,7 @@ from tideo.encoders.memory import calibrated
 from tideo.models.bundled import ASSETS
 from tideo.models.prefix_files import PrefixLMConfig, load_llm
 from tideo.models.prefix_lm import PrefixLM, collate_examples
-from tideo.models.settings import MEMORY_FILE, Settings
+from tideo.models.settings import MEMORY_FILE, SETTINGS_FILE, Settings
 from tideo.precision import has_bfloat16
 from tideo.textvid.encode import encoded
 from tideo.textvid.schema import load, to_tideo
@@ -110,14 +110,18 @@ class PrealignConfig:
 
 
 def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -> Path:
-    """Train and write a model directory that `tideo ask` and `tideo eval` load. Checkpoints in `out`/steps."""
+    """Train and write a model directory that `tideo ask` and `tideo eval` load. Checkpoints in `out`/steps.
+
+    With `resume` it goes on from the last one; a run that is done is left as it is.
+    """
     if not isinstance(config, PrealignConfig):
         raise UserError(
             f"this recipe is for `tideo train`, not for pre-alignment: it makes a {type(config).__name__}"
         )
     out = Path(out)
     torch.manual_seed(config.seed)
-    begin(out, recipe=config, resume=resume)
+    if not begin(out, recipe=config, resume=resume, done=SETTINGS_FILE):
+        return out
     encoder = load_encoder(_located(config.encoder))
     tideos = read_tideos(config)
     if config.features is None:

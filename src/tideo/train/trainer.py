@@ -186,18 +186,29 @@ class _TrimHeap(TrainerCallback):
             trim(0)
 
 
-def begin(out: str | Path, *, recipe: Any, resume: bool, steps: Sequence[str] = ("steps",)) -> None:
-    """Write OUT/run.json, unless that would mix two runs. `steps`: the folders of the checkpoints in OUT.
+def begin(
+    out: str | Path, *, recipe: Any, resume: bool, steps: Sequence[str] = ("steps",), done: str | None = None
+) -> bool:
+    """Write OUT/run.json, unless that would mix two runs; False where a run to resume is done, and nothing is to do.
 
+    `steps`: the folders of the checkpoints in OUT; `done`: the file that a run writes last, before it takes those away.
     Raises UserError where checkpoints lie in OUT and `resume` is not asked for, or they are of another recipe.
     """
-    if any(any((Path(out) / folder).glob("checkpoint-*")) for folder in steps):
+    stopped = any(any((Path(out) / folder).glob("checkpoint-*")) for folder in steps)
+    if resume and not stopped and done is not None and (Path(out) / done).is_file():
+        same_recipe(out, recipe)
+        log.info("%s is done already", out)
+        return False
+    if stopped:
         if not resume:
             raise UserError(
                 f"{out} holds checkpoints of a run: give --resume to go on, or another --out to start anew"
             )
         same_recipe(out, recipe)
+    if done is not None and not stopped:
+        (Path(out) / done).unlink(missing_ok=True)  # of a run before, whose weights would pass for this one's
     write_run(out, recipe=recipe, seed=recipe.seed)
+    return True
 
 
 def fit(trainer: Trainer, *, resume: bool = False) -> None:
