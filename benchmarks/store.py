@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tideo.store import FeatureStore, key_of
+from tideo.store.features import FeatureStore
+from tideo.store.files import key_of
 
 FRAMES, WIDTH, SHARD, BATCH = 10, 768, 1000, 64
 

@@ -16,11 +16,11 @@ import time
 import torch
 
 from tideo.registry import load
-from tideo.train.chat_examples import Chat, ChatExamples, collate_chats
-from tideo.train.finetune import starting_model
-from tideo.train.grid_episodes import grid_conversations
-from tideo.train.parts import train_only
-from tideo.train.tower import PatchFeatures, keep_tower, patch_features, put_back
+from tideo.tiny.grid_episodes import grid_conversations
+from tideo.train.grid.examples import Chat, ChatExamples, collate_chats
+from tideo.train.grid.finetune import starting_model
+from tideo.train.grid.modules import train_only
+from tideo.train.grid.patch_features import PatchFeatures, keep_tower, patch_features, put_back
 
 BATCH = 16
 

@@ -6,7 +6,7 @@ python examples/ask_a_video.py
 import random
 from pathlib import Path
 
-from tideo.dollhouse.balance import Balance
+from tideo.dollhouse.distractors import Balance
 from tideo.dollhouse.questions import ask
 from tideo.dollhouse.render import render_video
 from tideo.dollhouse.script import sample_episode

@@ -13,8 +13,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import REPOSITORY, Tideo
 from PIL import Image
+
+from conftest import REPOSITORY, Tideo
 
 COMMANDS = (
     "ask",

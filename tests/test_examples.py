@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from conftest import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"

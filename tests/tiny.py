@@ -15,11 +15,11 @@ from tideo.dollhouse.captions import tideo as told
 from tideo.dollhouse.export import make
 from tideo.dollhouse.script import sample_episode
 from tideo.encoders.dual import load_encoder
-from tideo.encoders.extract import caption_memory, tideo_features
-from tideo.encoders.memory import calibrated
-from tideo.models.prefix_files import load_llm
-from tideo.models.prefix_lm import PrefixLM, PrefixLMConfig
-from tideo.models.settings import Settings
+from tideo.encoders.familiarity import calibrated
+from tideo.encoders.features import caption_memory, tideo_features
+from tideo.models.topa.checkpoint import load_llm
+from tideo.models.topa.prefix_lm import PrefixLM, PrefixLMConfig
+from tideo.models.topa.settings import Settings
 
 DIM = 16
 SHORT_SEED = 61  # test episodes 0 and 1 of 125 and 249 frames

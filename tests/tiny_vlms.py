@@ -30,7 +30,7 @@ from transformers import (
     Qwen2VLProcessor,
 )
 
-from tideo.models.grid_settings import GridSettings
+from tideo.models.grid.settings import GridSettings
 
 # As the published templates do it: llava-hf's closes no reply, the others do.
 VICUNA = (

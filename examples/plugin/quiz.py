@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tideo.models.settings import AS_TRAINED, Controls
+from tideo.models.interface import AS_TRAINED, Controls
 from tideo.types import Answer, Frames, Sample, UserError, Video
 
 

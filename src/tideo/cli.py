@@ -20,7 +20,10 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from tideo import __version__
-from tideo.commands import asking, evaluation, machine, textvid, training
+from tideo.commands import ask as asking
+from tideo.commands import evaluate as evaluation
+from tideo.commands import machine, textvid
+from tideo.commands import train as training
 from tideo.types import UserError
 
 DONE, USER_INPUT, INTERRUPTED = 0, 2, 130

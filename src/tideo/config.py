@@ -7,38 +7,15 @@ resolved recipe with what is needed to do the run again.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
-import platform
-import shlex
-import subprocess
-import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import tideo
 from tideo.types import UserError
 
 Config = TypeVar("Config")
-
-RUN_FILE = "run.json"
-PACKAGES = ("torch", "transformers", "peft", "av", "numpy")  # what a number may depend on
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """What `run.json` holds. `commit` is None outside a checkout and ends in -dirty where files differ."""
-
-    recipe: dict[str, Any]
-    versions: dict[str, str]
-    commit: str | None
-    seed: int | None
-    command: str
 
 
 # --- --set key=value ------------------------------------------------------------------------------
@@ -229,81 +206,3 @@ def _convert_dataclass(value: Any, cls: type, leaves: Leaves) -> Any:
     if extra := sorted(set(value) - set(hints)):
         raise ValueError(f"{cls.__name__} has no {', '.join(extra)}; known: {', '.join(hints)}")
     return cls(**{key: _convert(item, hints[key], leaves) for key, item in value.items()})
-
-
-# --- run.json -------------------------------------------------------------------------------------
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, Tideo and the packages that a number may depend on, without importing them."""
-    found = {"python": platform.python_version(), "tideo": tideo.__version__}
-    return found | {name: metadata.version(name) for name in PACKAGES}
-
-
-def git_commit() -> str | None:
-    """The commit that this source is of, "-dirty" behind it where files differ; None if it is of none.
-
-    Asked of the package's own folder, not of the working directory, which may be another project.
-    """
-    here = Path(__file__).parent
-    try:
-        # An installed package can lie inside somebody's repository without being part of it.
-        _git(here, "ls-files", "--error-unmatch", "config.py")
-        return _git(here, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*").strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(folder: Path, *args: str) -> str:
-    # GIT_DIR of a surrounding hook would answer for another repository
-    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    return subprocess.check_output(
-        ["git", *args], cwd=folder, env=env, text=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-
-def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command: str | None = None) -> Path:
-    """Write DIR/run.json: the resolved recipe (a dataclass or a mapping), versions, commit, seed, command.
-
-    Atomic: a reader sees the old file or the new one. Returns its path.
-    """
-    plain = dataclasses.asdict(recipe) if dataclasses.is_dataclass(recipe) else dict(recipe)  # type: ignore[arg-type]
-    told = command if command is not None else shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    run = Run(recipe=plain, versions=versions(), commit=git_commit(), seed=seed, command=told)
-    path = Path(out) / RUN_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{RUN_FILE}.{os.getpid()}")
-    text = json.dumps(dataclasses.asdict(run), indent=2, ensure_ascii=False, allow_nan=False)
-    fresh.write_text(text + "\n", encoding="utf-8")
-    fresh.replace(path)
-    return path
-
-
-def same_recipe(out: str | Path, recipe: Any) -> None:
-    """Raises UserError where DIR/run.json tells another recipe than this dataclass, naming what differs."""
-    there = _flat(read_run(out).recipe)
-    here = _flat(json.loads(json.dumps(dataclasses.asdict(recipe))))
-    if there != here:
-        missing = object()
-        names = [n for n in here | there if here.get(n, missing) != there.get(n, missing)]
-        told = ", ".join(f"{n} is {there.get(n)} there and {here.get(n)} here" for n in names[:3])
-        raise UserError(f"{out} is a run of another recipe ({told}): set it so, or give another --out")
-
-
-def _flat(plain: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in plain.items():
-        flat |= _flat(value, f"{start}{name}.") if isinstance(value, Mapping) else {f"{start}{name}": value}
-    return flat
-
-
-def read_run(out: str | Path) -> Run:
-    """Read DIR/run.json. Raises UserError where it is missing, is not JSON or lacks a key."""
-    path = Path(out) / RUN_FILE
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return _convert(data, Run, _FROM_JSON)
-    except OSError as error:
-        raise UserError(f"{out} is no run directory: {path} cannot be read ({error.strerror})") from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path} is no record of a run: {error}; do the run again") from error

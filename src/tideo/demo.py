@@ -12,13 +12,13 @@ from rich.table import Table
 
 from tideo.benchmarks.dollhouse import dollhouse
 from tideo.dollhouse.export import make
-from tideo.evaluate.plan import MAIN, read_answers
-from tideo.evaluate.report import write_report
-from tideo.evaluate.results import Report
+from tideo.evaluate.answers import MAIN, read_answers
+from tideo.evaluate.html import write_report
 from tideo.evaluate.run import evaluate
-from tideo.evaluate.scoring import decide
-from tideo.models.bundled import load_model
-from tideo.models.settings import VideoModel
+from tideo.evaluate.summary import Report
+from tideo.models.interface import VideoModel
+from tideo.models.load import load_model
+from tideo.scoring import decide
 from tideo.types import Answer, Sample
 from tideo.video.decode import decode_at
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from tideo import registry
-from tideo.config import git_commit, versions
-from tideo.precision import has_bfloat16
+from tideo.device import has_bfloat16
+from tideo.runs import git_commit, versions
 
 # The codecs that the videos of the benchmarks come in; the encoder writes the dollhouse.
 DECODERS = ("h264", "hevc", "av1", "vp9")

@@ -24,14 +24,14 @@ from tideo.types import UserError
 
 BUILTIN: dict[str, dict[str, str]] = {
     "models": {
-        "blind": "tideo.models.bundled:blind",
-        "dollhouse-fusion": "tideo.models.bundled:dollhouse_fusion",
-        "dollhouse-grid": "tideo.models.bundled:dollhouse_grid",
-        "dollhouse-topa": "tideo.models.bundled:dollhouse_topa",
+        "blind": "tideo.models.load:blind",
+        "dollhouse-fusion": "tideo.models.load:dollhouse_fusion",
+        "dollhouse-grid": "tideo.models.load:dollhouse_grid",
+        "dollhouse-topa": "tideo.models.load:dollhouse_topa",
     },
     "benchmarks": {
         "dollhouse": "tideo.benchmarks.dollhouse:dollhouse",
-        "csv": "tideo.benchmarks.own:own",
+        "csv": "tideo.benchmarks.csv:own",
         "egoschema": "tideo.benchmarks.egoschema:egoschema",
         "intentqa": "tideo.benchmarks.intentqa:intentqa",
         "mvbench": "tideo.benchmarks.mvbench:mvbench",
@@ -59,7 +59,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "llava_1_6_34b_nextqa": "tideo.recipes.llava_1_6_34b_nextqa:llava_1_6_34b_nextqa",
     },
     "recipes": {
-        "dollhouse": "tideo.recipes.dollhouse:dollhouse",
+        "dollhouse": "tideo.recipes.dollhouse_topa:dollhouse",
         "llama2_7b": "tideo.recipes.llama2_7b:llama2_7b",
         "llama2_13b": "tideo.recipes.llama2_13b:llama2_13b",
         "llama3_8b": "tideo.recipes.llama3_8b:llama3_8b",

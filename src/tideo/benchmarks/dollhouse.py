@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tideo.benchmarks.rows import annotation, each_once, json_lines, parsed
+from tideo.benchmarks.annotations import annotation, each_once, json_lines, parsed
 from tideo.types import Sample, Video
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tideo.benchmarks.rows import annotation, each_once, json_list, parsed, text_of
+from tideo.benchmarks.annotations import Choices, annotation, each_once, json_list, parsed, text_of
 from tideo.types import Sample, UserError, Video
 
 ANSWERS = "subset_answers.json"
@@ -66,3 +66,7 @@ def _answers(path: Path) -> dict[str, int]:
     if not isinstance(answers, dict) or not all(type(n) is int and 0 <= n < 5 for n in answers.values()):
         raise UserError(f"{path}: expected an object from q_uid to an option from 0 to 4")
     return answers
+
+
+def _egoschema(samples: Sequence[Sample], choices: Choices) -> str:
+    return json.dumps({s.id: choices[s.id] for s in samples}, indent=1) + "\n"

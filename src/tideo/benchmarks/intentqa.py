@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from tideo.benchmarks import nextqa
-from tideo.benchmarks.rows import annotation, csv_rows, each_once, parsed
+from tideo.benchmarks.annotations import annotation, csv_rows, each_once, parsed
 from tideo.types import Sample
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from tideo.benchmarks.rows import annotation, each_once, parsed, text_of
+from tideo.benchmarks.annotations import annotation, each_once, parsed, text_of
 from tideo.types import Sample, UserError, Video
 
 TEST = "test"

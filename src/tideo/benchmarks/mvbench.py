@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tideo.benchmarks.rows import each_once, json_list, parsed
+from tideo.benchmarks.annotations import each_once, json_list, parsed
 from tideo.types import Sample, UserError, Video
 
 # file → the task's own name, and where its videos lie in the folder `video` of the download

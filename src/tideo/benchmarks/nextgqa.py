@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, RootModel
 
 from tideo.benchmarks import intentqa, nextqa
-from tideo.benchmarks.rows import annotation, csv_rows, each_once, parsed, text_of
+from tideo.benchmarks.annotations import annotation, csv_rows, each_once, parsed, text_of
 from tideo.types import Sample, UserError
 
 _Span = Annotated[list[float], Field(min_length=2, max_length=2)]

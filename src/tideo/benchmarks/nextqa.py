@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tideo.benchmarks.rows import annotation, csv_rows, each_once, parsed, text_of
+from tideo.benchmarks.annotations import Choices, annotation, csv_rows, each_once, parsed, text_of
 from tideo.types import Sample, UserError, Video
 
 OPTIONS = ("a0", "a1", "a2", "a3", "a4")
@@ -83,3 +83,11 @@ def places(annotations: Path) -> dict[str, str]:
     if not inside:
         raise UserError(f"{path}: expected an object from video id to a place below the video folder")
     return dict(places)
+
+
+def _nextqa(samples: Sequence[Sample], choices: Choices) -> str:
+    # eval_mc.py reads every question of the file, and counts TP among TN by itself.
+    return (
+        json.dumps({s.id: {"prediction": choices[s.id], "answer": s.answer} for s in samples}, indent=1)
+        + "\n"
+    )

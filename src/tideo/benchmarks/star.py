@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tideo.benchmarks.rows import annotation, each_once, json_list, parsed
+from tideo.benchmarks.annotations import Choices, annotation, each_once, json_list, parsed
 from tideo.types import Sample, Video
 
 
@@ -69,3 +70,14 @@ def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
                 meta={"split": path.stem},
             ),
         )
+
+
+STAR_KINDS = ("Interaction", "Sequence", "Prediction", "Feasibility")
+
+
+def _star(samples: Sequence[Sample], choices: Choices) -> str:
+    """By type, as data_preparing/videoqa.py of yellow-binary-tree/HawkEye writes it for the server."""
+    told: dict[str, list[dict[str, object]]] = {kind: [] for kind in STAR_KINDS}
+    for sample in samples:
+        told[sample.kind].append({"question_id": sample.id, "answer": choices[sample.id]})
+    return json.dumps(told, indent=1) + "\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tideo.benchmarks.rows import annotation, each_once, json_lines, parsed, text_of
+from tideo.benchmarks.annotations import annotation, each_once, json_lines, parsed, text_of
 from tideo.types import Sample, UserError, Video
 
 SUBTITLES = "tvqa_subtitles"  # the folder beside the annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tideo.benchmarks.rows import annotation, each_once, json_list, parsed
+from tideo.benchmarks.annotations import annotation, each_once, json_list, parsed
 from tideo.types import Sample, Video
 
 

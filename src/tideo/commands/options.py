@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tideo.models.settings import VideoModel
+    from tideo.models.interface import VideoModel
 
 WITH_FAILURES = 3  # the exit code of a command that did its work, but for some of it
 
@@ -24,7 +24,7 @@ def finish(failed: int, of: int, what: str) -> None:
 
 def video_model(name: str, args: str) -> VideoModel:
     """The model of --model and --model-args."""
-    from tideo.models.bundled import load_model
+    from tideo.models.load import load_model
 
     return load_model(name, args=[pair for pair in args.split(",") if pair])
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tideo.commands.options import Out, finish
+from tideo.llms.load import _language_model, _parted
 from tideo.registry import load, targets
+from tideo.textvid.vocabulary import ENCODER, READER, _knows, _some_text
 from tideo.types import Sample, UserError
 
 if TYPE_CHECKING:
-    from tideo.textvid.write import LanguageModel
-
-ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
-MOST_UNKNOWN = 0.1  # of the words that the dollhouse's models are shown
+    pass
 
 
 def generate(
@@ -69,34 +63,6 @@ def generate(
     finish(done.rejected, done.num, "Tideos")
 
 
-def _parted(pairs: Sequence[str], kind: type[Any]) -> tuple[list[str], list[str]]:
-    """The key=value pairs that name a field of the dataclass, and the others."""
-    names = {field.name for field in fields(kind)}
-    known = [pair for pair in pairs if pair.partition("=")[0].strip() in names]
-    return known, [pair for pair in pairs if pair not in known]
-
-
-def _language_model(name: str, pairs: Sequence[str]) -> LanguageModel:
-    """A server, or vLLM in this process, whose own options are those that are none of ours."""
-    from tideo.config import override
-    from tideo.llms import vllm
-    from tideo.llms.openai import Calls, Server
-
-    if not name.startswith(vllm.PREFIX):
-        return Server(name, calls=override(Calls(), pairs, option="--llm-args"))
-    of_calls, rest = _parted(pairs, Calls)
-    options = {key.strip(): _value(text.strip()) for key, _, text in (pair.partition("=") for pair in rest)}
-    return vllm.Engine(name, calls=override(vllm.CALLS, of_calls, option="--llm-args"), options=options)
-
-
-def _value(text: str) -> Any:
-    """A number, true, false or null as JSON has them; all else as it stands."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def check(
     source: Annotated[
         str,
@@ -116,9 +82,9 @@ def check(
     keep: Annotated[bool, typer.Option("--filter", help="Write the Tideos without fault to OUT/kept.")] = False,
 ) -> None:  # fmt: skip
     """Tell what Tideos are worth: faults, detail, diversity, balance, leaks, overlap."""
-    from tideo.models.bundled import ASSETS
-    from tideo.models.reading import Reader
+    from tideo.bundled import ASSETS
     from tideo.textvid.page import rows
+    from tideo.textvid.reader import Reader
 
     bundled = {path.name: str(path) for path in ASSETS.iterdir() if path.is_dir()}
     reads = None if reader == "none" else Reader.load(bundled.get(reader, reader))
@@ -173,8 +139,8 @@ def encode(
     ] = None,
 ) -> None:  # fmt: skip
     """Turn Tideos or videos into features; continues where it stopped."""
-    from tideo.models.bundled import ASSETS
-    from tideo.textvid.encode import encode_tideos, encode_videos, videos_in
+    from tideo.bundled import ASSETS
+    from tideo.encoders.encode import encode_tideos, encode_videos, videos_in
     from tideo.textvid.schema import SHARDS, load, to_tideo
 
     name = str(ASSETS / encoder) if (ASSETS / encoder).is_dir() else encoder
@@ -188,31 +154,6 @@ def encode(
         print(f"{name}: {reason}", file=sys.stderr)
     print(f"{done.num - len(done.failed)} items in {out}, {done.encoded} of them encoded now")
     finish(len(done.failed), done.num, "items")
-
-
-def _some_text(source: str) -> list[str]:
-    """The captions of up to a hundred Tideos that can be read."""
-    from tideo.textvid.schema import Record, load_each
-
-    whole = (read for _, read in load_each(source) if isinstance(read, Record))
-    return [text for record in islice(whole, 100) for frame in record.frames for text in frame.values()]
-
-
-def _knows(model: str, texts: Sequence[str]) -> None:
-    """Raises UserError where the dollhouse's tiny models would judge what they cannot read."""
-    from transformers import AutoTokenizer
-
-    from tideo.models.bundled import bundled
-
-    vocabulary = AutoTokenizer.from_pretrained(bundled(READER)).get_vocab()
-    known = {word.lower() for token in vocabulary for word in token.replace("\u0120", " ").split()}
-    words = [word for text in texts for word in re.findall(r"[a-z]+", text.lower())]
-    unknown = sum(word not in known for word in words) / max(1, len(words))
-    if unknown > MOST_UNKNOWN:
-        raise UserError(
-            f"{model} knows the dollhouse alone, and {unknown:.0%} of the words here are none of its: give --encoder "
-            "and --reader for your domain, as in --encoder openai/clip-vit-large-patch14 --reader none"
-        )
 
 
 def _benchmark(told: str) -> tuple[str, list[Sample]]:

@@ -30,13 +30,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tideo.dollhouse import questions
-from tideo.dollhouse.balance import NUM_OPTIONS, Balance
 from tideo.dollhouse.captions import tideo
 from tideo.dollhouse.card import data_card
+from tideo.dollhouse.distractors import NUM_OPTIONS, Balance
 from tideo.dollhouse.lmms_task import write_task
 from tideo.dollhouse.render import render_video
 from tideo.dollhouse.script import Episode, Split, sample_episode
-from tideo.store import atomic_write_text
+from tideo.store.files import atomic_write_text
 from tideo.types import Question, Tideo, UserError
 
 NEXTQA_COLUMNS = ("video", "frame_count", "width", "height", "question", "answer", "qid", "type")

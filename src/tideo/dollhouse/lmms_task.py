@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tideo.store import atomic_write_text
+from tideo.store.files import atomic_write_text
 
 # YAML takes JSON's strings. lmms-eval takes the option with the lowest loss (its `multiple_choice`).
 TASK = """\

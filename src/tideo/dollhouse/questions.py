@@ -9,8 +9,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 
 from tideo.dollhouse import world
-from tideo.dollhouse.balance import NUM_OPTIONS, Balance, Draft
 from tideo.dollhouse.captions import action_phrase
+from tideo.dollhouse.distractors import NUM_OPTIONS, Balance, Draft
 from tideo.dollhouse.script import Episode, Event
 from tideo.types import Question
 

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tideo.precision import has_bfloat16
-from tideo.store import atomic_path
+from tideo.device import has_bfloat16
+from tideo.store.files import atomic_path
 from tideo.types import Features, UserError
 
 # Rows of M read at a time. 1024 × 768 float32 are 3 MB; larger chunks fall out of the cache before their
@@ -109,48 +108,6 @@ def project(
             out_QD = _softmax_mean(query_QD, memory.values_MD, temperature=temperature)
         values = torch.nn.functional.normalize(out_QD, dim=-1).cpu().numpy()
     return replace(features, values_TD=values, modality="projected")
-
-
-def familiarity(features: Features, memory: Memory, *, temperature: float = 100.0) -> np.ndarray:
-    """The cosine of each frame with its projection, float32 [T]: how much of the frame the memory can say.
-
-    The nearest caption alone tells less: something is always near.
-    """
-    projected = project(features, memory, temperature=temperature)
-    return np.asarray((features.values_TD * projected.values_TD).sum(axis=1))
-
-
-def video_familiarity(features: Features, memory: Memory, *, temperature: float = 100.0) -> float:
-    """The median of the frames' familiarity: one odd frame (a fade, a title) does not make a video
-    strange."""
-    if not len(features):
-        raise UserError("no frame to compare with the memory: the features are empty")
-    return float(np.median(familiarity(features, memory, temperature=temperature)))
-
-
-def calibrated(
-    memory: Memory, held_in: Sequence[Features], *, percentile: float = 1.0, temperature: float = 100.0
-) -> Memory:
-    """The memory with a threshold: that percentile of the familiarity of videos which are known to fit it.
-
-    So about `percentile` in a hundred fitting videos will be called unfamiliar.
-    """
-    if not held_in:
-        raise UserError(
-            "a threshold needs the features of at least one video that fits the memory; none came"
-        )
-    known = [video_familiarity(features, memory, temperature=temperature) for features in held_in]
-    return replace(memory, threshold=float(np.percentile(known, percentile)))
-
-
-def is_familiar(features: Features, memory: Memory, *, temperature: float = 100.0) -> bool:
-    """Whether a video is like something in the memory, which was calibrated at the same temperature.
-
-    Raises UserError where the memory was never calibrated.
-    """
-    if memory.threshold is None:
-        raise UserError("this memory has no familiarity threshold: calibrate it on videos that fit it")
-    return video_familiarity(features, memory, temperature=temperature) >= memory.threshold
 
 
 def _queries(features: Features, memory: Memory) -> torch.Tensor:

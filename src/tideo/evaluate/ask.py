@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tideo.evaluate.scoring import decide
-from tideo.models.bundled import load_model
-from tideo.models.reductions import scores
-from tideo.models.settings import VideoModel
+from tideo.models.interface import VideoModel
+from tideo.models.load import load_model
+from tideo.scoring import decide, scores
 from tideo.types import Sample, UserError, Video
 
 log = logging.getLogger(__name__)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tideo import registry
-from tideo.config import read_run
-from tideo.evaluate.plan import MAIN, read_answers
-from tideo.evaluate.scoring import decide
-from tideo.store import atomic_write_text
+from tideo.benchmarks.annotations import NO_CHOICE, Choices, _csv
+from tideo.benchmarks.egoschema import _egoschema
+from tideo.benchmarks.nextqa import _nextqa
+from tideo.benchmarks.star import _star
+from tideo.evaluate.answers import MAIN, read_answers
+from tideo.runs import read_run
+from tideo.scoring import decide
+from tideo.store.files import atomic_write_text
 from tideo.types import Sample, UserError
-
-STAR_KINDS = ("Interaction", "Sequence", "Prediction", "Feasibility")
-NO_CHOICE = -1  # of a question that failed: wrong everywhere, and no guess
-Choices = Mapping[str, int]  # by sample id
 
 
 def export(run_dir: str | Path, *, out: str | Path) -> tuple[int, int]:
@@ -39,34 +36,6 @@ def export(run_dir: str | Path, *, out: str | Path) -> tuple[int, int]:
     choices = {i: NO_CHOICE if choice is None else choice for i, choice in decided.items()}
     atomic_write_text(out, LAYOUTS.get(recipe["benchmark"], _csv)(samples, choices))
     return list(choices.values()).count(NO_CHOICE), len(choices)
-
-
-def _nextqa(samples: Sequence[Sample], choices: Choices) -> str:
-    # eval_mc.py reads every question of the file, and counts TP among TN by itself.
-    return (
-        json.dumps({s.id: {"prediction": choices[s.id], "answer": s.answer} for s in samples}, indent=1)
-        + "\n"
-    )
-
-
-def _egoschema(samples: Sequence[Sample], choices: Choices) -> str:
-    return json.dumps({s.id: choices[s.id] for s in samples}, indent=1) + "\n"
-
-
-def _star(samples: Sequence[Sample], choices: Choices) -> str:
-    """By type, as data_preparing/videoqa.py of yellow-binary-tree/HawkEye writes it for the server."""
-    told: dict[str, list[dict[str, object]]] = {kind: [] for kind in STAR_KINDS}
-    for sample in samples:
-        told[sample.kind].append({"question_id": sample.id, "answer": choices[sample.id]})
-    return json.dumps(told, indent=1) + "\n"
-
-
-def _csv(samples: Sequence[Sample], choices: Choices) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", "choice"])
-    rows.writerows([s.id, choices[s.id]] for s in samples)
-    return text.getvalue()
 
 
 LAYOUTS: dict[str, Callable[[Sequence[Sample], Choices], str]] = {

@@ -17,27 +17,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tideo import registry
-from tideo.config import RUN_FILE, read_run, write_run
-from tideo.evaluate.asking import answer_all
-from tideo.evaluate.captions import CaptionReport, read_caption_report, scorers, summarise_captions
-from tideo.evaluate.orders import orders
-from tideo.evaluate.plan import (
+from tideo.evaluate.answers import (
     ANSWERS_FILE,
     MAIN,
     Item,
     by_segment,
-    choose_controls,
     drop_failed,
     drop_replaced,
     plan,
     read_answers,
 )
-from tideo.evaluate.report import write_report
-from tideo.evaluate.results import Report, Unscored, num_failed, read_report, summarise_run
-from tideo.evaluate.team import Team, gather, team
-from tideo.models.bundled import load_model
-from tideo.models.settings import AS_TRAINED, Controls, VideoModel
-from tideo.store import RecordStore, read_records
+from tideo.evaluate.caption_scores import CaptionReport, read_caption_report, scorers, summarise_captions
+from tideo.evaluate.controls import choose_controls
+from tideo.evaluate.html import write_report
+from tideo.evaluate.loop import answer_all
+from tideo.evaluate.option_order import orders
+from tideo.evaluate.processes import Team, gather, team
+from tideo.evaluate.summary import Report, Unscored, num_failed, read_report, summarise_run
+from tideo.models.interface import AS_TRAINED, Controls, VideoModel
+from tideo.models.load import load_model
+from tideo.runs import RUN_FILE, read_run, write_run
+from tideo.store.records import RecordStore, read_records
 from tideo.types import Answer, Sample, UserError
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def evaluate(
     """Answer a benchmark's questions and write the run directory; continues where an earlier call stopped.
 
     `limit` takes the first questions. `controls` are names in plan.CONTROLS; None takes all that apply.
-    `reduction`: a name in models/reductions.py, else the model's own. `permute` asks with the options in every cyclic
+    `reduction`: a name in scoring.py, else the model's own. `permute` asks with the options in every cyclic
     order. A question that fails is kept with its error and counts as wrong, unless `missing` leaves out those whose
     video is missing; `retry_failed` asks again what failed before. Raises UserError for a wrong name, malformed data,
     or an OUT of another model or benchmark; Unscored where all is answered and no right answer is known.

@@ -26,20 +26,20 @@ from typing import Any
 from tideo import registry
 from tideo.config import override
 from tideo.dollhouse.script import Split
-from tideo.evaluate.fusion import fuse
-from tideo.evaluate.plan import MAIN
+from tideo.evaluate.answers import MAIN
+from tideo.evaluate.fit_fusion import fuse
 from tideo.lab.outcomes import Outcome, Outcomes
-from tideo.lab.studies import Rates, Study, evaluated, markdown, questions_of, study_of, table
-from tideo.lab.text_stories import text_stories
-from tideo.models.bundled import load_model
-from tideo.models.grid_settings import GRID_FILE
-from tideo.models.grid_vlm import GridVLM
-from tideo.models.settings import VideoModel
+from tideo.lab.reading_gate import text_stories
+from tideo.lab.tables import Rates, Study, evaluated, markdown, questions_of, study_of, table
+from tideo.models.grid.settings import GRID_FILE
+from tideo.models.grid.vlm import GridVLM
+from tideo.models.interface import VideoModel
+from tideo.models.load import load_model
 from tideo.registry import unknown
-from tideo.store import atomic_write_text
-from tideo.train.finetune import finetune
-from tideo.train.finetune_config import FinetuneConfig
-from tideo.train.grid_work import folder_of
+from tideo.store.files import atomic_write_text
+from tideo.train.grid.config import FinetuneConfig
+from tideo.train.grid.finetune import finetune
+from tideo.train.grid.stage import folder_of
 from tideo.types import UserError
 
 RECIPE, TEACHER, FUSION, READING = "recipe", "teacher", "fusion", "reading"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tideo.lab.studies import Rates
-from tideo.store import atomic_write_text, key_of
+from tideo.lab.tables import Rates
+from tideo.store.files import atomic_write_text, key_of
 from tideo.types import Sample, UserError
 
 

@@ -23,11 +23,11 @@ from itertools import count
 from typing import Any
 
 from tideo.dollhouse import world
-from tideo.dollhouse.balance import Balance
 from tideo.dollhouse.captions import tideo
+from tideo.dollhouse.distractors import Balance
 from tideo.dollhouse.questions import ask
 from tideo.dollhouse.script import Episode, sample_episode
-from tideo.textvid.write import WrittenFrame, WrittenVideo, as_text
+from tideo.textvid.writer import WrittenFrame, WrittenVideo, as_text
 from tideo.types import Question, Tideo
 
 _CONDITION = re.compile(r"^Think of a video about: (.+)$", re.MULTILINE)

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from tideo.dollhouse import world
-from tideo.evaluate.plan import MAIN
-from tideo.evaluate.results import REPORT_FILE
-from tideo.lab.noise import planted
+from tideo.evaluate.answers import MAIN
+from tideo.evaluate.summary import REPORT_FILE
 from tideo.lab.outcomes import Outcome, Outcomes
+from tideo.lab.planted_faults import planted
 from tideo.lab.scripted_writer import ONE_WAY, serve
-from tideo.lab.studies import rates_in
-from tideo.models.settings import SETTINGS_FILE, Settings
-from tideo.scale import finished
-from tideo.store import atomic_write_text
+from tideo.lab.tables import rates_in
+from tideo.models.topa.settings import SETTINGS_FILE, Settings
+from tideo.parallel import finished
+from tideo.store.files import atomic_write_text
 from tideo.textvid.check import CHECK_FILE
 from tideo.textvid.schema import SHARDS, dump, from_tideo, load, to_tideo
 from tideo.types import UserError

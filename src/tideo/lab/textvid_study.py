@@ -4,8 +4,8 @@
 
 Every step is a command of tideo's, told as it is run: textvid generate (tideo.lab.scripted_writer over HTTP) → textvid
 check --filter → encode → prealign → eval. Between generate and check stands what the study is about: fewer Tideos, or
-faults planted in half of them (tideo.lab.noise). All trainings take the same number of steps. Each seed has Tideos
-and a training of its own. What was answered lies in OUT/outcomes, a small file each, and is not made again: a killed
+faults planted in half of them (tideo.lab.planted_faults). All trainings take the same number of steps. Each seed has
+Tideos and a training of its own. What was answered lies in OUT/outcomes, a small file each, and is not made again: a killed
 study goes on, and the files of another machine count once they are put there. Writes OUT/table.md and OUT/table.json.
 """
 
@@ -18,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tideo.evaluate.plan import MAIN
+from tideo.evaluate.answers import MAIN
 from tideo.lab.outcomes import Outcomes
-from tideo.lab.studies import (
+from tideo.lab.tables import (
     COMPARED,
     GROUPS,
     Study,
@@ -42,8 +42,8 @@ from tideo.lab.textvid_runs import (
     run_condition,
     write,
 )
-from tideo.scale import finished
-from tideo.store import atomic_write_text
+from tideo.parallel import finished
+from tideo.store.files import atomic_write_text
 from tideo.types import UserError
 
 FAULTS = {"order": "shuffled frames", "captions": "wrong captions", "answer": "wrong answers"}

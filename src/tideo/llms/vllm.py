@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tideo import registry
-from tideo.llms.openai import Calls, Reply, Unanswered
+from tideo.llms.interface import Calls, Reply, Unanswered
 from tideo.types import Stopped, UserError
 
 PREFIX = "vllm:"

@@ -1,7 +1,7 @@
 """Two or more models that answer together: their log-probabilities of the options, weighted and added.
 
 Each model's scores become log-probabilities over the options; the weights are fitted on validation questions
-(evaluate/fusion.py), so a weight is also the model's temperature.
+(evaluate/fit_fusion.py), so a weight is also the model's temperature.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from tideo.config import from_plain
-from tideo.models.reductions import scores
-from tideo.models.settings import AS_TRAINED, Controls, VideoModel
-from tideo.store import atomic_write_text, key_of
+from tideo.models.interface import AS_TRAINED, Controls, VideoModel
+from tideo.scoring import scores
+from tideo.store.files import atomic_write_text, key_of
 from tideo.types import Answer, Frames, Sample, UserError, Video
 
 FUSION_FILE = "fusion.json"

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tideo.config import RUN_FILE, read_run
-from tideo.models.bundled import ASSETS
+from tideo.bundled import ASSETS
 from tideo.models.fusion import FUSION_FILE
-from tideo.models.grid_settings import GRID_FILE
-from tideo.models.settings import SETTINGS_FILE
+from tideo.models.grid.settings import GRID_FILE
+from tideo.models.topa.settings import SETTINGS_FILE
+from tideo.runs import RUN_FILE, read_run
 from tideo.types import UserError
 
 CARD = "README.md"

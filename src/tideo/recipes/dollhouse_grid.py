@@ -9,8 +9,8 @@ Two cores with bfloat16 instructions, 16 minutes, 3 GB. Expected: 76% of test qu
 seed 0 is the bundled `dollhouse-grid`.
 """
 
-from tideo.models.grid_settings import GridSettings
-from tideo.train.finetune_config import FinetuneConfig, GridTraining
+from tideo.models.grid.settings import GridSettings
+from tideo.train.grid.config import FinetuneConfig, GridTraining
 
 
 def dollhouse_grid() -> FinetuneConfig:

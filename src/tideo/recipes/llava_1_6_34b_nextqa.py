@@ -9,8 +9,8 @@ The paper gives no learning rate, epochs or prompt: these are LLaVA-1.5's (arXiv
 script; one epoch), but for the questions of a step: about 88, as images share none, for its 128. Not run by us.
 """
 
-from tideo.models.grid_settings import GridSettings
-from tideo.train.finetune_config import FinetuneConfig, GridTraining
+from tideo.models.grid.settings import GridSettings
+from tideo.train.grid.config import FinetuneConfig, GridTraining
 
 
 def llava_1_6_34b_nextqa() -> FinetuneConfig:

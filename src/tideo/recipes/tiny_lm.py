@@ -3,10 +3,10 @@
     tideo train tiny_lm --out runs/tiny_lm
 
 About an hour on two cores. One run: 93% of questions answered from captions, before/after 98 to 100%
-(`python -m tideo.lab.text_stories`, docs/training.md).
+(`python -m tideo.lab.reading_gate`, docs/training.md).
 """
 
-from tideo.train.pretrain_lm import LMConfig, Stage
+from tideo.tiny.lm import LMConfig, Stage
 
 
 def tiny_lm() -> LMConfig:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from tideo.encoders.dual import DualEncoder
-from tideo.encoders.extract import text_vectors
-from tideo.store import atomic_write_text
+from tideo.encoders.features import text_vectors
+from tideo.store.files import atomic_write_text
 from tideo.textvid.faults import Reads, clauses, copies, disorder, doubtful, strangers, unread
-from tideo.textvid.measures import balance, detail, diversity, overlap
 from tideo.textvid.page import Checked, page
 from tideo.textvid.schema import SHARDS, Record, dump, load_each, to_tideo
+from tideo.textvid.statistics import balance, detail, diversity, overlap
 from tideo.types import Tideo, UserError
 
 CHECK_FILE, PAGE_FILE, DROPPED_FILE = "check.json", "check.html", "dropped.jsonl"

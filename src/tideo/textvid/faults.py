@@ -25,7 +25,7 @@ NEAR, SHINGLE, PERMUTATIONS = 0.8, 3, 128
 
 
 class Reads(Protocol):
-    """A language model that scores options after a video in words (models/reading.py)."""
+    """A language model that scores options after a video in words (textvid/reader.py)."""
 
     def scores(self, lines: Sequence[str], questions: Sequence[Question]) -> list[list[float]]: ...
 

@@ -22,12 +22,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tideo.config import RUN_FILE, read_run, write_run
-from tideo.scale import finished
-from tideo.store import RecordStore, read_records
+from tideo.llms.interface import LanguageModel
+from tideo.parallel import finished
+from tideo.runs import RUN_FILE, read_run, write_run
+from tideo.store.records import RecordStore, read_records
 from tideo.textvid.packs import load_pack, read_conditions
 from tideo.textvid.schema import SHARDS, Record
-from tideo.textvid.write import Asking, LanguageModel, Rejected, Spent, Writer
+from tideo.textvid.writer import Asking, Rejected, Spent, Writer
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)

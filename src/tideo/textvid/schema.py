@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tideo.store import atomic_write_text
+from tideo.store.files import atomic_write_text
 from tideo.types import Question, TextFrame, Tideo, UserError
 
 LETTERS = "ABCDE"

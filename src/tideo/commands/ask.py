@@ -1,0 +1,140 @@
+"""`tideo demo`, `ask`, `frames`, `grid`, `dollhouse make`: one video at a time, and the world that has answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tideo.commands.options import End, Model, ModelArgs, Out, Start, VideoFile, finish, video_model
+from tideo.types import UserError
+
+
+def demo(out: Out = Path("out/demo")) -> None:
+    """Answer held-out dollhouse questions and write a report, in minutes on a laptop."""
+    from tideo.demo import demo as make_demo
+
+    report = make_demo(out=out)
+    print(f"{report.accuracy:.1%} of {report.n} questions; report in {out / 'report.html'}")
+    finish(report.n_failed, report.n, "questions")
+
+
+def ask(
+    video: VideoFile,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", show_default=False)],
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="One possible answer; repeat it.", show_default=False),
+    ] = None,
+    model: Model = "dollhouse-topa",
+    model_args: ModelArgs = "",
+    start: Start = None,
+    end: End = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Answer one question about a video."""
+    from tideo.evaluate.ask import ask as answer_question
+
+    told = answer_question(
+        video,
+        question=question,
+        options=tuple(option or ()),
+        model=video_model(model, model_args),
+        start_s=start,
+        end_s=end,
+    )
+    print(json.dumps(told, ensure_ascii=False) if as_json else told["answer"])
+
+
+def frames(
+    video: VideoFile,
+    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many frames.", show_default=False)],
+    out: Out,
+    sampler: Annotated[str, typer.Option(metavar="NAME", help="See tideo list samplers.")] = "middle",
+) -> None:
+    """Write frames of a video as PNG files, named by their place and time."""
+    from PIL import Image
+
+    from tideo.types import Video
+    from tideo.video.samplers import sample_frames
+
+    found = sample_frames(Video(id=Path(video).stem, path=video), num, sampler=sampler)
+    out.mkdir(parents=True, exist_ok=True)
+    for place, (rgb_HWC, pts_s) in enumerate(zip(found.rgb_THWC, found.pts_s_T, strict=True)):
+        path = out / f"{place:04d}_{pts_s:.3f}s.png"
+        Image.fromarray(rgb_HWC).save(path)
+        print(path)
+    finish(len(found.missing_s), num, "frames")
+
+
+def grid(
+    video: VideoFile,
+    out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False, show_default=False)],
+    rows: Annotated[int, typer.Option(min=1)] = 4,
+    cols: Annotated[int, typer.Option(min=1)] = 4,
+    image_size: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of the square image.")] = 336,
+    sampler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="See tideo list samplers; without, middle.", show_default=False),
+    ] = None,
+    fit: Annotated[
+        Literal["squash", "letterbox", "crop"], typer.Option(help="How a frame fills its cell.")
+    ] = "squash",
+    stamps: Annotated[bool, typer.Option("--stamps", help="Write each frame's time into its cell.")] = False,
+    question: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Choose the frames that bear on it.", show_default=False),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(metavar="E", help="What chooses them: a dual encoder.")
+    ] = "dollhouse-clip",
+    start: Start = None,
+    end: End = None,
+) -> None:
+    """Write a video as one picture: its frames pasted row by row (top-down grid)."""
+    from PIL import Image
+
+    from tideo.types import Video
+    from tideo.video.grid import video_grid
+
+    if question is not None and sampler not in (None, "question"):
+        raise UserError(f"--question chooses the frames, and so does --sampler {sampler}: leave one out")
+    if question is None and sampler == "question":
+        raise UserError("--sampler question chooses by a question: give --question TEXT")
+    seen = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
+    if question is None:
+        made = video_grid(
+            seen,
+            rows=rows,
+            cols=cols,
+            image_size=image_size,
+            sampler=sampler or "middle",
+            fit=fit,
+            stamps=stamps,
+        )
+    else:
+        from tideo.encoders.relevance import question_grid
+
+        made = question_grid(
+            seen, question=question, encoder=encoder, rows=rows, cols=cols, image_size=image_size, fit=fit,
+            stamps=stamps,
+        )  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(made.rgb_HWC).save(out, format="PNG")
+    print(out)
+    finish(len(made.missing_s), len(made.missing_s) + len(made.pts_s), "frames")
+
+
+def make(
+    split: Annotated[Literal["train", "val", "test"], typer.Option(show_default=False)],
+    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many episodes.", show_default=False)],
+    out: Out,
+    seed: Annotated[int, typer.Option(metavar="K", min=0)] = 0,
+) -> None:
+    """Write videos, questions and Tideos of a split; the same seed gives the same annotations."""
+    from tideo.dollhouse.export import make as make_split
+
+    make_split(split=split, num=num, seed=seed, out=out)
+    print(out)

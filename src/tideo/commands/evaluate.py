@@ -1,0 +1,129 @@
+"""`tideo eval`, `fuse`, `report`, `export`: many questions, and what came of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tideo.commands.options import ModelArgs, Out, finish, video_model
+from tideo.types import UserError
+
+
+def evaluate(
+    benchmark: Annotated[str, typer.Argument(help="See tideo list benchmarks.", show_default=False)],
+    data: Annotated[Path, typer.Option(exists=True, help="Its annotations.", show_default=False)],
+    videos: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Its videos.", show_default=False)
+    ],
+    model: Annotated[str, typer.Option(metavar="M", help="As for tideo ask.", show_default=False)],
+    out: Out,
+    model_args: ModelArgs = "",
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, show_default=False)] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Only this control; repeat it, or `none`; without, all.", show_default=False
+        ),
+    ] = None,
+    permute: Annotated[
+        bool, typer.Option("--permute", help="Also ask with the options in every cyclic order.")
+    ] = False,
+    missing: Annotated[
+        Literal["wrong", "skip"], typer.Option(help="What a question about a missing video counts as.")
+    ] = "wrong",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask again what failed before.")
+    ] = False,
+) -> None:
+    """Answer a benchmark's questions, or describe its videos; continues where it stopped."""
+    from tideo.evaluate.processes import team
+    from tideo.evaluate.run import evaluate as run_benchmark
+    from tideo.evaluate.run import evaluate_captions
+    from tideo.evaluate.summary import Unscored
+    from tideo.registry import targets
+
+    asked: dict[str, Any] = {
+        "benchmark": benchmark,
+        "data": data,
+        "videos": videos,
+        "out": out,
+        "limit": limit,
+        "controls": [name for name in control if name != "none"] if control else None,
+        "missing": missing,
+        "retry_failed": retry_failed,
+    }
+    if benchmark in targets("captions"):
+        if permute:
+            raise UserError(f"--permute: {benchmark} has no options")
+        told = evaluate_captions(model=video_model(model, model_args), **asked)
+        if team().first:
+            print(f"{benchmark}: CIDEr {100 * told.cider['mean']:.1f} of {told.n} videos")
+            print(f"{benchmark}: ROUGE-L {100 * told.rouge_l['mean']:.1f}")
+            finish(told.n_failed, told.n, "videos")
+        return
+    try:
+        report = run_benchmark(model=video_model(model, model_args), permute=permute, **asked)
+    except Unscored as told:
+        if team().first:
+            print(f"{benchmark}: {told}")
+            finish(told.n_failed, told.n, "questions")
+        return
+    if not team().first:  # one of several processes tells
+        return
+    print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")
+    if len(report.by_kind) > 1:
+        print(f"{benchmark}: {report.mean_of_kinds['accuracy']:.1%}, the mean of {len(report.by_kind)} kinds")
+    if permute:
+        print(
+            f"{report.orders['accuracy']:.1%} right in all {report.orders['num_orders']} orders of the options"
+        )
+    finish(report.n_failed, report.n, "questions")
+
+
+def fuse(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False, show_default=False)
+    ],
+    model: Annotated[
+        list[str], typer.Option(metavar="M", help="The model of each run, in order.", show_default=False)
+    ],
+    out: Out,
+) -> None:
+    """Fit weights of several models on their validation runs; --out is a model that answers with all."""
+    from tideo.evaluate.fit_fusion import fuse as fit
+
+    settings = fit(run_dirs, models=model, out=out)
+    for name, weight in zip(settings.models, settings.weights, strict=True):
+        print(f"{weight:8.3f}  {name}")
+
+
+def report(
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False, show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", dir_okay=False, show_default=False)] = None,
+    reduction: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Choose anew by it: mean, sum, …", show_default=False),
+    ] = None,
+) -> None:
+    """Write one page about one or several runs."""
+    from tideo.evaluate.html import write_report
+
+    print(write_report(run_dirs, out=out or run_dirs[0] / "report.html", reduction=reduction))
+
+
+def export(
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", exists=True, file_okay=False, show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, show_default=False)],
+) -> None:
+    """Write a run's choices as the benchmark's own scripts read them."""
+    from tideo.evaluate.export import export as write
+
+    failed, of = write(run_dir, out=out)
+    print(out)
+    finish(failed, of, "questions")

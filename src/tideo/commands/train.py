@@ -1,0 +1,107 @@
+"""`tideo prealign`, `train`, `finetune`, `import topa`, `push`: models are made, taken over and given away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tideo.commands.options import Out, OutOrRuns, Recipe, Resume, Settings
+
+
+def prealign(
+    recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False
+) -> None:
+    """Pre-align a frozen language model on text alone (TOPA)."""
+    config = _recipe(recipe, settings)  # first: a wrong name is told before the slow imports
+    from tideo.train.topa.prealign import prealign as train_prefix
+
+    print(train_prefix(config, out=out or Path("runs", recipe), resume=resume))
+
+
+def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False) -> None:
+    """Train one of the dollhouse's tiny models."""
+    config = _recipe(recipe, settings)
+    from tideo.tiny.train import pretrain
+
+    print(pretrain(config, out=out or Path("runs", recipe), resume=resume))
+
+
+def finetune(
+    recipe: Recipe,
+    settings: Settings = None,
+    out: OutOrRuns = None,
+    resume: Resume = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Only tell parameters and memory.")] = False,
+    gpus: Annotated[int, typer.Option(min=1, metavar="N", help="Of --plan: how many GPUs.")] = 1,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            file_okay=False,
+            help="Only write the training set in LLaVA's format.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Finetune an image-text model on grids of frames (top-down grid)."""
+    config = _recipe(recipe, settings, kind="finetunes")
+    if plan:
+        from tideo.train.grid.memory_plan import plan as tell
+
+        print(tell(config, gpus=gpus))
+        return
+    if export is not None:
+        from tideo.train.grid.finetune import export_llava
+
+        print(export_llava(config, out=export))
+        return
+    from tideo.train.grid.finetune import finetune as train_grids
+
+    print(train_grids(config, out=out or Path("runs", f"{recipe}-grid"), resume=resume))
+
+
+def topa(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth", show_default=False)],
+    llm: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR_OR_ID",
+            help="The Llama it was trained on.",
+            show_default=False,
+        ),
+    ],
+    memory: Annotated[
+        Path, typer.Option(metavar="FILE", help="Its memory.pkl of caption features.", show_default=False)
+    ],
+    out: Out,
+    encoder: Annotated[
+        str, typer.Option(metavar="E", help="The dual encoder it was trained on.")
+    ] = "openai/clip-vit-large-patch14",
+) -> None:
+    """Turn a released TOPA checkpoint into a model directory; nothing is unpickled."""
+    from tideo.models.topa.released import import_topa
+
+    print(import_topa(checkpoint, llm=llm, memory=memory, encoder=encoder, out=out))
+
+
+def push(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="What training wrote.", show_default=False)
+    ],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="If it is made: for you alone.")] = False,
+) -> None:
+    """Upload a model to the Hugging Face Hub, with a card."""
+    from tideo.models.hub import push as upload
+
+    print(upload(folder, repo, private=private))
+
+
+def _recipe(name: str, settings: Sequence[str] | None, *, kind: str = "recipes") -> Any:
+    from tideo.config import override
+    from tideo.registry import load
+
+    return override(load(kind, name)(), settings or ())

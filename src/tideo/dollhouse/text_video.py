@@ -1,0 +1,27 @@
+"""The captions of the frames of a dollhouse video."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from tideo.dollhouse.captions import caption, frame_times
+from tideo.dollhouse.script import sample_episode
+from tideo.types import Sample, Tideo, UserError, Video
+
+
+def told_in_words(video: Video, samples: Sequence[Sample], *, num: int) -> Tideo:
+    """The captions of `num` even frames of a dollhouse segment: what is seen without a modality gap.
+
+    Raises UserError for a video that is not of the dollhouse.
+    """
+    made_from = samples[0].meta.get("episode") if samples else None
+    if made_from is None:
+        raise UserError(
+            f"video {video.id}: text features need a sample of the dollhouse, which knows its script"
+        )
+    episode = sample_episode(made_from["split"], made_from["index"], seed=made_from["seed"])
+    start_s, end_s = video.start_s or 0.0, episode.duration_s if video.end_s is None else video.end_s
+    rng = random.Random(f"text features/{episode.id}/{end_s}")
+    states = [episode.state_at(start_s + t) for t in frame_times(end_s - start_s, num)]
+    return Tideo(id=video.id, frames=tuple(caption(s, rng) for s in states), summary="")

@@ -1,0 +1,167 @@
+"""A Tideo and a Video both become Features: one unit vector a frame, in the space of one dual encoder.
+
+textual frame:  normalise(mean over its captions of normalise(text vector))      (TOPA, arXiv 2405.13911)
+video frame:    normalise(image vector)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from tideo.encoders.dual import DualEncoder
+from tideo.encoders.memory import DTYPES, Memory
+from tideo.store.features import FeatureStore
+from tideo.store.files import key_of
+from tideo.types import Features, Frames, Modality, TextFrame, Tideo, UserError
+
+Item = TypeVar("Item")
+
+# Captions encoded between two writes of the cache: what a killed run loses at most.
+CAPTIONS_PER_SHARD = 32768
+
+
+def frame_features(frames: Frames, encoder: DualEncoder) -> Features:
+    """Frames [T, H, W, 3] → "image" Features [T, D] at the frames' own times."""
+    return Features(
+        values_TD=encoder.encode_images(frames.rgb_THWC),
+        pts_s_T=frames.pts_s_T,
+        modality="image",
+        encoder=encoder.id,
+    )
+
+
+def tideo_features(
+    tideos: Sequence[Tideo],
+    encoder: DualEncoder,
+    *,
+    num_frames: int = 10,
+    noise_std: float = 0.0,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+) -> Iterator[Features]:
+    """Tideos → "text" Features [T, D], T at most `num_frames`, in the order of `tideos`.
+
+    Each distinct caption is encoded once, before the first result; with `cache_dir` once for good, and
+    stored as float16. Of a longer Tideo the frames (j · len) // num_frames are kept; a shorter one stays
+    shorter, as padding is the model's own affair. `noise_std` is the standard deviation of Gaussian noise
+    on each component, drawn from `seed` and the Tideo's id, after which the rows are normalised again (TOPA
+    names its square, 0 in all its scripts). Raises UserError for a Tideo without frames or a frame without
+    a caption.
+    """
+    if num_frames < 1 or noise_std < 0:
+        raise UserError(
+            f"num_frames must be at least 1 and noise_std at least 0, not {num_frames} and {noise_std}"
+        )
+    for tideo in tideos:
+        if not tideo.frames or not all(frame.captions for frame in tideo.frames):
+            raise UserError(
+                f"tideo {tideo.id}: every Tideo needs a frame, and every frame a caption; remove or repair it"
+            )
+    kept = [sampled(tideo.frames, num_frames) for tideo in tideos]
+    captions = [caption for frames in kept for frame in frames for caption in frame.captions]
+    vector_of = text_vectors(captions, encoder, cache_dir=cache_dir)
+
+    def features_of(tideo: Tideo, frames: Sequence[TextFrame]) -> Features:
+        rows = [np.mean([vector_of(caption) for caption in frame.captions], axis=0) for frame in frames]
+        values_TD = unit_rows(np.stack(rows))
+        if noise_std:
+            noise = np.random.default_rng(int(key_of([seed, tideo.id]), 16))
+            values_TD = unit_rows(
+                values_TD + noise.normal(0.0, noise_std, values_TD.shape).astype(np.float32)
+            )
+        return Features(values_TD=values_TD, pts_s_T=None, modality="text", encoder=encoder.id)
+
+    return map(features_of, tideos, kept)
+
+
+def caption_memory(
+    tideos: Sequence[Tideo],
+    encoder: DualEncoder,
+    *,
+    max_captions: int = 1_000_000,
+    dtype: str = "float16",
+    cache_dir: str | Path | None = None,
+) -> Memory:
+    """The memory that image features are projected onto: the vectors of the Tideos' distinct captions.
+
+    Of more than `max_captions` (TOPA's code keeps 1,000,000) evenly spaced ones are kept, where TOPA takes
+    the first: a corpus lies in the order of its sources. `dtype` is a name in memory.DTYPES.
+    """
+    distinct = list(dict.fromkeys(c for tideo in tideos for frame in tideo.frames for c in frame.captions))
+    captions = sampled(distinct, max_captions)
+    vector_of = text_vectors(captions, encoder, cache_dir=cache_dir)
+    values_MD = torch.empty(len(captions), encoder.dim, dtype=DTYPES[dtype])
+    for row, caption in enumerate(captions):
+        values_MD[row] = torch.from_numpy(vector_of(caption))
+    return Memory(values_MD=values_MD, encoder=encoder.id)
+
+
+def text_vectors(
+    texts: Sequence[str], encoder: DualEncoder, *, cache_dir: str | Path | None = None
+) -> Callable[[str], np.ndarray]:
+    """Encode each distinct text once; returns a function from a text to its unit vector, float32 [D].
+
+    The cache is content-keyed: a directory for each encoder (its weights, tokenizer, preprocessing and
+    dtype), a key for each text. It grows a shard at a time, so a killed run continues.
+    """
+    distinct = list(dict.fromkeys(texts))
+    if cache_dir is None:
+        row_of = {text: row for row, text in enumerate(distinct)}
+        values_ND = encoder.encode_text(distinct)
+        return lambda text: values_ND[row_of[text]]
+    about = {"encoder": encoder.id, "dtype": encoder.dtype, "modality": "text"}
+    store = FeatureStore(Path(cache_dir) / f"text-{encoder.id}-{encoder.dtype}", dim=encoder.dim, about=about)
+    missing = [text for text in distinct if key_of(text) not in store]
+    for start in range(0, len(missing), CAPTIONS_PER_SHARD):
+        shard = missing[start : start + CAPTIONS_PER_SHARD]
+        store.write(dict(zip(map(key_of, shard), encoder.encode_text(shard)[:, None], strict=True)))
+    return lambda text: unit_rows(store[key_of(text)].astype(np.float32))[0]
+
+
+def open_features(directory: str | Path, encoder: DualEncoder, *, modality: Modality) -> FeatureStore:
+    """The store of one encoder's Features at `directory`, made where there is none.
+
+    Raises UserError where the directory holds another encoder's or another modality's.
+    """
+    return FeatureStore(directory, dim=encoder.dim, about={"encoder": encoder.id, "modality": modality})
+
+
+def write_features(store: FeatureStore, features: Mapping[str, Features]) -> None:
+    """Add one shard of Features, by id. Vectors are stored as float16, times as float64."""
+    for item_id, item in features.items():
+        if (item.encoder, item.modality) != (store.about["encoder"], store.about["modality"]):
+            raise ValueError(
+                f"{item_id!r} is {item.modality} of {item.encoder}, the store holds {store.about}"
+            )
+    times = {item_id: item.pts_s_T for item_id, item in features.items() if item.pts_s_T is not None}
+    if times and len(times) < len(features):
+        raise ValueError("a shard's items have times either all or none")
+    store.write({item_id: item.values_TD for item_id, item in features.items()}, pts_s=times or None)
+
+
+def read_features(store: FeatureStore, item_id: str) -> Features:
+    """The Features of one id, as float32 and normalised again after float16. Raises UserError where it is
+    missing."""
+    if item_id not in store:
+        raise UserError(f"{store.directory} holds no features of {item_id!r}: encode it first")
+    return Features(
+        values_TD=unit_rows(store[item_id].astype(np.float32)),
+        pts_s_T=store.pts_s(item_id),
+        modality=store.about["modality"],
+        encoder=store.about["encoder"],
+    )
+
+
+def sampled(items: Sequence[Item], num: int) -> Sequence[Item]:
+    """At most `num` of the items: those at (j · len) // num, TOPA's rule (dataloader/textvid.py of its
+    code)."""
+    return items if len(items) <= num else [items[j * len(items) // num] for j in range(num)]
+
+
+def unit_rows(values_ND: np.ndarray) -> np.ndarray:
+    return values_ND / np.maximum(np.linalg.norm(values_ND, axis=-1, keepdims=True), 1e-12)

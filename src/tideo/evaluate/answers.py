@@ -1,0 +1,107 @@
+"""What a run has to answer: control conditions, the key of each answer, and the answers that are there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tideo.models.interface import Controls, VideoModel
+from tideo.store.files import atomic_write_text, content_key, key_of
+from tideo.store.records import read_records
+from tideo.types import Answer, Sample, Video
+
+ANSWERS_FILE, MAIN = "answers.jsonl", "main"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question under one control; its answer is stored under `key`."""
+
+    control: str
+    sample: Sample
+    key: str
+
+
+def plan(samples: Sequence[Sample], named: Mapping[str, Controls], *, model: VideoModel) -> list[Item]:
+    """Every question under every control, grouped by segment, in the order of the questions."""
+    segments: dict[Video, list[Sample]] = {}
+    for sample in samples:
+        segments.setdefault(sample.video, []).append(sample)
+    content = {path: content_key(path) for path in dict.fromkeys(video.path for video in segments)}
+    return [
+        Item(control=name, sample=s, key=_key(name, controls, s, content=content[video.path], model=model))
+        for video, asked in segments.items()
+        for name, controls in named.items()
+        for s in asked
+    ]
+
+
+def _key(name: str, controls: Controls, sample: Sample, *, content: str | None, model: VideoModel) -> str:
+    sees_video = not controls.blind and controls.source == "video"
+    return key_of(
+        {
+            "control": [name, controls],
+            "model": [model.key, model.settings],
+            "question": [sample.id, sample.question, sample.options],
+            "segment": [sample.video.id, sample.video.start_s, sample.video.end_s],
+            "seen": content if sees_video else sample.meta.get("episode"),
+        }
+    )
+
+
+# --- answers.jsonl ---------------------------------------------------------------------------------
+
+
+def record(item: Item, answer: Answer, *, strange: bool) -> dict[str, Any]:
+    return {"key": item.key, "control": item.control, "strange": strange, **dataclasses.asdict(answer)}
+
+
+def drop_replaced(path: Path, current: Collection[Item]) -> None:
+    """Remove answers to the same question and control that another video file, model or wording gave."""
+    keys = {(i.control, i.sample.id): i.key for i in current}
+    records = read_records(path)
+    _keep(
+        path, records, [r for r in records if keys.get((r["control"], r["sample_id"]), r["key"]) == r["key"]]
+    )
+
+
+def drop_failed(path: Path) -> None:
+    """Remove the answers that are errors, so that they are asked again."""
+    if not path.exists():
+        return
+    records = read_records(path)
+    _keep(path, records, [r for r in records if r["error"] is None])
+
+
+def _keep(path: Path, records: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> None:
+    if len(kept) < len(records):
+        atomic_write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
+
+
+def read_answers(out: str | Path) -> tuple[dict[str, dict[str, Answer]], set[str]]:
+    """control → sample id → Answer, and the ids of the samples whose video was strange to the model."""
+    names = {f.name for f in dataclasses.fields(Answer)}
+    answers: dict[str, dict[str, Answer]] = {}
+    strange = set()
+    for stored in read_records(Path(out) / ANSWERS_FILE):
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+            if name in names
+        }
+        answers.setdefault(stored["control"], {})[stored["sample_id"]] = Answer(**fields)
+        if stored["strange"]:
+            strange.add(stored["sample_id"])
+    return answers, strange
+
+
+def by_segment(items: Iterable[Item]) -> Iterator[tuple[Video, dict[str, list[Item]]]]:
+    """Segment, and its items of each control."""
+    segments: dict[Video, dict[str, list[Item]]] = {}
+    for item in items:
+        segments.setdefault(item.sample.video, {}).setdefault(item.control, []).append(item)
+    yield from segments.items()

@@ -1,0 +1,213 @@
+"""Run directories → one HTML page that needs no network: figures, controls, bars by kind, examples."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from tideo import registry
+from tideo.config import from_plain
+from tideo.evaluate.answers import MAIN, read_answers
+from tideo.evaluate.grounding import in_evidence
+from tideo.evaluate.summary import compared, read_report, summarise_run
+from tideo.models.grid.settings import GridSettings
+from tideo.scoring import decide, scores
+from tideo.store.files import atomic_write_text
+from tideo.types import Answer, Frames, Sample, UserError, VideoError
+from tideo.video.decode import decode_at
+
+TEMPLATE = "report.html.j2"
+THUMBNAIL_WIDTH, GRID_WIDTH = 144, 480
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One answered question of the gallery. `bars` are the options' scores from 0 to 1, the best one 1."""
+
+    sample: Sample
+    answer: Answer
+    scores: tuple[float, ...]
+    bars: tuple[float, ...]
+    frames: tuple[tuple[str, float, bool], ...]  # data URI, time in seconds, inside the evidence
+    grids: tuple[str, ...] = ()  # data URIs of the images that a grid model saw instead
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """What the page tells of one run. `difference` is the first run's accuracy minus this one's."""
+
+    name: str
+    report: dict[str, Any]
+    right: list[Shown] = field(default_factory=list)
+    wrong: list[Shown] = field(default_factory=list)
+    difference: dict[str, Any] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    directory: Path
+    report: dict[str, Any]
+    samples: list[Sample]
+    answers: dict[str, Answer]
+    note: str
+
+
+def write_report(
+    run_dirs: Sequence[str | Path], *, out: str | Path, examples: int = 6, reduction: str | None = None
+) -> Path:
+    """Write one page about one or several runs: `examples` right and as many wrong answers of each.
+
+    Runs over the same questions are compared with the first one. With another `reduction` than theirs the choices are
+    made anew from the likelihoods, without a model, and the runs are left as they are. Raises UserError where a
+    directory holds no finished run.
+    """
+    runs = [_read(Path(d), reduction=reduction) for d in run_dirs]
+    views = [
+        RunView(
+            name=run.directory.resolve().name,
+            report=run.report,
+            right=_gallery(run, right=True, num=examples),
+            wrong=_gallery(run, right=False, num=examples),
+            difference=_against(runs[0], run) if run is not runs[0] else None,
+            note=run.note,
+        )
+        for run in runs
+    ]
+    page = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(TEMPLATE)
+    atomic_write_text(out, page.render(runs=views))
+    return Path(out)
+
+
+def _read(directory: Path, *, reduction: str | None) -> _Run:
+    report = dataclasses.asdict(read_report(directory))
+    recipe = report["run"]["recipe"]
+    answers, _ = read_answers(directory)
+    anew = reduction not in (None, recipe["reduction"])
+    try:
+        read = registry.load("benchmarks", recipe["benchmark"])
+        samples, note = read(recipe["data"], videos=recipe["videos"])[: recipe["limit"]], ""
+    except UserError as error:
+        if anew:
+            raise
+        samples, note = [], f"No examples: {error}"  # the figures need no questions, only the gallery does
+    if anew:
+        recipe["reduction"] = reduction
+        report |= _decided_anew(report, samples, answers)
+    decided = {i: decide(a, reduction=recipe["reduction"]) for i, a in answers.get(MAIN, {}).items()}
+    return _Run(directory=directory, report=report, samples=samples, answers=decided, note=note)
+
+
+def _decided_anew(
+    report: dict[str, Any], samples: Sequence[Sample], answers: Mapping[str, Mapping[str, Answer]]
+) -> dict[str, Any]:
+    """The report's figures under the reduction that its recipe now names."""
+    recipe = report["run"]["recipe"]
+    samples = [s for s in samples if s.id in answers[MAIN]]
+    result = summarise_run(
+        samples,
+        answers,
+        reduction=recipe["reduction"],
+        controls=recipe["controls"],
+        benchmark=report["benchmark"],
+        model=report["model"],
+        run=report["run"],
+        n_strange=report["n_strange"],
+        n_left_out=report["n_left_out"],
+    )
+    return dataclasses.asdict(result)
+
+
+def _against(first: _Run, other: _Run) -> dict[str, Any] | None:
+    """The paired difference over the questions that both answered; None where there are none."""
+    both = [
+        s for s in first.samples if s.answer is not None and s.id in first.answers and s.id in other.answers
+    ]
+    same = {s.id: (s.question, s.options) for s in other.samples}
+    both = [s for s in both if same.get(s.id) == (s.question, s.options)]
+    return compared(both, first.answers, other.answers) if both else None
+
+
+# --- gallery ---------------------------------------------------------------------------------------
+
+
+def _gallery(run: _Run, *, right: bool, num: int) -> list[Shown]:
+    """Up to `num` questions, of as many kinds and videos as there are."""
+    by_kind: dict[str, list[Sample]] = defaultdict(list)
+    for sample in run.samples:
+        answer = run.answers.get(sample.id)
+        if sample.answer is not None and answer is not None and (answer.choice == sample.answer) == right:
+            by_kind[sample.kind].append(sample)
+    seen: defaultdict[str, int] = defaultdict(int)
+    chosen: list[Sample] = []
+    while len(chosen) < num and any(by_kind.values()):
+        for kind in [k for k, of in by_kind.items() if of][: num - len(chosen)]:
+            sample = min(by_kind[kind], key=lambda s: seen[s.video.id])
+            by_kind[kind].remove(sample)
+            seen[sample.video.id] += 1
+            chosen.append(sample)
+    return [_shown(s, run.answers[s.id], recipe=run.report["run"]["recipe"]) for s in chosen]
+
+
+def _shown(sample: Sample, answer: Answer, *, recipe: dict[str, Any]) -> Shown:
+    scored = scores(answer.loglikelihoods, answer.num_tokens, reduction=recipe["reduction"])
+    frames, note = _looked_at(sample, answer)
+    shows_grid = "rows" in recipe.get("settings", {})
+    return Shown(
+        sample=sample,
+        answer=answer,
+        scores=scored,
+        bars=tuple(math.exp(s - max(scored)) for s in scored),
+        frames=() if frames is None or shows_grid else _thumbnails(sample, frames),
+        grids=() if frames is None or not shows_grid else _grids(frames, recipe["settings"]),
+        note=note,
+    )
+
+
+def _looked_at(sample: Sample, answer: Answer) -> tuple[Frames | None, str]:
+    """The frames that the model looked at, or a note why they cannot be shown."""
+    if not answer.pts_s:
+        return None, answer.error or ""
+    try:
+        return decode_at(sample.video.path, answer.pts_s, video_id=sample.video.id), ""
+    except VideoError as error:
+        return None, f"No frames: {error}"
+
+
+def _thumbnails(sample: Sample, frames: Frames) -> tuple[tuple[str, float, bool], ...]:
+    pairs = zip(frames.rgb_THWC, frames.pts_s_T.tolist(), strict=True)
+    return tuple((jpeg_uri(rgb_HWC), pts_s, in_evidence(pts_s, sample)) for rgb_HWC, pts_s in pairs)
+
+
+def _grids(frames: Frames, settings: dict[str, Any]) -> tuple[str, ...]:
+    """The images as the model saw them, but of their frames' own size."""
+    shown = replace(from_plain(GridSettings, settings), image_size=GRID_WIDTH)
+    images = shown.images(frames, one_frame=len(frames) == 1)
+    return tuple(jpeg_uri(np.asarray(image), width=GRID_WIDTH) for image in images)
+
+
+def jpeg_uri(rgb_HWC: np.ndarray, *, width: int = THUMBNAIL_WIDTH) -> str:
+    """A small JPEG of the picture as a data URI."""
+    image = Image.fromarray(rgb_HWC)
+    image.thumbnail((width, width))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,95 @@
+"""Loading the weights and the processor of an image-text model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from tideo.models.grid.settings import GridSettings
+from tideo.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How weights are loaded: `dtype` a name of torch or auto; `load_4bit` needs bitsandbytes and a GPU.
+
+    `place` puts them on the GPU where there is one; a training places them itself.
+    """
+
+    dtype: str = "auto"
+    load_4bit: bool = False
+    place: bool = True
+
+
+def _places() -> str | dict[str, int]:
+    """All GPUs, or this process's own where there are several processes."""
+    rank = os.environ.get("LOCAL_RANK")
+    return "auto" if rank is None else {"": int(rank)}
+
+
+def seen_side(processor: Any) -> int | None:
+    """The side in pixels of all that the model sees of an image; None where it takes images of any size, or crops."""
+    images = processor.image_processor
+    if hasattr(images, "image_grid_pinpoints") or getattr(images, "do_image_splitting", False):
+        return None
+    size = images.crop_size if getattr(images, "do_center_crop", False) else images.size
+    sides = [side for name in ("height", "width") if (side := dict(size or {}).get(name))]
+    return max(sides) if len(sides) == 2 else None
+
+
+def check_seen(processor: Any, settings: GridSettings, *, name: str) -> None:
+    """Raises UserError where the grid is larger than the image that the model sees: its cells would be lost."""
+    side = seen_side(processor)
+    if side is not None and settings.image_size > side:
+        raise UserError(
+            f"a grid of {settings.image_size} pixels a side is larger than the {side} that {name} sees: "
+            f"set image_size={side}"
+        )
+
+
+def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
+    """An image-text-to-text model in eval mode and its processor.
+
+    Weights are read from safetensors only. Raises UserError in one line where that fails.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+
+    extra: dict[str, Any] = {}
+    if loading.load_4bit:
+        if not torch.accelerator.is_available():
+            raise UserError("4-bit weights need a GPU and bitsandbytes: leave load_4bit out")
+        extra["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16
+        )
+    if loading.dtype != "auto" and not isinstance(getattr(torch, loading.dtype, None), torch.dtype):
+        raise UserError(f"dtype={loading.dtype}: expected auto, float32, bfloat16 or float16")
+    try:
+        processor = AutoProcessor.from_pretrained(source)
+        if getattr(processor, "image_processor", None) is None:
+            raise UserError(
+                f"model {source}: it has no image processor, so it cannot be shown a grid; "
+                "expected an image-text-to-text model"
+            )
+        model, told = AutoModelForImageTextToText.from_pretrained(
+            source,
+            dtype=loading.dtype,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            device_map=_places() if loading.place and torch.accelerator.is_available() else None,
+            output_loading_info=True,
+            **extra,
+        )
+    except UserError:
+        raise
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the image-text model {source!r} cannot be loaded: {reason}") from error
+    if missing := sorted(told["missing_keys"]):  # they would be random numbers, and so the answers
+        raise UserError(
+            f"the image-text model {source!r} lacks {len(missing)} of its weights, the first {missing[0]}: get it anew"
+        )
+    return model.eval(), processor

@@ -1,0 +1,89 @@
+"""A model behind OpenAI's chat protocol that answers about videos.
+
+It is sent grids or panels as images, and its reply is read strictly: one that names no option is a failure.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from tideo.llms.interface import Calls, Unanswered
+from tideo.llms.openai import Server
+from tideo.models.grid.frames import GridSight
+from tideo.models.grid.settings import GridSettings
+from tideo.models.interface import AS_TRAINED, Controls
+from tideo.models.prompts import choose_prompt, open_prompt, style
+from tideo.scoring import chosen
+from tideo.store.files import key_of
+from tideo.types import Answer, Frames, Sample, Video
+
+
+class Remote(GridSight):
+    """`name` as for `Server`."""
+
+    controls = frozenset({"num_frames", "shuffled", "blind"})
+
+    def __init__(
+        self, name: str, *, settings: GridSettings | None = None, calls: Calls | None = None
+    ) -> None:
+        self.server = Server(name, calls=calls)
+        self.name, self.settings = name, settings or GridSettings()
+        self.concurrency = self.server.calls.concurrency
+        self.key = key_of(["openai", self.server.model, self.server.url])
+
+    def answer(
+        self,
+        video: Video,
+        samples: Sequence[Sample],
+        *,
+        controls: Controls = AS_TRAINED,
+        frames: Frames | None = None,
+    ) -> list[Answer]:
+        """One request a question. A reply that names no option, or a request that failed for good, is an error.
+
+        Raises Stopped where no other question can fare better: no server, no right to ask, or the cap.
+        """
+        frames = frames if frames is not None else self.look(video, controls=controls)
+        answers = []
+        for shown, asked in self.seen(frames, samples, controls=controls):
+            images = self.images(shown, video, controls=controls)
+            pts_s = () if shown is None else tuple(shown.pts_s_T.tolist())
+            for sample in asked:
+                started_s = time.perf_counter()
+                answer = self._ask(images, sample, num_frames=len(pts_s))
+                answers.append(replace(answer, pts_s=pts_s, seconds=time.perf_counter() - started_s))
+        return answers
+
+    def _ask(self, images: Sequence[Image.Image], sample: Sample, *, num_frames: int) -> Answer:
+        words = style(self.settings.prompt_style)
+        if sample.options:
+            prompt = choose_prompt(sample.question, sample.options, style=words)
+        else:
+            prompt = open_prompt(sample.question, style=words)
+        turn = self.settings.turn(prompt, num_images=len(images), num_frames=num_frames)
+        content = [*map(_image_part, images), {"type": "text", "text": turn}]
+        try:
+            reply = self.server.ask(
+                [{"role": "user", "content": content}], max_tokens=self.settings.max_new_tokens
+            )
+        except Unanswered as error:
+            return Answer(sample_id=sample.id, error=str(error))
+        if not sample.options:
+            return Answer(sample_id=sample.id, text=reply.text)
+        choice = chosen(reply.text, sample.options)
+        unread = None if choice is not None else f"the reply names no option: {reply.text[:200]!r}"
+        return Answer(sample_id=sample.id, choice=choice, text=reply.text, error=unread)
+
+
+def _image_part(image: Image.Image) -> dict[str, Any]:
+    data = io.BytesIO()
+    image.save(data, format="PNG")
+    url = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": url}}

@@ -1,0 +1,113 @@
+"""How an image-text model looks at a video: grid.json; and how its weights are loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from tideo import registry
+from tideo.config import from_plain
+from tideo.models.prompts import FORMS, VIDEO, style
+from tideo.scoring import REDUCTIONS
+from tideo.store.files import atomic_write_text
+from tideo.types import Frames, UserError
+from tideo.video.grid import check_shape, make_panels
+
+GRID_FILE, QUESTION = "grid.json", "question"
+INTRO = "The image shows {frames} frames of one video in reading order, {rows} rows of {cols}.\n"
+INTRO_PANELS = (
+    "The {panels} images show {frames} frames of one video one after another, each in reading order, {rows} rows of "
+    "{cols}.\n"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSettings:
+    """How a model looks at a video and scores options: grid.json, or the defaults where there is none.
+
+    The video is `panels` images of `rows` x `cols` frames. `sampler` is one of `tideo list samplers`, or `question`:
+    `encoder` chooses frames for each question (encoders/relevance.py). `intro` comes before the question, with the
+    fields {frames}, {panels}, {rows} and {cols}; None tells just these. `prompt_style` and `form` as in
+    models/prompts.py.
+    """
+
+    rows: int = 4
+    cols: int = 4
+    panels: int = 1
+    image_size: int = 336
+    sampler: str = "middle"
+    encoder: str = "dollhouse-clip"
+    fit: str = "squash"
+    stamps: bool = False
+    intro: str | None = None
+    prompt_style: str = "llava"
+    form: str = "letter"
+    reduction: str = "mean"
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        check_shape(rows=self.rows, cols=self.cols, image_size=self.image_size, fit=self.fit)
+        if self.panels < 1:
+            raise UserError(f"{self.panels} panels: expected at least one")
+        if self.sampler not in (known := [*registry.targets("samplers"), QUESTION]):
+            raise UserError(f"sampler {self.sampler!r}: expected one of {', '.join(known)}")
+        style(self.prompt_style)
+        if self.form not in FORMS:
+            raise UserError(f"form {self.form!r}: expected one of {', '.join(FORMS)}")
+        if self.reduction not in REDUCTIONS:
+            raise UserError(f"reduction {self.reduction!r}: expected one of {', '.join(REDUCTIONS)}")
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens={self.max_new_tokens}: expected at least 1")
+        try:
+            self._intro(num_images=1, num_frames=1)
+        except (KeyError, IndexError, ValueError) as error:
+            raise UserError(
+                f"intro {self.intro!r}: expected the fields {{frames}}, {{panels}}, {{rows}} and {{cols}} alone"
+            ) from error
+
+    @property
+    def num_frames(self) -> int:
+        return self.panels * self.rows * self.cols
+
+    def images(self, frames: Frames, *, one_frame: bool = False) -> list[Image.Image]:
+        """The frames as the images that the model sees; `one_frame` fills one image with one frame."""
+        panels = make_panels(
+            frames,
+            panels=1 if one_frame else self.panels,
+            rows=1 if one_frame else self.rows,
+            cols=1 if one_frame else self.cols,
+            image_size=self.image_size,
+            fit=self.fit,
+            stamps=self.stamps,
+        )
+        return [Image.fromarray(panel.rgb_HWC) for panel in panels]
+
+    def turn(self, prompt: str, *, num_images: int, num_frames: int) -> str:
+        """The user's words: the prompt without its marker, the intro before it where a grid is shown."""
+        text = prompt.replace(VIDEO, "", 1)
+        if not num_images or num_frames == 1:
+            return text
+        return self._intro(num_images=num_images, num_frames=num_frames) + text
+
+    def _intro(self, *, num_images: int, num_frames: int) -> str:
+        intro = self.intro
+        if intro is None:
+            intro = INTRO if num_images == 1 else INTRO_PANELS
+        return intro.format(frames=num_frames, panels=num_images, rows=self.rows, cols=self.cols)
+
+    def save(self, directory: str | Path) -> None:
+        atomic_write_text(Path(directory) / GRID_FILE, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> GridSettings:
+        """The defaults where the folder has no grid.json. Raises UserError where that holds something else."""
+        path = Path(directory) / GRID_FILE
+        if not path.is_file():
+            return cls()
+        try:
+            return from_plain(cls, json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise UserError(f"{path} does not describe a grid: {error}") from error

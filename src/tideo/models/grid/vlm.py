@@ -1,0 +1,148 @@
+"""Any Hugging Face image-text model, asked about a video as one image of frames (arXiv 2409.07748) or several panels.
+
+A folder may hold grid.json, which says how the model looks at a video (models/grid/settings.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tideo.device import threads_for
+from tideo.models.grid.chat import ImageChat
+from tideo.models.grid.frames import GridSight
+from tideo.models.grid.loading import Loading, check_seen, load_vlm
+from tideo.models.grid.settings import GridSettings
+from tideo.models.interface import AS_TRAINED, Controls
+from tideo.models.prompts import FORMS, open_prompt, style
+from tideo.store.files import files_key, key_of
+from tideo.types import Answer, Frames, Sample, UserError, Video
+
+_MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
+
+
+class GridVLM(GridSight):
+    """`model` is an image-text-to-text model of transformers in eval mode, `processor` its own.
+
+    `key` hashes everything of the model that an answer depends on.
+    """
+
+    controls = frozenset({"num_frames", "shuffled", "blind", "form"})
+    concurrency = 0
+
+    def __init__(self, model: Any, *, processor: Any, settings: GridSettings, name: str, key: str) -> None:
+        self.chat = ImageChat(model, processor=processor, name=name)
+        self.model, self.name, self.key = model, name, key
+        self.settings = settings
+
+    @property
+    def settings(self) -> GridSettings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: GridSettings) -> None:
+        check_seen(self.chat.processor, settings, name=self.name)
+        self._settings = settings
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        settings: GridSettings | None = None,
+        loading: Loading | None = None,
+    ) -> GridVLM:
+        """From a folder or a Hugging Face id. `settings`: others than the folder's.
+
+        Raises UserError where it cannot be loaded, or is no image-text model.
+        """
+        source = str(source)
+        loading = loading or Loading()
+        model, processor = load_vlm(source, loading=loading)
+        folder = Path(source)
+        commit = getattr(model.config, "_commit_hash", None)
+        content = files_key(folder, _MODEL_FILES) if folder.is_dir() else f"{source}@{commit}"
+        return cls(
+            model,
+            processor=processor,
+            settings=settings or GridSettings.load(folder),
+            name=name or source,
+            key=key_of([content, str(model.dtype), loading.load_4bit]),
+        )
+
+    def answer(
+        self,
+        video: Video,
+        samples: Sequence[Sample],
+        *,
+        controls: Controls = AS_TRAINED,
+        frames: Frames | None = None,
+    ) -> list[Answer]:
+        """Answers to questions about one segment, its images computed once; as `ZeroShot.answer`."""
+        frames = frames if frames is not None else self.look(video, controls=controls)
+        started_s = time.perf_counter()
+        form = controls.form or self.settings.form
+        if form not in FORMS:
+            raise UserError(f"unknown scoring form {form!r}; expected one of {', '.join(FORMS)}")
+        with threads_for(self.model):
+            answers = [
+                answer
+                for seen, asked in self.seen(frames, samples, controls=controls)
+                for answer in self._of_frames(seen, video, asked, controls=controls, form=form)
+            ]
+        seconds = (time.perf_counter() - started_s) / max(1, len(samples))
+        return [replace(a, seconds=seconds) for a in answers]
+
+    def _of_frames(
+        self, frames: Frames | None, video: Video, samples: Sequence[Sample], *, controls: Controls, form: str
+    ) -> list[Answer]:
+        images = self.images(frames, video, controls=controls)
+        answers = self._answers(images, samples, num_frames=len(frames or ()), form=form)
+        pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
+        return [replace(a, pts_s=pts_s) for a in answers]
+
+    def _answers(
+        self, images: Sequence[Image.Image], samples: Sequence[Sample], *, num_frames: int, form: str
+    ) -> list[Answer]:
+        """Samples with options on one cache; a question that cannot be asked becomes an Answer with its error."""
+        prompt_style = style(self.settings.prompt_style)
+        turn = partial(self.settings.turn, num_images=len(images), num_frames=num_frames)
+        with_options = [s for s in samples if s.options]
+        prompts = {s.id: FORMS[form](s.question, s.options, prompt_style) for s in with_options}
+        turns = [(turn(prompt), options) for prompt, options in prompts.values()]
+        try:
+            scored = dict(zip(prompts, self.chat.loglikelihoods(images, questions=turns), strict=True))
+        except UserError:  # of one question; which one shows when each is asked alone
+            scored = {}
+        answers = []
+        for sample in samples:
+            try:
+                if not sample.options:
+                    words = turn(open_prompt(sample.question, style=prompt_style))
+                    answers.append(
+                        Answer(
+                            sample_id=sample.id,
+                            text=self.chat.generate(
+                                images, turn=words, max_new_tokens=self.settings.max_new_tokens
+                            ),
+                        )
+                    )
+                    continue
+                if sample.id not in scored:
+                    prompt, options = prompts[sample.id]
+                    asked = [(turn(prompt), options)]
+                    scored[sample.id] = self.chat.loglikelihoods(images, questions=asked)[0]
+                found = scored[sample.id]
+                answers.append(
+                    Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
+                )
+            except UserError as error:
+                answers.append(Answer(sample_id=sample.id, error=str(error)))
+        return answers

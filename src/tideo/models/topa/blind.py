@@ -1,0 +1,55 @@
+"""The language model alone, without the video: what the words of a question give away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tideo.device import threads_for
+from tideo.models.interface import AS_TRAINED, Controls
+from tideo.models.topa.model import ask_lm, llm_key
+from tideo.models.topa.prefix_lm import PrefixLM
+from tideo.models.topa.settings import TRAINED_FILES, Settings
+from tideo.store.files import files_key, key_of
+from tideo.types import Answer, Frames, Sample, Video
+
+
+class Blind:
+    """A `ZeroShot` that never looks; it loads no encoder and opens no video."""
+
+    controls = frozenset({"form"})
+    concurrency = 0
+
+    def __init__(self, lm: PrefixLM, *, settings: Settings, name: str, key: str) -> None:
+        self.lm, self.settings, self.name, self.key = lm, settings, name, key
+
+    @classmethod
+    def load(cls, directory: str | Path, *, name: str = "blind") -> Blind:
+        """From the directory of a `ZeroShot`. Raises UserError where a file is missing."""
+        directory = Path(directory)
+        lm = PrefixLM.from_pretrained(directory)
+        key = key_of(["blind", files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)])
+        return cls(lm, settings=Settings.load(directory), name=name, key=key)
+
+    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
+        return None
+
+    def answer(
+        self,
+        video: Video,
+        samples: Sequence[Sample],
+        *,
+        controls: Controls = AS_TRAINED,
+        frames: Frames | None = None,
+    ) -> list[Answer]:
+        """As `ZeroShot.answer` with the control `blind`."""
+        started_s = time.perf_counter()
+        with threads_for(self.lm):
+            answers = ask_lm(self.lm, None, samples, form=controls.form or self.settings.form)
+        seconds = (time.perf_counter() - started_s) / max(1, len(samples))
+        return [replace(a, seconds=seconds) for a in answers]
+
+    def strange(self, frames: Frames) -> str | None:
+        return None

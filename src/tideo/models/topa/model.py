@@ -1,0 +1,200 @@
+"""The text-only model applied to video: frames → image features → projection → option log-likelihoods.
+
+TOPA at inference (arXiv 2405.13911). A model directory holds
+
+    config.json, model.safetensors (, lora/)    PrefixLM
+    memory.safetensors                          caption features, onto which image features are projected
+    tideo.json                                  `Settings`: encoder, frames, temperature, form of the options
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from tideo.device import threads_for
+from tideo.dollhouse.text_video import told_in_words
+from tideo.encoders.dual import DualEncoder, load_encoder
+from tideo.encoders.familiarity import video_familiarity
+from tideo.encoders.features import frame_features, tideo_features
+from tideo.encoders.memory import Memory, project
+from tideo.models.interface import AS_TRAINED, Controls, other_order
+from tideo.models.likelihood import OptionScores
+from tideo.models.prompts import FORMS, open_prompt, style
+from tideo.models.topa.checkpoint import find_llm
+from tideo.models.topa.prefix_lm import PrefixLM
+from tideo.models.topa.settings import MEMORY_FILE, TRAINED_FILES, Settings
+from tideo.store.files import files_key, key_of
+from tideo.types import Answer, Features, Frames, Sample, UserError, Video
+from tideo.video.samplers import sample_frames
+
+# Recipes that pre-align models for real video.
+REAL_VIDEO = "llama2_7b, llama2_13b or llama3_8b"
+
+
+class ZeroShot:
+    """A PrefixLM, the dual encoder that it was trained on, and the memory of its captions.
+
+    `key` hashes everything of the model that an answer depends on. Answers carry log-likelihoods and leave
+    the choice to scoring.py.
+    """
+
+    controls = frozenset(field.name for field in fields(Controls))
+    concurrency = 0
+
+    def __init__(
+        self, lm: PrefixLM, *, encoder: DualEncoder, memory: Memory, settings: Settings, name: str, key: str
+    ) -> None:
+        for what, other in (("language model", lm.prefix_config.encoder), ("memory", memory.encoder)):
+            if other != encoder.id:
+                raise UserError(
+                    f"model {name}: its {what} was made with encoder {other}, but {settings.encoder} is "
+                    f"{encoder.id}: train it again or name the right encoder in tideo.json"
+                )
+        self.lm, self.encoder, self.memory, self.settings = lm, encoder, memory, settings
+        self.name, self.key = name, key
+        self._features: WeakKeyDictionary[Frames, Features] = WeakKeyDictionary()
+
+    @classmethod
+    def load(cls, directory: str | Path, *, name: str | None = None) -> ZeroShot:
+        """Raises UserError where a file is missing or parts do not belong together."""
+        directory = Path(directory)
+        settings = Settings.load(directory)
+        beside = directory / settings.encoder
+        encoder = load_encoder(str(beside) if beside.is_dir() else settings.encoder)
+        lm = PrefixLM.from_pretrained(directory)
+        return cls(
+            lm,
+            encoder=encoder,
+            memory=Memory.load(directory / MEMORY_FILE),
+            settings=settings,
+            name=name or str(directory),
+            key=key_of([encoder.id, files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)]),
+        )
+
+    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
+        """The frames that `answer` needs under these controls, None where it needs none. Only decodes.
+
+        Raises VideoError.
+        """
+        if controls.blind or controls.source == "text":
+            return None
+        return sample_frames(
+            video, controls.num_frames or self.settings.num_frames, sampler=self.settings.sampler
+        )
+
+    def answer(
+        self,
+        video: Video,
+        samples: Sequence[Sample],
+        *,
+        controls: Controls = AS_TRAINED,
+        frames: Frames | None = None,
+    ) -> list[Answer]:
+        """Answers to questions about one segment, its features and the start of the prompt computed once.
+
+        `frames`: what `look` returned, else it is called here. Without options an answer is generated text.
+        A question that cannot be asked (too long, no text) becomes an Answer with its error.
+        """
+        frames = frames if frames is not None else self.look(video, controls=controls)
+        started_s = time.perf_counter()
+        with threads_for(self.lm):
+            features = self._seen(video, samples, frames=frames, controls=controls)
+            answers = ask_lm(self.lm, features, samples, form=controls.form or self.settings.form)
+        pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
+        seconds = (time.perf_counter() - started_s) / max(1, len(samples))
+        return [replace(a, pts_s=pts_s, seconds=seconds) for a in answers]
+
+    def strange(self, frames: Frames) -> str | None:
+        """One line where the frames are unlike anything in the memory, else None."""
+        if self.memory.threshold is None:
+            return None
+        with threads_for(self.lm):
+            familiarity = video_familiarity(
+                self._image_features(frames), self.memory, temperature=self.settings.temperature
+            )
+        if familiarity >= self.memory.threshold:
+            return None
+        return (
+            f"video {frames.video_id} is unlike anything in the memory of {self.name} (familiarity "
+            f"{familiarity:.2f}, expected {self.memory.threshold:.2f}): for real video pre-align {REAL_VIDEO}"
+        )
+
+    def _seen(
+        self, video: Video, samples: Sequence[Sample], *, frames: Frames | None, controls: Controls
+    ) -> Features | None:
+        if controls.blind:
+            return None
+        if controls.source == "text":
+            num = controls.num_frames or self.settings.num_frames
+            features = next(
+                tideo_features([told_in_words(video, samples, num=num)], self.encoder, num_frames=num)
+            )
+        else:
+            assert frames is not None
+            features = self._image_features(frames)
+            if controls.project:
+                features = project(features, self.memory, temperature=self.settings.temperature)
+        if controls.shuffled is not None:
+            order = other_order(len(features), rng=random.Random(f"{controls.shuffled}/{video.id}"))
+            features = replace(features, values_TD=features.values_TD[order])
+        return features
+
+    def _image_features(self, frames: Frames) -> Features:
+        if frames not in self._features:
+            self._features[frames] = frame_features(frames, self.encoder)
+        return self._features[frames]
+
+
+def ask_lm(lm: PrefixLM, features: Features | None, samples: Sequence[Sample], *, form: str) -> list[Answer]:
+    """One Answer a sample: its options' log-likelihoods in this form, or generated text where it has none."""
+    if form not in FORMS:
+        raise UserError(f"unknown scoring form {form!r}; expected one of {', '.join(FORMS)}")
+    with_options = [s for s in samples if s.options]
+    try:
+        scored = dict(
+            zip((s.id for s in with_options), _score(lm, features, with_options, form=form), strict=True)
+        )
+    except UserError:  # of one question; which one shows when each is asked alone
+        scored = {}
+    return [_one(lm, features, s, form=form, scored=scored.get(s.id)) for s in samples]
+
+
+def _score(
+    lm: PrefixLM, features: Features | None, samples: Sequence[Sample], *, form: str
+) -> list[OptionScores]:
+    if not samples:
+        return []
+    prompt_style = style(lm.prefix_config.prompt_style)
+    questions = [FORMS[form](s.question, s.options, prompt_style) for s in samples]
+    return lm.question_loglikelihoods(features, questions=questions)
+
+
+def _one(
+    lm: PrefixLM, features: Features | None, sample: Sample, *, form: str, scored: OptionScores | None
+) -> Answer:
+    try:
+        if not sample.options:
+            prompt = open_prompt(sample.question, style=style(lm.prefix_config.prompt_style))
+            return Answer(sample_id=sample.id, text=lm.generate(features, prompt=prompt))
+        found = scored or _score(lm, features, [sample], form=form)[0]
+        return Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
+    except UserError as error:
+        return Answer(sample_id=sample.id, error=str(error))
+
+
+_LLM_FILES = ("*.json", "*.safetensors")
+
+
+def llm_key(lm: PrefixLM, *, beside: Path) -> str:
+    """What the frozen language model is: the content of its directory, or its Hugging Face id and commit."""
+    name = find_llm(lm.prefix_config.llm, beside=beside)
+    if Path(name).is_dir():
+        return files_key(Path(name), _LLM_FILES)
+    config: Any = lm.llm.config
+    return f"{name}@{getattr(config, '_commit_hash', None)}"

@@ -1,0 +1,302 @@
+"""A frozen language model that reads frame vectors in its prompt: TOPA (arXiv 2405.13911), tiny or large.
+
+Trained are a linear projection of unit CLIP features, one temporal embedding per frame slot, and an adapter.
+The frames stand where the prompt says `<video>`. Text features and image features enter alike: that is the
+TOPA idea.
+
+Shapes: B batch, L tokens, T frames, S frame slots, D feature width, H hidden width, M = max_frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import DynamicCache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from tideo.models import likelihood
+from tideo.models.likelihood import OptionScores
+from tideo.models.prompts import PromptTokens, encode
+from tideo.models.topa.adapters import ADAPTERS, read_lora, write_lora
+from tideo.models.topa.checkpoint import (
+    PrefixLMConfig,
+    find_llm,
+    load_llm,
+    read_config,
+    read_tensors,
+    write_config,
+    write_tensors,
+)
+from tideo.types import Features, UserError
+
+IGNORED = -100  # the label of a token that is not scored, as everywhere in transformers
+
+
+class PrefixLM(nn.Module):
+    """`llm` is frozen in place; `tokenizer` is its own."""
+
+    def __init__(self, config: PrefixLMConfig, *, llm: Any, tokenizer: Any) -> None:
+        super().__init__()
+        # Not `config`: a Trainer writes into an attribute of that name.
+        self.prefix_config, self.tokenizer = config, tokenizer
+        hidden = llm.config.get_text_config().hidden_size
+        self.llm, self.adapter = ADAPTERS[config.adapter](llm.requires_grad_(False), config)
+        self.visual_proj = nn.Linear(config.feature_dim, hidden, bias=False)
+        self.temporal_emb = nn.Embedding(config.max_frames, hidden)
+        nn.init.normal_(self.temporal_emb.weight, std=config.init_std)
+
+    @property
+    def device(self) -> torch.device:
+        return self.visual_proj.weight.device
+
+    def forward(
+        self,
+        input_ids_BL: torch.Tensor,
+        video_BTD: torch.Tensor,
+        video_start_B: torch.Tensor,
+        num_frames_B: torch.Tensor | None = None,
+        labels_BL: torch.Tensor | None = None,
+    ) -> CausalLMOutputWithPast:
+        """Mean cross-entropy of the labels that are not IGNORED; logits only where some row has such a label.
+
+        Padding stands on the right, where causal attention never looks, so no mask is needed. The ids at the
+        video's slots (`num_slots` of them from `video_start_B` on) are placeholders. `collate_examples`
+        builds all of it. Without labels: logits [B, L, V].
+        """
+        likelihood.check_length(self.llm, input_ids_BL.shape[1])
+        if num_frames_B is None:
+            num_frames_B = torch.full_like(video_start_B, video_BTD.shape[1])
+        vectors_BSH, num_slots_B = self.video_vectors(video_BTD, num_frames_B)
+        embeds_BLH = likelihood.embed(self.llm, input_ids_BL)
+        slot_BL = torch.arange(input_ids_BL.shape[1], device=self.device) - video_start_B[:, None]
+        inside_BL = (slot_BL >= 0) & (slot_BL < num_slots_B[:, None])
+        index_BLH = slot_BL.clamp(0, vectors_BSH.shape[1] - 1)[..., None].expand_as(embeds_BLH)
+        embeds_BLH = torch.where(inside_BL[..., None], vectors_BSH.gather(1, index_BLH), embeds_BLH)
+        kwargs = self._llm_kwargs(video_start_B, num_slots_B)
+        if labels_BL is None:
+            return self.llm(inputs_embeds=embeds_BLH, use_cache=False, **kwargs)
+        targets_BL = labels_BL[:, 1:]
+        needed = (targets_BL != IGNORED).any(0).nonzero()[:, 0]
+        logits = self.llm(inputs_embeds=embeds_BLH, use_cache=False, logits_to_keep=needed, **kwargs).logits
+        loss = F.cross_entropy(
+            logits.float().flatten(0, 1), targets_BL[:, needed].flatten(), ignore_index=IGNORED
+        )
+        return CausalLMOutputWithPast(loss=loss, logits=logits)
+
+    def num_slots(self, num_frames: int) -> int:
+        """How many positions of the sequence `num_frames` frames take."""
+        return self.prefix_config.max_frames if self.prefix_config.pad_frames == "zeros" else num_frames
+
+    def video_vectors(
+        self, video_BTD: torch.Tensor, num_frames_B: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frame features to the vectors [B, S, H] that stand in the sequence, and how many each row uses."""
+        config = self.prefix_config
+        num_frames, width, limit = video_BTD.shape[1], video_BTD.shape[2], config.max_frames
+        if width != config.feature_dim:
+            raise UserError(
+                f"the features have {width} dimensions, but this model was trained on {config.feature_dim} "
+                f"of encoder {config.encoder!r}: encode with that"
+            )
+        if not 1 <= num_frames <= limit:
+            raise UserError(f"{num_frames} frames given, but this model takes 1 to {limit}: sample that many")
+        video_BTD = video_BTD.to(self.device, self.visual_proj.weight.dtype)
+        slot_T = torch.arange(num_frames, device=self.device)
+        if config.pad_frames == "zeros":
+            video_BTD = video_BTD * (slot_T < num_frames_B[:, None])[..., None]
+            video_BTD = F.pad(video_BTD, (0, 0, 0, limit - num_frames))
+            slots_BS = torch.arange(limit, device=self.device).expand(len(video_BTD), -1)
+            num_slots_B = torch.full_like(num_frames_B, limit)
+        else:  # the middle of the i-th of n equal parts of the slots
+            slots_BS = ((2 * slot_T + 1) * limit // (2 * num_frames_B[:, None])).clamp(max=limit - 1)
+            num_slots_B = num_frames_B
+        vectors_BSH = self.visual_proj(video_BTD) + self.temporal_emb(slots_BS)
+        return vectors_BSH.to(self.llm.get_input_embeddings().weight.dtype), num_slots_B
+
+    def loglikelihoods(
+        self,
+        features: Features | np.ndarray | torch.Tensor | None,
+        *,
+        prompt: str,
+        options: Sequence[str],
+        method: str | None = None,
+    ) -> OptionScores:
+        """Summed log-likelihood and token count of each option as the continuation of `prompt`.
+
+        `features` are [T, D], or None for the blind control: zero vectors, as TOPA's `onlyqa`.
+        """
+        tokens = encode(self.tokenizer, prompt, continuations=options)
+        prefix_PH, kwargs = self._prefix(features, tokens)
+        return likelihood.option_loglikelihoods(
+            self.llm, prefix=prefix_PH, options_ids=tokens.continuations, method=method, model_kwargs=kwargs
+        )
+
+    def question_loglikelihoods(
+        self,
+        features: Features | np.ndarray | torch.Tensor | None,
+        *,
+        questions: Sequence[tuple[str, Sequence[str]]],
+    ) -> list[OptionScores]:
+        """As `loglikelihoods` for several (prompt, options) about one video, which is computed once."""
+        if not questions:
+            return []
+        tokens = [encode(self.tokenizer, prompt, continuations=options) for prompt, options in questions]
+        if any(t.before != tokens[0].before or not t.after for t in tokens):  # no common prefix
+            return [
+                self.loglikelihoods(features, prompt=prompt, options=options) for prompt, options in questions
+            ]
+        shared = PromptTokens(before=tokens[0].before, after=[], continuations=[])
+        prefix_PH, kwargs = self._prefix(features, shared)
+        stems = [(torch.tensor(t.after, device=self.device), t.continuations) for t in tokens]
+        return likelihood.question_loglikelihoods(
+            self.llm, prefix=prefix_PH, questions=stems, model_kwargs=kwargs
+        )
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        features: Features | np.ndarray | torch.Tensor | None,
+        *,
+        prompt: str,
+        max_new_tokens: int = 64,
+    ) -> str:
+        """The greedy continuation of `prompt` up to the end token, without surrounding white space."""
+        embeds_LH, kwargs = self._prefix(features, encode(self.tokenizer, prompt))
+        cache, ids = DynamicCache(), []
+        for _ in range(max_new_tokens):
+            logits = self.llm(
+                inputs_embeds=embeds_LH[None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **kwargs,
+            ).logits
+            token = logits[0, -1].argmax()
+            if token.item() == self.tokenizer.eos_token_id:
+                break
+            ids.append(token.item())
+            embeds_LH = likelihood.embed(self.llm, token[None])
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def encode_example(self, values_TD: torch.Tensor, *, prompt: str, answer: str) -> dict[str, Any]:
+        """One training example for `collate_examples`: only the answer and the end token carry labels."""
+        tokens = encode(self.tokenizer, prompt, continuations=[answer])
+        head = [*tokens.before, *[0] * self.num_slots(len(values_TD)), *tokens.after]
+        return {
+            "input_ids": head + tokens.continuations[0],
+            "labels": [IGNORED] * len(head) + tokens.continuations[0],
+            "video_start": len(tokens.before),
+            "video_TD": values_TD,
+        }
+
+    def gradient_checkpointing_enable(self, **options: Any) -> None:
+        """Trade time for memory in training; a Trainer calls this."""
+        self.llm.gradient_checkpointing_enable(**options)
+
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        """The trained tensors outside the LLM, by name."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("llm.")}
+
+    @torch.no_grad()
+    def init_visual_proj_(self, weight_HD: torch.Tensor) -> None:
+        """Start the projection from `weight_HD`, for example from `ridge_projection`."""
+        self.visual_proj.weight.copy_(weight_HD)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json and the trained tensors, LoRA to lora/ as PEFT does; the LLM is not copied."""
+        directory, config = Path(directory), self.prefix_config
+        write_config(directory, config)
+        write_tensors(directory / "model.safetensors", self.trained_state())
+        if config.adapter == "lora":
+            write_lora(directory, self.llm, config=config)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, llm: str | None = None) -> PrefixLM:
+        """Restore what `save_pretrained` wrote, in eval mode; `llm` overrides where the language model lies.
+
+        Raises UserError where a file is missing, or its shapes are not those of this LLM and config.
+        """
+        directory = Path(directory)
+        config = read_config(directory)
+        config = dataclasses.replace(config, llm=llm or find_llm(config.llm, beside=directory))
+        base, tokenizer = load_llm(config.llm, dtype=config.dtype, rope_theta=config.rope_theta)
+        model = cls(config, llm=base, tokenizer=tokenizer)
+        model.load_trained(directory)
+        return model.eval()
+
+    def load_trained(self, directory: str | Path) -> None:
+        """Replace the trained tensors by those of a directory that `save_pretrained` wrote."""
+        directory = Path(directory)
+        tensors = read_tensors(directory / "model.safetensors", expected=self.trained_state())
+        self.load_state_dict(tensors, strict=False)
+        if self.prefix_config.adapter == "lora":
+            read_lora(directory, self.llm)
+
+    def _prefix(
+        self, features: Features | np.ndarray | torch.Tensor | None, tokens: PromptTokens
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Embeddings [P, H] of text before, video and text after, and the keywords for the LLM's forwards."""
+        video_TD = self._values(features)
+        with torch.no_grad():
+            num_frames_B = torch.tensor([len(video_TD)], device=self.device)
+            vectors_BSH, num_slots_B = self.video_vectors(video_TD[None], num_frames_B)
+            before, after = (
+                likelihood.embed(self.llm, torch.tensor(ids, dtype=torch.long, device=self.device))
+                for ids in (tokens.before, tokens.after)
+            )
+            start_B = torch.tensor([len(tokens.before)], device=self.device)
+            return torch.cat([before, vectors_BSH[0], after]), self._llm_kwargs(start_B, num_slots_B)
+
+    def _llm_kwargs(self, video_start_B: torch.Tensor, num_slots_B: torch.Tensor) -> dict[str, Any]:
+        if self.adapter is None:
+            return {}
+        return {
+            "gated_video": self.adapter(
+                self.llm, video_start_B=video_start_B, video_end_B=video_start_B + num_slots_B
+            )
+        }
+
+    def _values(self, features: Features | np.ndarray | torch.Tensor | None) -> torch.Tensor:
+        if features is None:
+            return torch.zeros(self.prefix_config.max_frames, self.prefix_config.feature_dim)
+        if isinstance(features, Features):
+            if features.encoder != self.prefix_config.encoder:
+                raise UserError(
+                    f"the features come from encoder {features.encoder!r}, but this model was trained on "
+                    f"{self.prefix_config.encoder!r}: encode with that"
+                )
+            features = features.values_TD
+        return torch.as_tensor(features)
+
+
+def collate_examples(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """Examples to the keywords of `PrefixLM.forward`, padded to the longest of the batch; for a Trainer."""
+    length = max(len(e["input_ids"]) for e in examples)
+    videos = [torch.as_tensor(e["video_TD"]) for e in examples]
+    return {
+        "input_ids_BL": torch.tensor(
+            [e["input_ids"] + [0] * (length - len(e["input_ids"])) for e in examples]
+        ),
+        "labels_BL": torch.tensor([e["labels"] + [IGNORED] * (length - len(e["labels"])) for e in examples]),
+        "video_BTD": nn.utils.rnn.pad_sequence(videos, batch_first=True),
+        "num_frames_B": torch.tensor([len(v) for v in videos]),
+        "video_start_B": torch.tensor([e["video_start"] for e in examples]),
+    }
+
+
+def ridge_projection(features_ND: torch.Tensor, *, targets_NH: torch.Tensor, l2: float) -> torch.Tensor:
+    """The weight [H, D] that maps features to targets with least squared error plus l2 * N * |weight|^2.
+
+    With unit text features and the LLM's mean embedding of each caption: a start for `visual_proj` that
+    already speaks the LLM's language.
+    """
+    x, y = features_ND.double(), targets_NH.double()
+    gram_DD = x.T @ x + l2 * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    return torch.linalg.solve(gram_DD, x.T @ y).T.to(targets_NH.dtype).contiguous()

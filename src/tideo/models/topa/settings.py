@@ -1,0 +1,50 @@
+"""What evaluation needs to know of a model: its settings, a key for what it holds, and how to ask it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tideo.config import from_plain
+from tideo.store.files import atomic_write_text
+from tideo.types import UserError
+
+SETTINGS_FILE, MEMORY_FILE = "tideo.json", "memory.safetensors"
+TRAINED_FILES = ("config.json", "model.safetensors", "lora/*", SETTINGS_FILE, MEMORY_FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a model looks at a video and scores options: tideo.json.
+
+    `encoder`: a directory, perhaps relative to this file's, or another name that `load_encoder` takes.
+    `form`: a name in models/prompts.py, FORMS; `reduction`: one in scoring.py.
+    """
+
+    encoder: str
+    num_frames: int = 10
+    sampler: str = "middle"
+    temperature: float = 100.0
+    form: str = "text"
+    reduction: str = "mean"
+
+    def save(self, directory: str | Path) -> None:
+        atomic_write_text(
+            Path(directory) / SETTINGS_FILE, json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        )
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Settings:
+        """Raises UserError where the file is missing or holds something else."""
+        path = Path(directory) / SETTINGS_FILE
+        try:
+            return from_plain(cls, json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{directory} is no model of tideo: {SETTINGS_FILE} is missing; "
+                "give a folder that training wrote"
+            ) from error
+        except ValueError as error:
+            raise UserError(f"{path} does not describe a model: {error}") from error

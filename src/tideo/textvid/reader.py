@@ -1,0 +1,45 @@
+"""A language model that reads a video told in words, and scores the options of questions about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tideo.device import threads_for
+from tideo.models.likelihood import question_loglikelihoods
+from tideo.models.prompts import FORMS, encode, style
+from tideo.models.topa.checkpoint import load_llm
+from tideo.types import Question
+
+
+def numbered(lines: Sequence[str]) -> str:
+    """A video in words: the numbered lines of its frames."""
+    return "Video:" + "".join(f"\n{number}: {line}." for number, line in enumerate(lines, 1))
+
+
+class Reader:
+    """`form` is a name in models/prompts.py, FORMS, `prompt_style` one of its styles."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, form: str = "text", prompt_style: str = "plain"
+    ) -> None:
+        self.model, self.tokenizer, self.form, self.style = model, tokenizer, form, style(prompt_style)
+
+    @classmethod
+    def load(cls, name: str, *, form: str = "text", prompt_style: str = "plain") -> Reader:
+        """A folder of a causal language model, or a Hugging Face id."""
+        return cls(*load_llm(name), form=form, prompt_style=prompt_style)
+
+    def scores(self, lines: Sequence[str], questions: Sequence[Question]) -> list[list[float]]:
+        """The mean log-likelihood a token of each question's options; without lines it reads nothing."""
+        if not questions:
+            return []
+        with threads_for(self.model):
+            story = torch.tensor(self.tokenizer(numbered(lines))["input_ids"])
+            prompts = [FORMS[self.form](q.question, q.options, self.style) for q in questions]
+            tokens = [encode(self.tokenizer, prompt, continuations=options) for prompt, options in prompts]
+            stems = [(torch.tensor(t.after), t.continuations) for t in tokens]
+            found = question_loglikelihoods(self.model, prefix=story, questions=stems)
+        return [[s / n for s, n in zip(*score, strict=True)] for score in found]

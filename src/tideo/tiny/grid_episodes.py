@@ -1,0 +1,150 @@
+"""The dollhouse's conversations: grids of drawn training episodes with questions, single pictures with captions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import lru_cache, partial
+
+import numpy as np
+from PIL import Image
+
+from tideo.dollhouse.captions import action_phrase, caption, one_line
+from tideo.dollhouse.export import Asked, ask_split, told
+from tideo.dollhouse.render import draw_frame
+from tideo.dollhouse.script import Episode, FrameState, Split
+from tideo.models.grid.settings import GridSettings
+from tideo.models.prompts import VIDEO, style, summary_prompt
+from tideo.store.files import key_of
+from tideo.tiny import lm_drills as lessons
+from tideo.tiny.clip_pairs import scene
+from tideo.tiny.distill import Watched
+from tideo.train.grid.conversations import Conversation, Pictures, Turn, looks, qa_turn
+from tideo.types import Frames, Sample, UserError, Video
+
+CAPTION = "What happens?"
+FINER = 2  # frames are drawn at half of the videos' size, in their shape: a cell of a grid is smaller still
+WIDTH, HEIGHT = 128, 96  # of a single picture
+
+
+def grid_conversations(
+    *, num: int, settings: GridSettings, summaries: bool = True, lookups: int = 0, seed: int = 0
+) -> list[Conversation]:
+    """Each of `num` training episodes as grid images, its questions and, with `summaries`, its summary.
+
+    With `lookups`, so many questions that need one match, a list told again, and single facts (tiny/lm_drills.py).
+    """
+    if settings.sampler != "middle":
+        raise UserError(
+            f"sampler {settings.sampler!r}: drawn episodes are sampled by 'middle'; for another, write videos with "
+            "tideo dollhouse make and set data, path and videos"
+        )
+    return [
+        _conversation(asked, settings=settings, summaries=summaries, lookups=lookups, seed=seed)
+        for asked in ask_split("train", num=num, seed=seed)
+    ]
+
+
+def _conversation(
+    asked: Asked, *, settings: GridSettings, summaries: bool, lookups: int, seed: int
+) -> Conversation:
+    name = f"{asked.episode.id}{'_cut' if asked.is_cut else ''}"
+    given = {"num_images": settings.panels, "num_frames": settings.num_frames}
+    video = Video(id=name, path="")
+    turns = [
+        qa_turn(
+            Sample(id=f"{name}_{i}", video=video, question=q.question, options=q.options, answer=q.answer, kind=q.kind),
+            settings=settings, **given,
+        )
+        for i, q in enumerate(asked.questions)
+    ]  # fmt: skip
+    if summaries:
+        words = style(settings.prompt_style)
+        user = settings.turn(summary_prompt(style=words), **given)
+        turns.append(Turn(user=user, reply=told(asked, seed=seed).summary + words.end))
+    if lookups:
+        for prompt, reply in _lessons(
+            asked.episode, settings, lookups=lookups, rng=random.Random(f"lessons/{seed}/{name}")
+        ):
+            user = settings.turn(f"Video:{VIDEO}{prompt} ", **given)
+            turns.append(Turn(user=user, reply=reply.lstrip()))
+    return Conversation(
+        id=name,
+        pictures=Pictures(
+            key=key_of(["episode", seed, name, looks(settings), FINER]),
+            num=settings.panels,
+            open=partial(_grid, asked.episode, settings),
+        ),
+        turns=tuple(turns),
+    )
+
+
+def _lessons(
+    episode: Episode, settings: GridSettings, *, lookups: int, rng: random.Random
+) -> Iterator[tuple[str, str]]:
+    """Prompts and replies about what the cells show, in the words that the language model was taught with."""
+    states = [episode.state_at(t) for t in _times(episode, settings)]
+    actions = list(dict.fromkeys(state.action for state in states))
+    name = partial(action_phrase, rng=rng)
+    told = lessons.facts(states, lessons.FACTS["full"], rng)
+    for prompt, value in zip(told[::2], told[1::2], strict=True):
+        yield "\nFacts:" + prompt.removeprefix("\nFacts:"), value
+    if len(actions) > 1:
+        frames = [actions.index(state.action) for state in states]
+        for _ in range(lookups):
+            prompt, reply = lessons.match(actions, frames, name, rng)
+            yield prompt, reply
+        for back in (False, True):
+            prompt, reply = lessons.again(actions, name, ",", rng, back=back)
+            yield prompt + ",", reply.removeprefix(",")
+
+
+def _times(episode: Episode, settings: GridSettings) -> np.ndarray:
+    num = settings.num_frames
+    return np.array([(k + 0.5) * episode.duration_s / num for k in range(num)])
+
+
+def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
+    return settings.images(_frames(episode, settings))
+
+
+def watched_episodes(*, num: int, settings: GridSettings, seed: int = 0) -> list[Watched]:
+    """`num` training episodes as grids and as the frames that they are made of; none is asked about."""
+    return [
+        Watched(pictures=conversation.pictures, frames=partial(_frames, asked.episode, settings))
+        for asked in ask_split("train", num=num, seed=seed)
+        for conversation in [_conversation(asked, settings=settings, summaries=False, lookups=0, seed=seed)]
+    ]
+
+
+@lru_cache(maxsize=1)  # a teacher looks at the frames of the grid that was made last
+def _frames(episode: Episode, settings: GridSettings) -> Frames:
+    times = _times(episode, settings)
+    width, height = episode.style.width // FINER, episode.style.height // FINER
+    rgb = np.stack([draw_frame(episode.state_at(t), width=width, height=height) for t in times])
+    return Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id)
+
+
+def captioned(*, num: int, image_size: int, split: Split = "train", seed: int = 0) -> list[Conversation]:
+    """Single pictures of scenes with their captions: the pre-training task."""
+    return [_captioned(index, image_size=image_size, split=split, seed=seed) for index in range(num)]
+
+
+def _captioned(index: int, *, image_size: int, split: Split, seed: int) -> Conversation:
+    state = scene(index, split=split, seed=seed)
+    rng = random.Random(f"caption/{seed}/{split}/{index}")
+    return Conversation(
+        id=f"{split}_scene_{index}",
+        pictures=Pictures(
+            key=key_of(["scene", seed, split, index, image_size]),
+            num=1,
+            open=partial(_picture, state, image_size),
+        ),
+        turns=(Turn(user=CAPTION, reply=one_line(caption(state, rng)) + "."),),
+    )
+
+
+def _picture(state: FrameState, image_size: int) -> list[Image.Image]:
+    finer = 2 if image_size > HEIGHT else 1
+    rgb = draw_frame(state, width=finer * WIDTH, height=finer * HEIGHT)
+    return [Image.fromarray(rgb).resize((image_size, image_size), Image.Resampling.BICUBIC)]

@@ -1,0 +1,160 @@
+"""What an image-text model is finetuned on: pictures, and the turns of a user and the model about them.
+
+Three sources: a benchmark's annotated videos, a file in LLaVA's format, and the dollhouse (grid_episodes.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from tideo import registry
+from tideo.models.grid.settings import QUESTION, GridSettings
+from tideo.models.prompts import FORMS, style
+from tideo.store.files import key_of
+from tideo.types import Frames, Sample, UserError, Video
+from tideo.video.samplers import sample_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """One or several images of the same side, made when asked for. `key` hashes all that they are made from."""
+
+    key: str
+    num: int
+    open: Callable[[], list[Image.Image]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What the user says, without the marker of the images, and the model's reply."""
+
+    user: str
+    reply: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    id: str
+    pictures: Pictures
+    turns: tuple[Turn, ...]
+
+
+def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_frames: int) -> Turn:
+    """A question with options as the model will be asked it, and the right option as its reply."""
+    if sample.answer is None:
+        raise UserError(f"{sample.id}: a question without its answer cannot be trained on")
+    prompt, options = FORMS[settings.form](sample.question, sample.options, style(settings.prompt_style))
+    user = settings.turn(prompt, num_images=num_images, num_frames=num_frames)
+    return Turn(user=user, reply=options[sample.answer])
+
+
+# --- a benchmark's videos -------------------------------------------------------------------------
+
+
+def annotated(benchmark: str, *, data: str, videos: str, settings: GridSettings) -> list[Conversation]:
+    """A conversation for each video or segment of a benchmark's training file, with all questions about it.
+
+    Raises UserError where videos are missing (their number and the first), and for the sampler `question`.
+    """
+    if settings.sampler == QUESTION:
+        raise UserError(
+            "sampler 'question' shows each question its own frames: train with another, ask with this one"
+        )
+    samples = registry.load("benchmarks", benchmark)(data, videos=videos)
+    missing = sorted({s.video.path for s in samples if not Path(s.video.path).is_file()})
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len({s.video.path for s in samples})} videos are missing, the first {missing[0]}: "
+            "get them, or leave their questions out of the file"
+        )
+    by_video = sorted(samples, key=_segment)
+    groups = [list(group) for _, group in groupby(by_video, key=_segment)]
+    return [
+        _conversation(g, settings=settings)
+        for g in track(groups, "reading videos", console=Console(stderr=True))
+    ]
+
+
+def _segment(sample: Sample) -> tuple[str, float, float]:
+    video = sample.video
+    return video.path, video.start_s or 0.0, video.end_s or 0.0
+
+
+def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conversation:
+    video = samples[0].video
+    # A short video may hold fewer frames than the grid has cells, and then fill fewer panels.
+    num_frames = min(settings.num_frames, len(_frames(video, settings, size=(8, 8))))
+    per_panel = settings.rows * settings.cols
+    num_images = -(-num_frames // per_panel)
+    turns = [qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples]
+    return Conversation(
+        id=samples[0].id,
+        pictures=Pictures(
+            key=key_of([_content(video.path), video.start_s, video.end_s, looks(settings)]),
+            num=num_images,
+            open=lambda: _grid(video, settings),
+        ),
+        turns=tuple(turns),
+    )
+
+
+def _grid(video: Video, settings: GridSettings) -> list[Image.Image]:
+    return settings.images(_frames(video, settings))
+
+
+def _frames(video: Video, settings: GridSettings, *, size: tuple[int, int] | None = None) -> Frames:
+    return sample_frames(video, settings.num_frames, sampler=settings.sampler, size=size)
+
+
+def looks(settings: GridSettings) -> dict[str, object]:
+    """The settings that an image depends on."""
+    names = ("rows", "cols", "panels", "image_size", "sampler", "fit", "stamps")
+    return {name: value for name, value in asdict(settings).items() if name in names}
+
+
+def _content(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- captioned pictures, pasted --------------------------------------------------------------------
+
+
+def pasted(captioned: Sequence[Conversation], *, settings: GridSettings) -> list[Conversation]:
+    """Conversations about one picture each, as many of them as an image has cells in one image; the last few are left.
+
+    Every turn is asked about its cell, by number in reading order. So cells are learned without any video.
+    """
+    cells = settings.rows * settings.cols
+    groups = [captioned[i : i + cells] for i in range(0, len(captioned) - cells + 1, cells)]
+    return [_pasted(group, settings) for group in groups]
+
+
+def _pasted(group: Sequence[Conversation], settings: GridSettings) -> Conversation:
+    one = replace(settings, panels=1)
+    return Conversation(
+        id="+".join((group[0].id, group[-1].id)),
+        pictures=Pictures(
+            key=key_of([[c.pictures.key for c in group], looks(one)]), num=1, open=lambda: _paste(group, one)
+        ),
+        turns=tuple(
+            Turn(user=f"Picture {cell}: {turn.user}", reply=turn.reply)
+            for cell, conversation in enumerate(group, 1)
+            for turn in conversation.turns
+        ),
+    )
+
+
+def _paste(group: Sequence[Conversation], settings: GridSettings) -> list[Image.Image]:
+    rgb_THWC = np.stack([np.asarray(c.pictures.open()[0]) for c in group])
+    times = np.arange(len(group), dtype=float)
+    return settings.images(Frames(rgb_THWC=rgb_THWC, pts_s_T=times, video_id=group[0].id))

@@ -1,0 +1,215 @@
+"""Conversations about images as training examples of an image-text model.
+
+A question is its own example, as it is asked at inference. Several questions about the same images may share one
+sequence: each sees the images and itself alone (a block mask; positions restart behind the images), so the images are
+computed once and the losses are those of separate sequences. Shapes: L tokens, B examples.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from tideo.models.grid.chat import no_marker
+from tideo.models.prompts import common_start
+from tideo.train.grid.conversations import Conversation, Pictures, Turn
+from tideo.train.grid.patch_features import PatchFeatures
+from tideo.train.packing import IGNORE
+from tideo.types import UserError
+
+_PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+
+
+class ChatExamples(Dataset[dict[str, Any]]):
+    """Example `index` of the training: always the same one, so that a resumed run goes on as if it had not stopped.
+
+    Every pass shuffles the conversations and the questions of each, which are cut into examples of at most `packed`.
+    `image_size` is the side of all images in pixels. With `features` the tower's output takes the pixels' place.
+    """
+
+    def __init__(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        processor: Any,
+        image_size: int,
+        num: int,
+        packed: int = 1,
+        features: PatchFeatures | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not conversations or not all(c.turns for c in conversations):
+            raise UserError("there is nothing to train on: expected conversations, each with a turn at least")
+        self.conversations, self.num, self.packed, self.seed = conversations, num, packed, seed
+        self.features = features
+        self.chat = Chat(processor, image_size=image_size)
+        self.parts = [
+            (number, part)
+            for number, conversation in enumerate(conversations)
+            for part in range(-(-len(conversation.turns) // packed))
+        ]
+
+    def __len__(self) -> int:
+        return self.num
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number, place = divmod(index, len(self.parts))
+        conversation_number, part = self.parts[_order(len(self.parts), f"{self.seed}/{number}")[place]]
+        conversation = self.conversations[conversation_number]
+        turns = list(conversation.turns)
+        random.Random(f"{self.seed}/{number}/{conversation.id}").shuffle(turns)
+        shown = turns[part * self.packed : (part + 1) * self.packed]
+        example = self.chat.encode(conversation.pictures, shown)
+        if self.features is not None:
+            return example | {"pixel_values": self.features[conversation.pictures.key]}
+        return example | self.chat.pixels(conversation.pictures)
+
+
+@lru_cache(maxsize=2)
+def _order(num: int, draw: str) -> list[int]:
+    order = list(range(num))
+    random.Random(f"order/{draw}").shuffle(order)
+    return order
+
+
+class Chat:
+    """Turns as token ids through a processor and its chat template, each with its own end of the reply."""
+
+    def __init__(self, processor: Any, *, image_size: int) -> None:
+        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.image_size = image_size
+        self._turns: dict[tuple[Turn, int], tuple[list[int], list[int]]] = {}
+        self._heads: dict[int, tuple[list[int], int, dict[str, Any]]] = {}
+        if getattr(processor, "chat_template", None) is None:
+            raise UserError(
+                "the model's processor has no chat template: put a chat_template.jinja into its folder"
+            )
+        if not self.tokenizer.is_fast:
+            raise UserError(
+                "training needs a fast tokenizer, which knows the place of each token in the text"
+            )
+
+    def encode(self, pictures: Pictures, turns: Sequence[Turn]) -> dict[str, Any]:
+        """One example: ids, labels, positions and blocks [L] (block 0: the images), and what goes with the images."""
+        head, skipped, extra = self._head(pictures.num)
+        ids, labels = list(head), [IGNORE] * len(head)
+        positions, block = list(range(len(head))), [0] * len(head)
+        for number, turn in enumerate(turns, 1):
+            tail, targets = self._turn(turn, pictures.num, skipped=skipped)
+            ids += tail
+            labels += targets
+            positions += range(len(head), len(head) + len(tail))
+            block += [number] * len(tail)
+        return {"input_ids": ids, "labels": labels, "positions": positions, "block": block, **extra}
+
+    def pixels(self, pictures: Pictures) -> dict[str, torch.Tensor]:
+        """The images as the tower takes them, from the processor."""
+        return _without_text(
+            self._processed(self._chat(Turn(user="", reply=""), pictures.num)[0], pictures.open())
+        )
+
+    def _turn(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
+        """The ids behind the images of one turn, and its labels: the reply with its end. Kept for the next pass."""
+        if (turn, num_images) not in self._turns:
+            self._turns[turn, num_images] = self._tokenised(turn, num_images, skipped=skipped)
+        return self._turns[turn, num_images]
+
+    def _tokenised(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
+        prompt, whole, reply_end = self._chat(turn, num_images)
+        encoded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+        ids = encoded["input_ids"][skipped:]
+        spans = encoded["offset_mapping"][skipped:]
+        scored = [end > len(prompt) and start < reply_end for start, end in spans]
+        return ids, [n if s else IGNORE for n, s in zip(ids, scored, strict=True)]
+
+    def _chat(self, turn: Turn, num_images: int) -> tuple[str, str, int]:
+        """The text up to the reply, the text with it, and where the reply's end token ends.
+
+        A template that closes no reply (llava-hf's) gets the tokenizer's end token, as LLaVA was trained.
+        """
+        content = [
+            *({"type": "image"} for _ in range(num_images)),
+            {"type": "text", "text": no_marker(turn.user, self.processor)},
+        ]
+        asked = [{"role": "user", "content": content}]
+        replied = [*asked, {"role": "assistant", "content": [{"type": "text", "text": turn.reply}]}]
+        prompt = str(self.processor.apply_chat_template(asked, add_generation_prompt=True))
+        whole = str(self.processor.apply_chat_template(replied))
+        if not whole.startswith(prompt.rstrip()) or turn.reply not in whole[len(prompt.rstrip()) :]:
+            raise UserError(
+                "the chat template does not put the reply behind its generation prompt; give another"
+            )
+        end = whole.index(turn.reply, len(prompt.rstrip())) + len(turn.reply)
+        closing = whole[end:].strip()
+        if closing:
+            return prompt, whole, end + len(whole[end:].rstrip())
+        eos = self.tokenizer.eos_token or ""
+        return prompt, whole[:end] + eos, end + len(eos)
+
+    def _head(self, num_images: int) -> tuple[list[int], int, dict[str, Any]]:
+        """The ids up to the last image, how many plain tokens these replace, and the processor's other inputs."""
+        if num_images not in self._heads:
+            blank = [Image.new("RGB", (self.image_size, self.image_size))] * num_images
+            heads = []
+            for words in ("What happens?", "Describe the second picture."):
+                chat = self._chat(Turn(user=words, reply="a"), num_images)[1]
+                encoded = self._processed(chat, blank)
+                ids, plain = (
+                    encoded["input_ids"][0].tolist(),
+                    self.tokenizer(chat, add_special_tokens=False).input_ids,
+                )
+                same = min(common_start(ids[::-1], plain[::-1]), len(plain) - 1 - self._last_image(plain))
+                heads.append((ids[: len(ids) - same], len(plain) - same, encoded))
+            if heads[0][0] != heads[1][0]:
+                raise UserError("the chat template puts images behind the question; expected them before it")
+            ids, skipped, encoded = heads[0]
+            sizes = {k: v for k, v in _without_text(encoded).items() if k != "pixel_values"}
+            types = {k: encoded[k][0, : len(ids)].tolist() for k in _PER_TOKEN if k in encoded}
+            self._heads[num_images] = (ids, skipped, sizes | types)
+        return self._heads[num_images]
+
+    def _processed(self, chat: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        bos = self.tokenizer.bos_token  # a template that writes it must not get another
+        special = not (bos and chat.startswith(bos))
+        return dict(
+            self.processor(
+                images=list(images) or None, text=chat, add_special_tokens=special, return_tensors="pt"
+            )
+        )
+
+    def _last_image(self, plain: Sequence[int]) -> int:
+        token = getattr(self.processor, "image_token_id", None)
+        return max((i for i, n in enumerate(plain) if n == token), default=-1)
+
+
+def _without_text(encoded: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in encoded.items() if k not in ("input_ids", "attention_mask", *_PER_TOKEN)}
+
+
+def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, torch.Tensor]:
+    """Pads on the right. Where every example is one question the mask is [B, L], else [B, 1, L, L] of bool."""
+    length = max(len(e["input_ids"]) for e in examples)
+
+    def padded(name: str, value: int) -> torch.Tensor:
+        return torch.tensor([e[name] + [value] * (length - len(e[name])) for e in examples])
+
+    block_BL = padded("block", -1)
+    batch = {"input_ids": padded("input_ids", pad_id), "labels": padded("labels", IGNORE)}
+    if int(block_BL.max()) > 1:
+        same = (block_BL[:, :, None] == block_BL[:, None, :]) | (block_BL[:, None, :] == 0)
+        batch["attention_mask"] = (same & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
+        batch["position_ids"] = padded("positions", 0)
+    else:
+        batch["attention_mask"] = (block_BL >= 0).long()
+    for name in examples[0].keys() - {"input_ids", "labels", "positions", "block"}:
+        if name in _PER_TOKEN:
+            batch[name] = padded(name, 0)
+        else:
+            batch[name] = torch.cat([e[name] for e in examples])
+    return batch

@@ -1,0 +1,127 @@
+"""transformers' Trainer with the rates of an image-text model's parts and a penalty on leaving its starting point."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Trainer
+
+from tideo.train.grid.modules import part_of
+from tideo.train.optim import muon_adamw
+from tideo.train.packing import IGNORE
+from tideo.types import UserError
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+class GridTrainer(Trainer):
+    """`rates`: part → learning rate, where it is not the arguments'; `muon_lr`, if given, Muon's of all matrices.
+
+    `distill` weighs KL(start ‖ now) on the replies.
+    The starting model is the adapter's base where there is LoRA, else a frozen copy.
+    """
+
+    optimizer: torch.optim.Optimizer | None
+
+    def __init__(
+        self,
+        *args: Any,
+        rates: dict[str, float] | None = None,
+        muon_lr: float | None = None,
+        distill: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.rates, self.distill, self.muon_lr = rates or {}, distill, muon_lr
+        self.start: Any = None
+        if distill and not hasattr(self.model, "disable_adapter"):
+            self.start = copy.deepcopy(self.model).eval().requires_grad_(False)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is not None:
+            return self.optimizer
+        if self.muon_lr is not None:
+            self.optimizer = muon_adamw(self.model, muon_lr=self.muon_lr, adamw_lr=self.args.learning_rate)
+        else:
+            groups: dict[tuple[float, float], list[Tensor]] = {}
+            for name, parameter in (model or self.model).named_parameters():
+                if parameter.requires_grad:
+                    rate = self.rates.get(part_of(name), self.args.learning_rate)
+                    decay = self.args.weight_decay if parameter.ndim > 1 else 0.0
+                    groups.setdefault((rate, decay), []).append(parameter)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            options.pop("lr", None)
+            self.optimizer = kind(
+                [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
+                **options,
+            )
+        return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if self._parted():
+            super()._save(output_dir, state_dict)
+            return
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self.model, str(folder / WEIGHTS_FILE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._parted():
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        try:
+            load_model(self.model, str(Path(resume_from_checkpoint) / WEIGHTS_FILE))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{resume_from_checkpoint} is no checkpoint of this model ({reason}): start anew without --resume"
+            ) from error
+
+    def _parted(self) -> bool:
+        """Whether PEFT, FSDP or DeepSpeed has a layout of its own.
+
+        save_pretrained writes a LLaVA's weights under other names than load_state_dict knows, and the Trainer would
+        resume from the starting weights with no more than a warning.
+        """
+        return hasattr(self.model, "peft_config") or self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss, outputs = super().compute_loss(
+            model, dict(inputs), return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        if self.distill:
+            loss = loss + self.distill * self._left(model, inputs, outputs.logits, num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def _left(self, model: Any, inputs: dict[str, Any], logits: Tensor, num_items: Any) -> Tensor:
+        """KL(start ‖ now) a reply token, in nats."""
+        scored = inputs["labels"][:, 1:] != IGNORE
+        given = {k: v for k, v in inputs.items() if k != "labels"}
+        inner = self.accelerator.unwrap_model(model)
+        with torch.no_grad(), inner.disable_adapter() if self.start is None else nullcontext():
+            start = (model if self.start is None else self.start)(**given).logits[:, :-1][scored]
+        now = F.log_softmax(logits[:, :-1][scored].float(), dim=-1)
+        total = F.kl_div(now, F.log_softmax(start.float(), dim=-1), reduction="sum", log_target=True)
+        if num_items is None:
+            return total / scored.sum().clamp(min=1)
+        # As the Trainer does with the loss: the count is of all processes, and gradients are averaged over them.
+        world = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+        return total * world / num_items
+
+
+def reply_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """Mean negative log-likelihood of the replies' tokens; only these are brought to float32, as most are of images."""
+    scored = labels[:, 1:] != IGNORE
+    logits = outputs.logits[:, :-1][scored].float()
+    total = F.cross_entropy(logits, labels[:, 1:][scored], reduction="sum")
+    return total / (num_items_in_batch if num_items_in_batch is not None else scored.sum().clamp(min=1))

@@ -1,0 +1,57 @@
+"""What pre-alignment prepares for the cross-modal projection: the memory, and texts moved onto it.
+
+At inference image features become softmax-weighted means of the memory's rows (encoders/memory.py), smoother than
+any text feature that the language model was trained on. `projected_texts` shows it such means beforehand: text
+features with noise in the place of images, projected onto the rows of other Tideos. This is ours, not TOPA's.
+Shapes: T frames, M rows of the memory, D feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+import torch
+
+from tideo.encoders.dual import DualEncoder
+from tideo.encoders.features import caption_memory, sampled, unit_rows
+from tideo.encoders.memory import Memory
+from tideo.types import Features, Tideo
+
+
+def make_memory(
+    kind: Literal["captions", "frames"],
+    *,
+    num_rows: int,
+    tideos: Sequence[Tideo],
+    features: Sequence[Features],
+    encoder: DualEncoder,
+) -> Memory:
+    """At most `num_rows` vectors, evenly spaced: of the captions (as published) or of the textual frames."""
+    if kind == "frames":
+        rows = sampled(list(chain.from_iterable(f.values_TD for f in features)), num_rows)
+        return Memory(values_MD=torch.from_numpy(np.stack(rows)).half(), encoder=encoder.id)
+    return caption_memory(tideos, encoder, max_captions=num_rows)
+
+
+def projected_texts(
+    features: Sequence[Features], *, num_rows: int, temperature: float, noise_std: float, seed: int
+) -> list[Features]:
+    """Each Tideo's features with noise, projected onto a memory of frames without the Tideo's own rows."""
+    owner_M = np.concatenate([np.full(len(f), i) for i, f in enumerate(features)])
+    kept_M = np.asarray(sampled(range(len(owner_M)), num_rows))
+    owner_M = torch.from_numpy(owner_M[kept_M])
+    memory_MD = torch.from_numpy(np.concatenate([f.values_TD for f in features])[kept_M])
+    noise = np.random.default_rng(seed)
+
+    def moved(index: int, item: Features) -> Features:
+        drawn_TD = noise.normal(0.0, noise_std, item.values_TD.shape).astype(np.float32)
+        query_TD = torch.from_numpy(unit_rows(item.values_TD + drawn_TD))
+        scores_TM = (temperature * query_TD) @ memory_MD.T
+        scores_TM.masked_fill_(owner_M == index, -torch.inf)
+        return replace(item, values_TD=unit_rows((scores_TM.softmax(-1) @ memory_MD).numpy()))
+
+    return [moved(index, item) for index, item in enumerate(features)]

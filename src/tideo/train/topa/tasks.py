@@ -1,0 +1,138 @@
+"""The three tasks of text-only pre-alignment as training examples (TOPA, arXiv 2405.13911, section 3.3).
+
+A Tideo's frame features stand where a video's will; the task is to choose among options, to answer in words,
+or to summarise. One task a step, drawn by weight, as in the published code ("a coin per step").
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from tideo.models.prompts import FORMS, answer_prompt, style, summary_prompt
+from tideo.models.topa.prefix_lm import PrefixLM
+from tideo.types import Features, Question, Tideo, UserError
+
+# Options that speak of other options keep their places (whole words: the published test also hits "hand").
+_SPEAKS_OF_OTHERS = re.compile(r"\b(both|all|none|and)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskWeights:
+    """Shares of the steps. `choose` 0 leaves multiple choice out, the paper's ablation."""
+
+    choose: float = 0.5
+    answer: float = 0.25
+    summarise: float = 0.25
+
+    def __post_init__(self) -> None:
+        if (
+            min(self.choose, self.answer, self.summarise) < 0
+            or self.choose + self.answer + self.summarise <= 0
+        ):
+            raise UserError(f"task weights must not be negative and not all 0, but are {self}")
+
+
+class Examples(Dataset[dict[str, Any]]):
+    """Example `index`: a Tideo in an order shuffled anew each epoch, under the task of its step.
+
+    `batch` examples make a step. `choose_form` is how options are put (models/prompts.py, FORMS). `noise_std`
+    is the deviation of Gaussian noise on every component of the unit features, drawn anew at each visit. Of the
+    examples `share_moved` take the Tideo's features from `moved` instead, without further noise.
+    """
+
+    def __init__(
+        self,
+        tideos: Sequence[Tideo],
+        features: Sequence[Features],
+        model: PrefixLM,
+        *,
+        batch: int,
+        steps: int,
+        weights: TaskWeights,
+        choose_form: str = "letter",
+        noise_std: float = 0.0,
+        moved: Sequence[Features] = (),
+        share_moved: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.tideos, self.model = tideos, model
+        self.values = [torch.from_numpy(f.values_TD) for f in features]
+        self.moved, self.share_moved = [torch.from_numpy(f.values_TD) for f in moved], share_moved
+        self.batch, self.steps, self.weights = batch, steps, weights
+        self.choose_form, self.noise_std, self.seed = choose_form, noise_std, seed
+        self.style = style(model.prefix_config.prompt_style)
+        self._tasks = {"choose": self._choose, "answer": self._answer, "summarise": self._summarise}
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+        if not any(q.answer is not None for t in tideos for q in t.questions) and weights.summarise == 0:
+            raise UserError("no Tideo has an answered question; give some, or a weight to summarise")
+
+    def __len__(self) -> int:
+        return self.batch * self.steps
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng = random.Random(f"example/{self.seed}/{index}")
+        epoch, place = divmod(index, len(self.tideos))
+        which = self._order(epoch)[place]
+        shares = (self.weights.choose, self.weights.answer, self.weights.summarise)
+        step = random.Random(f"task/{self.seed}/{index // self.batch}")
+        prompt, answer = self._tasks[step.choices(list(self._tasks), weights=shares)[0]](
+            self.tideos[which], rng
+        )
+        if rng.random() < self.share_moved:
+            values_TD = self.moved[which]
+        else:
+            values_TD = self._noisy(self.values[which], index)
+        return self.model.encode_example(values_TD, prompt=prompt, answer=answer)
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        return random.Random(f"order/{self.seed}/{epoch}").sample(range(len(self.tideos)), len(self.tideos))
+
+    def _noisy(self, values_TD: torch.Tensor, index: int) -> torch.Tensor:
+        if not self.noise_std:
+            return values_TD
+        generator = torch.Generator().manual_seed(hash((self.seed, index)) % 2**63)
+        noise_TD = torch.randn(values_TD.shape, generator=generator)
+        return torch.nn.functional.normalize(values_TD + self.noise_std * noise_TD, dim=-1)
+
+    def _choose(self, tideo: Tideo, rng: random.Random) -> tuple[str, str]:
+        question = _answered(tideo, rng)
+        if question is None or len(question.options) < 2:
+            return self._summarise(tideo, rng)
+        question = shuffled(question, rng)
+        prompt, continuations = FORMS[self.choose_form](question.question, question.options, self.style)
+        assert question.answer is not None
+        return prompt, continuations[question.answer]
+
+    def _answer(self, tideo: Tideo, rng: random.Random) -> tuple[str, str]:
+        question = _answered(tideo, rng)
+        if question is None:
+            return self._summarise(tideo, rng)
+        assert question.answer is not None
+        answer = question.open_answer or question.options[question.answer]
+        return answer_prompt(question.question, style=self.style), answer + self.style.end
+
+    def _summarise(self, tideo: Tideo, rng: random.Random) -> tuple[str, str]:
+        return summary_prompt(style=self.style), tideo.summary + self.style.end
+
+
+def shuffled(question: Question, rng: random.Random) -> Question:
+    """The question with its options in another order, unless one of them speaks of others."""
+    assert question.answer is not None
+    if any(_SPEAKS_OF_OTHERS.search(option) for option in question.options):
+        return question
+    order = rng.sample(range(len(question.options)), len(question.options))
+    options = tuple(question.options[i] for i in order)
+    return replace(question, options=options, answer=order.index(question.answer))
+
+
+def _answered(tideo: Tideo, rng: random.Random) -> Question | None:
+    known = [q for q in tideo.questions if q.answer is not None]
+    return rng.choice(known) if known else None

@@ -1,0 +1,131 @@
+"""One question about one video, as a function and as the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import Tideo
+from tideo.evaluate.ask import ask
+from tideo.models.topa.model import ZeroShot
+from tideo.types import UserError, VideoError
+from tiny import model_in, save_model, videos_in
+
+OPTIONS = ("making tea", "repairing a bicycle", "sleeping")
+FIELDS = {"answer", "choice", "options", "loglikelihoods", "model", "pts_s", "seconds"}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sorted((videos_in(tmp_path_factory.getbasetemp()) / "videos").iterdir())[0]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_in(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def model(model_dir: Path) -> ZeroShot:
+    return ZeroShot.load(model_dir, name="tiny")
+
+
+def test_the_answer_is_the_most_likely_option(video: Path, model: ZeroShot) -> None:
+    told = ask(video, question="what is the man doing?", options=OPTIONS, model=model)
+    assert set(told) == FIELDS
+    scored = told["loglikelihoods"]
+    assert len(scored) == 3
+    assert all(score < 0 for score in scored)
+    assert told["choice"] == scored.index(max(scored))
+    assert (told["answer"], told["options"]) == (OPTIONS[told["choice"]], list(OPTIONS))
+    assert (told["model"], len(told["pts_s"])) == ("tiny", 10)
+    assert told["pts_s"] == sorted(told["pts_s"])
+    assert told["seconds"] > 0
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_the_options_order_does_not_matter(video: Path, model: ZeroShot) -> None:
+    told = ask(video, question="what is he doing?", options=OPTIONS, model=model)
+    turned = ask(video, question="what is he doing?", options=OPTIONS[::-1], model=model)
+    assert told["loglikelihoods"] == pytest.approx(turned["loglikelihoods"][::-1], abs=1e-4)
+
+
+def test_a_segment_is_looked_at_alone(video: Path, model: ZeroShot) -> None:
+    told = ask(video, question="what is he doing?", options=OPTIONS, model=model, start_s=2, end_s=4)
+    assert all(1.9 <= t <= 4 for t in told["pts_s"])
+    rest = ask(video, question="what is he doing?", options=OPTIONS, model=model, start_s=5)
+    assert min(rest["pts_s"]) >= 4.9
+    assert told["loglikelihoods"] != rest["loglikelihoods"]
+
+
+def test_without_options_it_writes(video: Path, model: ZeroShot) -> None:
+    told = ask(video, question="what is he doing?", model=model)
+    assert told["answer"]
+    assert (told["choice"], told["options"], told["loglikelihoods"]) == (None, [], [])
+
+
+def test_a_strange_video_is_told_in_one_line(
+    video: Path, model_dir: Path, model: ZeroShot, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    # Pictures are far from captions for a random CLIP: every video is strange, until nothing is.
+    ask(video, question="what is he doing?", options=OPTIONS, model=model)
+    (line,) = caplog.messages
+    assert "is unlike anything in the memory of tiny" in line
+    assert "for real video pre-align llama2_7b, llama2_13b or llama3_8b" in line
+    assert "\n" not in line
+    caplog.clear()
+    for threshold in (-1.0, None):
+        known = ZeroShot.load(model_dir)
+        object.__setattr__(known.memory, "threshold", threshold)
+        ask(video, question="what is he doing?", options=OPTIONS, model=known)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "told"),
+    [
+        (" ", OPTIONS, "the question is empty: ask something"),
+        ("why?", ("one",), r"options \['one'\]: give two or more, none empty, or none at all"),
+        ("why?", ("one", " "), r"give two or more, none empty"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(
+    video: Path, model: ZeroShot, question: str, options: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        ask(video, question=question, options=options, model=model)
+
+
+def test_a_video_that_gives_no_frame_is_told(model: ZeroShot, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="there is no such file"):
+        ask(tmp_path / "none.mp4", question="why?", options=OPTIONS, model=model)
+    (tmp_path / "bad.mp4").write_bytes(b"\0" * 100)
+    with pytest.raises(VideoError, match=r"bad\.mp4"):
+        ask(tmp_path / "bad.mp4", question="why?", options=OPTIONS, model=model)
+
+
+def test_a_question_that_is_too_long_is_told(video: Path, tmp_path: Path) -> None:
+    small = ZeroShot.load(save_model(tmp_path, max_tokens=100))
+    with pytest.raises(UserError, match="tokens exceed the model's context of 100"):
+        ask(video, question="why " * 100, options=OPTIONS, model=small)
+
+
+def test_the_command_prints_one_object(tideo: Tideo, video: Path, model_dir: Path) -> None:
+    options = [word for option in OPTIONS for word in ("--option", option)]
+    done = tideo(
+        "ask", str(video), "what is he doing?", *options, "--model", str(model_dir), "--json", "--end", "5"
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told) == FIELDS
+    assert told["answer"] in OPTIONS
+    assert "is unlike anything in the memory of" in done.stderr
+
+
+def test_the_command_tells_a_wrong_model(tideo: Tideo, video: Path) -> None:
+    done = tideo("ask", str(video), "why?", "--model", "dollhouse-tipa")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "unknown model 'dollhouse-tipa'; did you mean dollhouse-topa" in done.stderr

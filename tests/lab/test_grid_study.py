@@ -1,0 +1,51 @@
+"""The grid table: variants of a recipe, each trained once, on the same questions."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tideo.config import override
+from tideo.lab import grid_study as study_module
+from tideo.lab.grid_study import VARIANTS, grid_study, page
+from tideo.registry import load
+from tideo.train.grid.config import GridTraining
+from tideo.types import UserError
+
+
+def test_an_unknown_variant_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown variant 'LoRa'; did you mean LoRA\?"):
+        grid_study(load("finetunes", "dollhouse")(), out=tmp_path, variants=["LoRa"])
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "recipe"])
+def test_every_variant_changes_the_recipe(name: str) -> None:
+    recipe = load("finetunes", "dollhouse")()
+    assert override(recipe, VARIANTS[name]) != recipe
+
+
+@pytest.mark.slow
+def test_a_study_runs_and_what_is_there_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "NUM_READ", 1)
+    tiny = GridTraining(steps=1, batch=2, bf16=False)
+    recipe = replace(load("finetunes", "dollhouse")(), num=2, num_watched=1, imitate=tiny, train=tiny)
+    asked = {"seeds": 2, "num": 1, "num_val": 1, "variants": ["LoRA"], "variant_seeds": 1, "jobs": 2}
+    study, reading = grid_study(recipe, out=tmp_path, **asked)
+    assert set(reading) == {"teacher", "recipe", "LoRA"}
+    assert [len(study.by_seed[name]) for name in ("main", "fusion", "teacher", "LoRA")] == [2, 2, 2, 1]
+    assert {"main", "blind", "single_frame", "shuffled_frames", "sampler question", "LoRA", "fusion"} <= set(
+        study.rates
+    )
+    assert (tmp_path / "table.md").read_text() == page(study, reading)
+    shutil.rmtree(tmp_path / "models")  # with the outcomes alone the table is made again
+    again, read_again = grid_study(recipe, out=tmp_path, **asked)
+    assert (again.rates, read_again) == (study.rates, reading)
+    with pytest.raises(
+        UserError, match=r"recipe_0.json is of another recipe or of other questions: take it away"
+    ):
+        grid_study(replace(recipe, lookups=1), out=tmp_path, **asked)

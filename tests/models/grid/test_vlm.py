@@ -1,0 +1,276 @@
+"""Image-text models of several families asked about grids: exact scores, one image for all questions, plain errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from conftest import Tideo
+from tideo.benchmarks.dollhouse import dollhouse
+from tideo.evaluate.run import evaluate
+from tideo.models.grid.settings import GRID_FILE, GridSettings
+from tideo.models.grid.vlm import GridVLM
+from tideo.models.interface import Controls
+from tideo.models.load import load_model
+from tideo.types import Sample, UserError, Video
+from tiny import save_llm, videos_in
+from tiny_vlms import FAMILIES, made, saved
+
+SIDE = 28  # of what the tiny LLaVA sees
+QUESTIONS = [
+    ("what is the man doing?\nA. washing dishes\nB. reading", ("A", "B")),
+    ("why does he pour tea?", ("to wash dishes", "to read a book", "a tea")),
+    ("what is the man doing after that?", ("washing dishes", "reading")),
+]
+
+
+def picture(seed: int = 0, side: int = 56) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8))
+
+
+def tiny(family: str, **settings: object) -> GridVLM:
+    model, processor = made(family)
+    settings = {"image_size": SIDE if family == "llava" else 336} | settings
+    return GridVLM(model, processor=processor, settings=GridSettings(**settings), name=family, key="key")  # type: ignore[arg-type]
+
+
+def reference(vlm: GridVLM, images: list[Image.Image], turn: str, option: str) -> float:
+    """The whole chat with the option written out, in one plain forward."""
+    chat = vlm.chat._chat(turn, images)
+    whole = chat + ("" if chat[-1:].isspace() else " ") + option
+    start = vlm.chat._encode(chat, images)["input_ids"].shape[1]
+    inputs = vlm.chat._encode(whole, images)
+    with torch.no_grad():
+        logprobs_LV = vlm.model(**inputs).logits[0].log_softmax(-1)
+    ids = inputs["input_ids"][0].tolist()
+    return sum(logprobs_LV[i - 1, ids[i]].item() for i in range(start, len(ids)))
+
+
+@pytest.mark.parametrize("num_images", [0, 1, 2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_those_of_the_whole_chat(family: str, num_images: int) -> None:
+    vlm, images = tiny(family), [picture(i) for i in range(num_images)]
+    scored = vlm.chat.loglikelihoods(images, questions=QUESTIONS)
+    for (turn, options), scores in zip(QUESTIONS, scored, strict=True):
+        expected = [reference(vlm, images, turn, option) for option in options]
+        assert scores.sums == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_questions_asked_together_score_as_alone(family: str) -> None:
+    vlm, images = tiny(family), [picture()]
+    together = vlm.chat.loglikelihoods(images, questions=QUESTIONS)
+    alone = [vlm.chat.loglikelihoods(images, questions=[q])[0] for q in QUESTIONS]
+    for one, other in zip(together, alone, strict=True):
+        assert one.counts == other.counts
+        assert one.sums == pytest.approx(other.sums, abs=1e-3)
+
+
+def test_the_picture_counts() -> None:
+    vlm = tiny("llava")
+    one, other = (vlm.chat.loglikelihoods([picture(seed)], questions=QUESTIONS[:1])[0] for seed in (0, 1))
+    assert one.sums != pytest.approx(other.sums, abs=1e-3)
+
+
+def test_the_image_is_encoded_once_for_all_questions() -> None:
+    vlm, seen = tiny("llava"), []
+    vlm.model.model.vision_tower.register_forward_hook(lambda *_: seen.append(1))
+    vlm.chat.loglikelihoods([picture()], questions=QUESTIONS)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_reply_is_the_greedy_one(family: str) -> None:
+    vlm = tiny(family)
+    chat, images = vlm.chat._chat("what happens?", [picture()]), [picture()]
+    inputs = vlm.chat._encode(chat, images)
+    ids = []
+    for _ in range(3):
+        with torch.no_grad():
+            token = vlm.model(**inputs).logits[0, -1].argmax().item()
+        ids.append(token)
+        for name, value in (("input_ids", token), ("attention_mask", 1), ("mm_token_type_ids", 0)):
+            if name in inputs:
+                inputs[name] = torch.cat([inputs[name], torch.tensor([[value]])], dim=1)
+    expected = vlm.chat.processor.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert vlm.chat.generate(images, turn="what happens?", max_new_tokens=3) == expected
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return videos_in(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved("llava", tmp_path_factory.mktemp("vlm") / "tiny_llava")
+
+
+def samples_of(data: Path) -> list[Sample]:
+    samples = dollhouse(data, videos=data / "videos")
+    return [s for s in samples if s.video == samples[0].video]
+
+
+def test_controls_change_what_is_shown(data: Path, folder: Path) -> None:
+    vlm = load_model(str(folder), args=["rows=2", "cols=2", "form=text"])
+    samples = samples_of(data)[:3]
+
+    def scores(**controls: object) -> list[float]:
+        answers = vlm.answer(samples[0].video, samples, controls=Controls(**controls))  # type: ignore[arg-type]
+        assert all(a.error is None for a in answers)
+        return [score for a in answers for score in a.loglikelihoods]
+
+    plain = scores()
+    assert scores() == plain
+    for changed in ({"blind": True}, {"shuffled": 0}, {"num_frames": 1}, {"form": "letter"}):
+        assert scores(**changed) != pytest.approx(plain, abs=1e-4), changed
+
+
+def test_a_question_chooses_its_frames(data: Path, folder: Path) -> None:
+    vlm = load_model(str(folder), args=["rows=2", "cols=2", "sampler=question"])
+    samples = samples_of(data)[:4]
+    frames = vlm.look(samples[0].video)
+    assert frames is not None
+    assert len(frames) == 16
+    answers = vlm.answer(samples[0].video, samples, frames=frames)
+    shown = [a.pts_s for a in answers]
+    assert all(len(s) == 4 and list(s) == sorted(s) and set(s) <= set(frames.pts_s_T) for s in shown)
+    assert len(set(shown)) > 1
+
+
+def test_a_folder_answers_as_the_model_in_memory(data: Path, folder: Path) -> None:
+    samples = samples_of(data)[:2]
+    loaded = load_model(str(folder), args=["rows=2", "cols=3"])
+    assert loaded.settings == GridSettings(rows=2, cols=3, image_size=SIDE)
+    answers = loaded.answer(samples[0].video, samples)
+    kept = tiny("llava", rows=2, cols=3).answer(samples[0].video, samples)
+    assert [a.loglikelihoods for a in answers] == [a.loglikelihoods for a in kept]
+    assert all(len(a.pts_s) == 6 for a in answers)
+
+
+def test_an_unaskable_question_fails_alone(data: Path) -> None:
+    vlm = tiny("llava", rows=1, cols=2, max_new_tokens=2)
+    good = samples_of(data)[0]
+    bad = Sample(id="long", video=good.video, question="why " * 3000, options=("a", "b"))
+    open_ended = Sample(id="open", video=good.video, question="what happens?", options=())
+    answers = vlm.answer(good.video, [good, bad, open_ended])
+    assert [a.error is None for a in answers] == [True, False, True]
+    assert "exceed the model's context" in (answers[1].error or "")
+    assert isinstance(answers[2].text, str)
+
+
+def test_it_is_evaluated_with_its_controls(data: Path, folder: Path, tmp_path: Path) -> None:
+    model = load_model(str(folder), args=["rows=1", "cols=2"])
+    report = evaluate(
+        benchmark="dollhouse", data=data, videos=data / "videos", model=model, out=tmp_path, limit=3,
+        controls=None,
+    )  # fmt: skip
+    assert (report.n, report.n_failed) == (3, 0)
+    assert {"blind", "single_frame", "shuffled_frames", "text_scoring"} <= set(report.controls)
+    settings = json.loads((tmp_path / "run.json").read_text())["recipe"]["settings"]
+    assert (settings["rows"], settings["cols"]) == (1, 2)
+
+
+def test_the_command_asks_a_grid(tideo: Tideo, data: Path, folder: Path) -> None:
+    video = sorted((data / "videos").iterdir())[0]
+    asked = tideo(
+        "ask", str(video), "what is he doing?", "--option", "reading", "--option", "cooking", "--json",
+        "--model", str(folder), "--model-args", "rows=2,cols=2,dtype=bfloat16",
+    )  # fmt: skip
+    assert asked.returncode == 0, asked.stderr
+    told = json.loads(asked.stdout)
+    assert (len(told["pts_s"]), told["model"]) == (4, str(folder))
+    wrong = tideo("ask", str(video), "why?", "--model", str(folder), "--model-args", "row=2")
+    assert wrong.returncode == 2
+    assert "--model-args row=2: unknown key 'row'; did you mean rows" in wrong.stderr
+
+
+def test_settings_are_kept_beside_the_model(folder: Path, tmp_path: Path) -> None:
+    assert GridSettings.load(folder) == GridSettings(image_size=SIDE)
+    assert GridSettings.load(tmp_path) == GridSettings()
+    GridSettings(rows=3, cols=3, stamps=True).save(tmp_path)
+    assert GridSettings.load(tmp_path) == GridSettings(rows=3, cols=3, stamps=True)
+    (tmp_path / GRID_FILE).write_text('{"rows": "many"}')
+    with pytest.raises(UserError, match="does not describe a grid"):
+        GridSettings.load(tmp_path)
+
+
+def test_what_cannot_be_a_grid_model_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no model of tideo"):
+        load_model(str(save_llm(tmp_path / "llm")))
+    for args, told in {
+        "rows=0": "expected at least one row",
+        "panels=0": "0 panels",
+        "fit=stretch": "expected one of squash",
+        "image_size=56": "a grid of 56 pixels a side is larger than the 28 that .* sees: set image_size=28",
+        "dtype=half_a_float": "expected auto, float32",
+        "form=poem": "expected one of letter, text",
+        "intro={what}": "expected the fields {frames}",
+        "reduction=max": "expected one of mean, sum",
+        "rows=500,cols=500": "an image of 28 x 28 pixels has no room for 500 x 500 cells",
+    }.items():
+        with pytest.raises(UserError, match=told):
+            load_model(str(folder), args=args.split(","))
+    with pytest.raises(UserError, match="need a GPU"):
+        load_model(str(folder), args=["load_4bit=true"])
+    model, processor = made("llava")
+    processor.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        GridVLM(model, processor=processor, settings=GridSettings(), name="bare", key="key")
+    (folder / "model.safetensors").rename(tmp_path / "aside")
+    try:
+        with pytest.raises(UserError, match="cannot be loaded"):
+            load_model(str(folder))
+    finally:
+        (tmp_path / "aside").rename(folder / "model.safetensors")
+
+
+def test_weights_that_are_not_the_models_are_told(folder: Path, tmp_path: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    projector = next(n for n in weights if "multi_modal_projector" in n and n.endswith("weight"))
+    broken = {
+        "lacks 1 of its weights, the first .*multi_modal_projector": {
+            n: w for n, w in weights.items() if n != projector
+        },
+        "cannot be loaded": weights | {projector: weights[projector][:, :3].contiguous()},
+    }
+    for number, (told, kept) in enumerate(broken.items()):
+        copy = tmp_path / str(number)
+        shutil.copytree(folder, copy)
+        save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UserError, match=told):
+            load_model(str(copy))
+    cut = (folder / "model.safetensors").read_bytes()[:-100]
+    (tmp_path / "0" / "model.safetensors").write_bytes(cut)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_model(str(tmp_path / "0"))
+
+
+def test_the_marker_of_images_in_a_question_is_told(data: Path) -> None:
+    vlm, good = tiny("llava", rows=1, cols=2), samples_of(data)[0]
+    bad = Sample(id="marker", video=good.video, question="what is <image>?", options=("a", "b"))
+    fine, told = vlm.answer(good.video, [good, bad])
+    assert fine.error is None
+    assert told.error == "the text holds <image>, which stands for an image: write it otherwise"
+
+
+def test_the_words_before_the_question_fit_the_panels() -> None:
+    one, four = GridSettings(), GridSettings(rows=2, cols=2, panels=4)
+    assert one.turn("why?", num_images=1, num_frames=16).startswith("The image shows 16 frames of one video")
+    told = four.turn("why?", num_images=4, num_frames=16)
+    assert told.startswith("The 4 images show 16 frames of one video one after another, each")
+    assert GridSettings(intro="").turn("why?", num_images=1, num_frames=16) == "why?"
+
+
+def test_a_video_without_frames_is_told(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").write_bytes(b"no video")
+    vlm = load_model(str(folder))
+    with pytest.raises(UserError, match=r"x\.mp4"):
+        vlm.look(Video(id="x", path=str(tmp_path / "x.mp4")))

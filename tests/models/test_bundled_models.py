@@ -1,0 +1,47 @@
+"""The models that ship: all there, small, free of places of the machine that made them, and better than guessing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tideo.bundled import ASSETS
+from tideo.evaluate.run import evaluate
+from tideo.models.load import load_model
+from tideo.registry import targets
+from tiny import videos_in
+
+NAMES = sorted(p.name for p in ASSETS.iterdir() if p.is_dir())
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return videos_in(tmp_path_factory.getbasetemp() / "bundled")
+
+
+def test_all_models_by_name_ship_with_a_card() -> None:
+    assert {name for name in targets("models") if name.startswith("dollhouse-")} <= set(NAMES)
+    assert all((ASSETS / name / "README.md").is_file() for name in NAMES)
+
+
+def test_together_they_are_small() -> None:
+    assert sum(p.stat().st_size for p in ASSETS.rglob("*") if p.is_file()) < 40 * 2**20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_file_names_a_place_of_the_machine_that_made_it(name: str) -> None:
+    for path in (ASSETS / name).rglob("*.json"):
+        if path.name != "tokenizer.json":
+            text = path.read_text(encoding="utf-8")
+            assert not any(f'"{start}' in text for start in ("/", "runs/", "../../")), path
+
+
+@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid", "dollhouse-fusion"])
+def test_they_answer_better_than_chance(name: str, exported: Path, tmp_path: Path) -> None:
+    report = evaluate(
+        benchmark="dollhouse", data=exported, videos=exported / "videos", model=load_model(name), out=tmp_path,
+        controls=[],
+    )  # fmt: skip
+    assert report.n_failed == 0
+    assert report.accuracy > 0.35

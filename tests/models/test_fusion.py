@@ -1,0 +1,151 @@
+"""Models that answer together: weights fitted on one split, log-probabilities added, errors kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Tideo
+from tideo.evaluate.fit_fusion import fit_weights, fuse
+from tideo.evaluate.run import evaluate
+from tideo.models.fusion import Fusion, FusionSettings, option_logprobs
+from tideo.models.interface import AS_TRAINED, Controls
+from tideo.models.load import load_model
+from tideo.scoring import decide
+from tideo.types import Answer, Frames, Sample, UserError, Video
+from tiny import videos_in
+from tiny_vlms import saved
+
+VIDEO = Video(id="v", path="v.mp4")
+SAMPLE = Sample(id="q", video=VIDEO, question="what", options=("tea", "cup"), answer=0)
+
+
+class Known:
+    """Answers with the log-likelihoods that it was made with."""
+
+    controls = frozenset({"blind", "form"})
+    settings = FusionSettings(models=("a", "b"), weights=(1.0, 1.0), reduction="mean")
+
+    def __init__(self, *sums: float, error: str | None = None, text: str = "") -> None:
+        self.name = self.key = str(sums)
+        self.told = Answer(
+            sample_id="q",
+            loglikelihoods=sums,
+            num_tokens=(2,) * len(sums),
+            error=error,
+            text=text,
+            seconds=1.0,
+        )
+
+    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
+        raise AssertionError("a fusion's models look when they answer")
+
+    def answer(self, *args: object, **kwargs: object) -> list[Answer]:
+        return [self.told]
+
+    def strange(self, frames: Frames) -> str | None:
+        return None
+
+
+def fused(*models: Known, weights: tuple[float, ...]) -> Answer:
+    settings = FusionSettings(models=("a",) * len(models), weights=weights)
+    return Fusion(models, settings=settings, name="f").answer(VIDEO, [SAMPLE])[0]
+
+
+def test_log_probabilities_are_weighted_and_added() -> None:
+    # Mean scores (ln 3, ln 1) and (ln 1, ln 4): shares 3/4, 1/4 and 1/5, 4/5.
+    first, second = Known(2 * math.log(3), 0.0), Known(0.0, 2 * math.log(4))
+    answer = fused(first, second, weights=(1.0, 2.0))
+    expected = [math.log(3 / 4) + 2 * math.log(1 / 5), math.log(1 / 4) + 2 * math.log(4 / 5)]
+    assert answer.loglikelihoods == pytest.approx(expected)
+    assert answer.num_tokens == (1, 1)
+    assert answer.seconds == 2.0
+    assert decide(answer, reduction="sum").choice == 1
+    assert decide(fused(first, second, weights=(2.0, 1.0)), reduction="sum").choice == 0
+
+
+def test_an_error_of_one_model_is_the_answers() -> None:
+    assert fused(Known(0.0, 1.0), Known(error="it broke"), weights=(1.0, 1.0)).error == "it broke"
+
+
+def test_an_open_question_goes_to_the_heaviest() -> None:
+    assert fused(Known(text="a"), Known(text="b"), weights=(0.5, 1.5)).text == "b"
+
+
+def test_only_controls_that_all_heed_are_left() -> None:
+    settings = FusionSettings(models=("a", "b"), weights=(1.0, 1.0))
+    assert Fusion([Known(0.0), Known(1.0)], settings=settings, name="f").controls == {"blind"}
+
+
+def test_weights_go_to_the_model_that_knows() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 5, 300)
+
+    def told(sharp: float, num: int) -> list[np.ndarray]:
+        rows = rng.normal(size=(300, num))
+        rows[np.arange(300), right] += sharp
+        return [
+            option_logprobs(
+                Answer(sample_id="", loglikelihoods=tuple(r), num_tokens=(1,) * num), reduction="sum"
+            )
+            for r in rows
+        ]
+
+    knows, guesses = fit_weights([told(2.0, 5), told(0.0, 5)], right.tolist())
+    assert 1.5 < knows < 2.6  # Gaussian scores a distance of 2 apart: the true weight is 2
+    assert abs(guesses) < 0.3
+
+
+def test_questions_may_have_unlike_numbers_of_options() -> None:
+    two, three = np.log([0.9, 0.1]), np.log([0.2, 0.2, 0.6])
+    (weight,) = fit_weights([[two, three]], [0, 2])
+    assert weight > 1  # always right: more certain than it says
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0)])
+def test_a_weight_for_each_of_two_models(weights: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match="a weight for each"):
+        FusionSettings(models=("a", "b"), weights=weights)
+
+
+def test_two_runs_become_a_model(tmp_path: Path, tideo: Tideo) -> None:
+    data = videos_in(tmp_path)
+    models = [str(saved("llava", tmp_path / "one")), str(saved("llava_next", tmp_path / "two"))]
+    runs = [tmp_path / "run1", tmp_path / "run2"]
+    for model, run in zip(models, runs, strict=True):
+        evaluate(benchmark="dollhouse", data=data, videos=data / "videos", model=model, out=run, controls=[])
+    done = tideo(
+        "fuse", *map(str, runs), "--model", models[0], "--model", models[1], "--out", str(tmp_path / "f")
+    )
+    assert done.returncode == 0, done.stderr
+    swapped = tideo(
+        "fuse", *map(str, runs), "--model", models[1], "--model", models[0], "--out", str(tmp_path / "g")
+    )
+    assert swapped.returncode == 2
+    assert "name the models in the runs' order" in swapped.stderr
+    assert not (tmp_path / "g").exists()
+    told = json.loads((tmp_path / "f" / "fusion.json").read_text())
+    assert told["models"] == ["../one", "../two"]
+    model = load_model(str(tmp_path / "f"))
+    report = evaluate(
+        benchmark="dollhouse", data=data, videos=data / "videos", model=model, out=tmp_path / "run3"
+    )
+    assert report.n_failed == 0
+    assert "shuffled_frames" in report.controls
+
+
+def test_runs_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a fusion needs two at least, and --model for each run"):
+        fuse([tmp_path], models=["a"], out=tmp_path)
+    with pytest.raises(UserError, match="no run directory"):
+        fuse([tmp_path, tmp_path], models=["a", "b"], out=tmp_path)
+
+
+def test_a_broken_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fusion.json").write_text('{"models": 3}')
+    with pytest.raises(UserError, match="does not describe a fusion"):
+        load_model(str(tmp_path))

@@ -1,0 +1,102 @@
+"""A model goes to a hub and comes back with the same answers: the real client, a hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import REPOSITORY
+from fake_hub import Hub, hub
+from tideo.bundled import ASSETS
+from tideo.models.hub import card, collected
+from tideo.models.load import load_model
+from tideo.types import UserError
+from tiny import videos_in
+
+
+def tideo(*args: str, of: Hub, home: Path) -> subprocess.CompletedProcess[str]:
+    env = {
+        **os.environ, "HF_ENDPOINT": of.url, "HF_HOME": str(home), "HF_TOKEN": "hf_for_this_test",
+        "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
+        "TRANSFORMERS_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
+    }  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "tideo", *args], env=env, capture_output=True, text=True, timeout=300
+    )
+
+
+def in_runs(name: str, place: Path) -> Path:
+    """A bundled model as training leaves it: elsewhere, naming what it needs by relative paths."""
+    folder = place / "run"
+    shutil.copytree(ASSETS / name, folder)
+    for file, field in (("config.json", "llm"), ("tideo.json", "encoder")):
+        if (folder / "tideo.json").is_file():
+            fields = json.loads((folder / file).read_text())
+            fields[field] = os.path.relpath(ASSETS / name / fields[field], folder)
+            (folder / file).write_text(json.dumps(fields))
+    (folder / "README.md").unlink()
+    (folder / "steps").mkdir()
+    (folder / "steps" / "optimizer.pt").write_bytes(b"x")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
+def test_there_and_back(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    video = next((videos_in(tmp_path_factory.getbasetemp() / "hub") / "videos").glob("*.mp4"))
+    question = [str(video), "what is the overall purpose of the video?", "--option", "making tea"]
+    question += ["--option", "doing the laundry", "--json"]
+    with hub() as there:
+        pushed = tideo("push", str(in_runs(name, tmp_path)), "us/model", of=there, home=tmp_path / "up")
+        assert pushed.returncode == 0, pushed.stderr
+        assert pushed.stdout.strip() == f"{there.url}/us/model"
+        files = there.files["us/model"]
+        assert not any(place.startswith("steps") for place in files)
+        assert b"library_name: tideo" in files["README.md"]
+        (tmp_path / "run").rename(tmp_path / "gone")
+        told = tideo("ask", *question, "--model", "us/model", of=there, home=tmp_path / "down")
+        assert told.returncode == 0, told.stderr
+    here = tideo("ask", *question, "--model", name, of=there, home=tmp_path / "down")
+    assert json.loads(told.stdout)["loglikelihoods"] == json.loads(here.stdout)["loglikelihoods"]
+
+
+def test_what_the_hub_refuses_is_one_line(tmp_path: Path) -> None:
+    with hub() as there:
+        there.refuse = True
+        refused = tideo("push", str(ASSETS / "dollhouse-topa"), "us/model", of=there, home=tmp_path)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("tideo: the hub does not take us/model: ")
+        assert refused.stderr.count("\n") == 1
+        absent = tideo("ask", "v.mp4", "why?", "--model", "us/absent", of=there, home=tmp_path)
+        assert absent.returncode == 2
+        assert absent.stderr.count("\n") == 1
+
+
+def test_a_folder_of_this_machine_is_not_named_elsewhere(tmp_path: Path) -> None:
+    folder = in_runs("dollhouse-topa", tmp_path)
+    (tmp_path / "llama").mkdir()
+    fields = json.loads((folder / "config.json").read_text()) | {"llm": "../llama"}
+    (folder / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(
+        UserError, match=r"names ../llama, a folder of this machine: write the Hugging Face id"
+    ):
+        collected(folder)
+    fields["llm"] = "meta-llama/Llama-2-7b-hf"
+    (folder / "config.json").write_text(json.dumps(fields))
+    assert "dollhouse-lm/config.json" not in collected(folder)
+    with pytest.raises(UserError, match="a fusion names other models"):
+        collected(ASSETS / "dollhouse-fusion")
+
+
+def test_the_card_tells_the_recipe(tmp_path: Path) -> None:
+    folder = in_runs("dollhouse-topa", tmp_path)
+    assert "How it was trained" not in card(folder)
+    run = {"recipe": {"num": 7}, "versions": {"torch": "2"}, "commit": None, "seed": 3, "command": "x"}
+    (folder / "run.json").write_text(json.dumps(run))
+    assert '"num": 7' in card(folder)
+    assert load_model(str(folder)).settings.num_frames == 10

@@ -1,0 +1,37 @@
+"""Training computes in bfloat16 where the machine does, unless it is told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tideo.config import override
+from tideo.device import has_bfloat16
+from tideo.recipes.dollhouse_grid import dollhouse_grid
+from tideo.recipes.llava_1_5_13b_nextqa import llava_1_5_13b_nextqa
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False), ({}, False)],
+)  # fmt: skip
+def test_a_cpu_has_bfloat16_by_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert has_bfloat16(CPU) is expected
+
+
+@pytest.mark.parametrize("instructions", [True, False])
+def test_a_recipe_of_ours_takes_the_precision_of_the_machine_unless_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, instructions: bool
+) -> None:
+    if torch.accelerator.is_available():
+        pytest.skip("the accelerator decides here")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": instructions})
+    recipe = dollhouse_grid()
+    assert recipe.train.bf16 is instructions
+    assert override(recipe, ["train.bf16=true"]).train.bf16 is True
+    assert llava_1_5_13b_nextqa().train.bf16 is True  # as published, wherever its plan is made

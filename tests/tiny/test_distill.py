@@ -1,0 +1,161 @@
+"""A LLaVA that starts from a text-only model: its language model, and its sight."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from tideo.bundled import ASSETS
+from tideo.models.grid.settings import GridSettings
+from tideo.models.interface import AS_TRAINED
+from tideo.models.load import load_model
+from tideo.models.topa.model import ZeroShot
+from tideo.models.topa.prefix_lm import PrefixLM
+from tideo.tiny.distill import Imitation, ImitationExamples, frame_vectors
+from tideo.tiny.grid_episodes import watched_episodes
+from tideo.tiny.llava import tiny_llava
+from tideo.train.grid import stage as grid_work
+from tideo.train.grid.config import FinetuneConfig, GridTraining
+from tideo.train.grid.examples import Chat
+from tideo.train.grid.finetune import finetune, starting_model
+from tideo.types import Frames, UserError
+
+GRID = GridSettings(rows=2, cols=2, image_size=96, prompt_style="plain", form="text", intro="")
+TRAINING = GridTraining(steps=2, batch=2, lr=1e-3, bf16=False, save_steps=1, log_steps=1)
+CONFIG = FinetuneConfig(
+    model="dollhouse", teacher="dollhouse-topa", num=3, num_watched=3,
+    tile_places=True, grid=GRID, packed=8, imitate=TRAINING, train=TRAINING,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def teacher() -> ZeroShot:
+    model = load_model("dollhouse-topa")
+    assert isinstance(model, ZeroShot)
+    return model
+
+
+def test_the_language_model_is_the_teachers() -> None:
+    llava, processor = starting_model(CONFIG)
+    prealigned = PrefixLM.from_pretrained(ASSETS / "dollhouse-topa")
+    ids = processor.tokenizer("what is the man doing?", return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected = prealigned.llm(input_ids=ids).logits
+        got = llava(input_ids=ids).logits[..., : expected.shape[-1]]
+    torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
+
+
+def test_the_images_stand_where_the_video_stood() -> None:
+    _, processor = starting_model(CONFIG)
+
+    def chat(text: str, *, images: int) -> str:
+        content = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
+        return str(processor.apply_chat_template([{"role": "user", "content": content}]))
+
+    assert chat("Video:\nQuestion: why?\nAnswer: ", images=1) == "Video:<image>\nQuestion: why?\nAnswer: "
+    assert chat("Video:\nSummary: ", images=2) == "Video:<image><image>\nSummary: "
+    assert chat("Video:\nSummary: ", images=0) == "Video:\nSummary: "
+    assert chat("Picture 2: what?", images=1) == "Video:<image>Picture 2: what?"
+
+
+@given(rows=st.integers(1, 5), cols=st.integers(1, 5))
+def test_every_patch_has_the_cell_it_begins_in(rows: int, cols: int) -> None:
+    side = 8
+    cell = Imitation.cells(side, rows=rows, cols=cols).reshape(side, side)
+    for r in range(side):
+        for c in range(side):
+            row, col = divmod(int(cell[r, c]), cols)
+            assert row * side <= r * rows < (row + 1) * side
+            assert col * side <= c * cols < (col + 1) * side
+
+
+def test_a_larger_patch_starts_as_the_mean_of_what_it_covers() -> None:
+    pixels = torch.randn(1, 3, 96, 96)
+    small, large = (
+        starting_model(replace(CONFIG, patch_size=size))[0].model.vision_tower.embeddings for size in (12, 24)
+    )
+    with torch.no_grad():
+        fine, coarse = small.patch_embedding(pixels), large.patch_embedding(pixels)
+    torch.testing.assert_close(coarse, torch.nn.functional.avg_pool2d(fine, 2), atol=1e-4, rtol=0)
+    assert large.position_embedding.weight.shape[0] == 17
+    for size in (18, 36):
+        with pytest.raises(
+            UserError, match=f"patches of {size} pixels: expected a multiple of 12 that divides 96"
+        ):
+            starting_model(replace(CONFIG, patch_size=size))
+
+
+def test_a_frames_vector_is_what_the_teacher_reads(teacher: ZeroShot) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8)
+    frames = Frames(rgb_THWC=rgb, pts_s_T=np.arange(3.0), video_id="v")
+    vectors = frame_vectors(teacher, frames)
+    seen = teacher._seen(video=None, samples=[], frames=frames, controls=AS_TRAINED)  # type: ignore[arg-type]
+    assert seen is not None
+    with torch.no_grad():
+        own, _ = teacher.lm.video_vectors(torch.from_numpy(seen.values_TD)[None], torch.tensor([3]))
+    temporal = teacher.lm.temporal_emb.weight
+    expected = own[0, :3].float() - temporal[:3] + temporal.mean(0)
+    torch.testing.assert_close(vectors, expected, atol=1e-4, rtol=0)
+
+
+def test_tower_and_projector_come_nearer(teacher: ZeroShot) -> None:
+    llava, processor = starting_model(CONFIG)
+    chat = Chat(processor, image_size=GRID.image_size)
+    watched = watched_episodes(num=2, settings=GRID)
+    examples = ImitationExamples(watched, teacher=teacher, pixels=chat.pixels, num=8)
+    assert len(examples) == 8
+    batch = {name: torch.stack([examples[i][name] for i in range(2)]) for name in examples[0]}
+    assert batch["vectors_BKH"].shape == (2, 4, 192)
+    imitation = Imitation(llava, rows=2, cols=2)
+    optimizer = torch.optim.AdamW(imitation.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(15):
+        loss = imitation(**batch)["loss"]
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_recipes_stages_leave_a_model_and_another_run_takes_the_imitation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = finetune(CONFIG, out=tmp_path / "a")
+    assert load_model(str(out)).settings == GRID
+    assert not list(out.glob("*imitate*"))
+    assert json.loads((out / "run.json").read_text())["recipe"]["teacher"] == "dollhouse-topa"
+
+    (kept,) = (tmp_path / "imitated").glob("*.safetensors")
+    imitated = load_file(kept)
+    monkeypatch.setattr(grid_work, "watched_episodes", None)  # would fail if the stage were made again
+    other = replace(CONFIG, lookups=1, train=replace(TRAINING, steps=1, lr=0.0))
+    tensors = load_file(finetune(other, out=tmp_path / "b") / "model.safetensors")
+    (name,) = [n for n in tensors if n.endswith("multi_modal_projector.linear_1.weight")]
+    (same,) = [v for n, v in imitated.items() if n.endswith("multi_modal_projector.linear_1.weight")]
+    assert torch.equal(tensors[name], same)
+    with pytest.raises(TypeError):  # it depends on the stage's steps, so this one is made
+        finetune(replace(CONFIG, imitate=replace(TRAINING, steps=1)), out=tmp_path / "c")
+
+
+def test_what_cannot_be_put_into_a_llava_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="imitate needs a teacher"):
+        replace(CONFIG, teacher=None)
+    folder = tmp_path / "gated"
+    folder.mkdir()
+    for path in (ASSETS / "dollhouse-topa").iterdir():
+        if path.is_file():
+            (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"adapter": "none", "llm": str(ASSETS / "dollhouse-lm")}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="adapter none cannot be put into a LLaVA"):
+        tiny_llava(clip=ASSETS / "dollhouse-clip", llm=folder, image_size=96)

@@ -1,0 +1,148 @@
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tideo.dollhouse.export import ask_split, told
+from tideo.encoders.encode import encode_tideos
+from tideo.models.topa.model import ZeroShot
+from tideo.textvid.schema import dump, from_tideo, load, to_tideo
+from tideo.tiny.lm import LMConfig, Stage
+from tideo.train.topa import prealign as module
+from tideo.train.topa.prealign import PrealignConfig, PrealignTraining, prealign, read_tideos
+from tideo.train.topa.tasks import TaskWeights, shuffled
+from tideo.types import Question, UserError
+from tiny import save_clip, save_llm
+
+STEPS = PrealignTraining(steps=4, batch=2, lr=1e-2, bf16=False, save_steps=2, log_steps=1)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    save_clip(folder / "clip")
+    save_llm(folder / "llm", max_tokens=2048)
+    dump([from_tideo(told(a, seed=0)) for a in ask_split("train", num=6)], folder / "textvid.json")
+    return folder
+
+
+def config(parts: Path, **changes: object) -> PrealignConfig:
+    plain = PrealignConfig(
+        llm=str(parts / "llm"),
+        encoder=str(parts / "clip"),
+        tideos=str(parts / "textvid.json"),
+        prompt_style="plain",
+        adapter="lora",
+        lora_rank=2,
+        form="text",
+        train=STEPS,
+    )
+    return replace(plain, **changes)
+
+
+@pytest.mark.parametrize("adapter", ["lora", "llama-adapter"])
+def test_the_model_directory_loads_and_the_llm_stays_frozen(
+    parts: Path, tmp_path: Path, adapter: str
+) -> None:
+    before = load_file(parts / "llm" / "model.safetensors")
+    out = prealign(config(parts, adapter=adapter, from_llm=True), out=tmp_path / "out")
+    model = ZeroShot.load(out)
+    assert model.settings.form == "text"
+    assert len(model.memory) > 6
+    after = load_file(parts / "llm" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert json.loads((out / "run.json").read_text())["recipe"]["lora_rank"] == 2
+    assert not (out / "steps").exists()
+
+
+def test_a_run_cut_short_goes_on_to_the_same_weights(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_file(prealign(config(parts), out=tmp_path / "whole") / "model.safetensors")
+
+    class Killed(Exception):
+        pass
+
+    def kill_after_checkpoint(self: object, *args: object, **kwargs: object) -> None:
+        save(self, *args, **kwargs)
+        raise Killed
+
+    save = module._PrealignTrainer._save_checkpoint
+    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
+    with pytest.raises(Killed):
+        prealign(config(parts), out=tmp_path / "cut")
+    with pytest.raises(UserError, match="give --resume to go on"):
+        prealign(config(parts), out=tmp_path / "cut")
+    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", save)
+    resumed = load_file(prealign(config(parts), out=tmp_path / "cut", resume=True) / "model.safetensors")
+    for name in whole:
+        torch.testing.assert_close(resumed[name], whole[name])
+    written = (tmp_path / "cut" / "model.safetensors").stat().st_mtime_ns
+    prealign(config(parts), out=tmp_path / "cut", resume=True)
+    assert (tmp_path / "cut" / "model.safetensors").stat().st_mtime_ns == written  # done: left as it is
+
+
+def test_features_that_were_encoded_before_train_alike(parts: Path, tmp_path: Path) -> None:
+    tideos = [to_tideo(record) for record in load(parts / "textvid.json")]
+    encode_tideos(tideos, encoder=str(parts / "clip"), out=tmp_path / "features")
+    weights = [
+        load_file(
+            prealign(config(parts, features=features), out=tmp_path / name / "out") / "model.safetensors"
+        )
+        for name, features in (("a", None), ("b", str(tmp_path / "features")))
+    ]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=2e-3, rtol=0)
+
+
+def test_texts_moved_onto_the_memory_train_too(parts: Path, tmp_path: Path) -> None:
+    plain = prealign(config(parts, memory="frames"), out=tmp_path / "plain")
+    moved = prealign(config(parts, memory="frames", projected=1.0), out=tmp_path / "moved")
+    a, b = (load_file(out / "model.safetensors")["visual_proj.weight"] for out in (plain, moved))
+    assert not torch.allclose(a, b)
+
+
+def test_frames_as_memory_and_fewer_tideos(parts: Path) -> None:
+    tideos = read_tideos(config(parts, num_tideos=3))
+    assert len(tideos) == 3
+    assert len(read_tideos(config(parts, tideos="dollhouse", num_tideos=3))) >= 3
+
+
+def test_options_move_but_not_where_one_speaks_of_others() -> None:
+    question = Question(question="what?", options=("a", "b", "c", "d", "e"), answer=1)
+    moved = [shuffled(question, random.Random(i)) for i in range(20)]
+    assert {q.options[q.answer] for q in moved if q.answer is not None} == {"b"}
+    assert len({q.options for q in moved}) > 5
+    both = replace(question, options=("a", "b", "both a and b", "d", "e"))
+    assert shuffled(both, random.Random(1)) == both
+    hand = replace(question, options=("a hand", "b", "c", "d", "e"))
+    assert any(shuffled(hand, random.Random(i)) != hand for i in range(5))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tideos": "nowhere.json"}, "nowhere.json"),
+        ({"llm": "nowhere/llm"}, "nowhere/llm"),
+    ],
+)
+def test_wrong_input_is_one_line(parts: Path, tmp_path: Path, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        prealign(config(parts, **changes), out=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_and_lengths_are_checked() -> None:
+    with pytest.raises(UserError, match="not all 0"):
+        TaskWeights(choose=0, answer=0, summarise=0)
+    with pytest.raises(UserError, match=r"either train\.steps or train\.epochs"):
+        PrealignTraining(steps=1, epochs=1)
+
+
+def test_a_recipe_of_another_command_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="LMConfig"):
+        prealign(LMConfig(stages=(Stage(steps=1),)), out=tmp_path)  # type: ignore[arg-type]
