@@ -16,6 +16,6 @@ video = Path("episode.mp4")
 episode = sample_episode("test", 1)
 render_video(episode, video)
 for question in ask(episode, random.Random(0), Balance()):
-    told = answer(str(video), question=question.question, options=question.options)
-    sign = "right" if told["choice"] == question.answer else "wrong"
-    print(f"{question.kind:12} {question.question}  →  {told['answer']}  ({sign})")
+    result = answer(str(video), question=question.question, options=question.options, model="dollhouse-topa")
+    sign = "right" if result["choice"] == question.answer else "wrong"
+    print(f"{question.kind:12} {question.question}  →  {result['answer']}  ({sign})")

@@ -261,4 +261,4 @@ def test_list_names_what_the_registry_has(tideo: Tideo) -> None:
     done = tideo("list", "recipes")
     assert (done.returncode, done.stderr) == (0, "")
     told = [line.split()[0] for line in done.stdout.splitlines()]
-    assert told == [*registry.targets("recipes"), *registry.targets("finetunes")]
+    assert told == [*registry.targets("recipes")]

@@ -1,18 +1,24 @@
-"""Names of models that ship with the package, and the folders in which they lie."""
+"""The name of a model → the folder in which it lies: one that ships with the package, or one of the user's."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tideo.types import UserError
-
 ASSETS = Path(__file__).parent / "assets"
 
 
-def bundled(name: str) -> Path:
-    """The folder of a model that ships with the package. Raises UserError where none has that name."""
-    path = ASSETS / name
-    if not path.is_dir():
-        there = ", ".join(sorted(p.name for p in ASSETS.glob("*") if p.is_dir())) or "none"
-        raise UserError(f"no model {name!r} ships with this tideo; there: {there}")
-    return path
+def names() -> list[str]:
+    """The names of the models that ship with the package, sorted."""
+    return sorted(path.name for path in ASSETS.glob("*") if path.is_dir())
+
+
+def located(name: str | Path, *, beside: Path | None = None) -> str:
+    """The folder that `name` means, else the name as it is, which may be a Hugging Face id.
+
+    A folder relative to `beside` (that of the file which holds the name) comes first, then the names that ship with
+    the package, then a folder of the working directory.
+    """
+    name = str(name)
+    if beside is not None and name and (beside / name).is_dir():
+        return str(beside / name)
+    return str(ASSETS / name) if name in names() else name

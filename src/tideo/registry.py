@@ -23,12 +23,10 @@ from typing import Any
 from tideo.types import UserError
 
 BUILTIN: dict[str, dict[str, str]] = {
-    "models": {
-        "blind": "tideo.models.load:blind",
-        "dollhouse-fusion": "tideo.models.load:dollhouse_fusion",
-        "dollhouse-grid": "tideo.models.load:dollhouse_grid",
-        "dollhouse-topa": "tideo.models.load:dollhouse_topa",
-    },
+    "models": {},
+    "tideos": {},
+    "conversations": {},
+    "frames": {},
     "benchmarks": {
         "dollhouse": "tideo.benchmarks.dollhouse:dollhouse",
         "csv": "tideo.benchmarks.csv:own",
@@ -52,14 +50,14 @@ BUILTIN: dict[str, dict[str, str]] = {
         "scenes": "tideo.video.scenes:scenes",
         "uniform": "tideo.video.samplers:uniform",
     },
-    "finetunes": {
-        "dollhouse": "tideo.recipes.dollhouse_grid:dollhouse_grid",
+    "recipes": {
+        "dollhouse_align": "tideo.recipes.dollhouse_align:dollhouse_align",
+        "dollhouse_grid": "tideo.recipes.dollhouse_grid:dollhouse_grid",
         "llava_1_5_13b_nextqa": "tideo.recipes.llava_1_5_13b_nextqa:llava_1_5_13b_nextqa",
         "llava_1_5_13b_star": "tideo.recipes.llava_1_5_13b_star:llava_1_5_13b_star",
         "llava_1_6_34b_nextqa": "tideo.recipes.llava_1_6_34b_nextqa:llava_1_6_34b_nextqa",
-    },
-    "recipes": {
-        "dollhouse": "tideo.recipes.dollhouse_topa:dollhouse",
+        "dollhouse_distill": "tideo.recipes.dollhouse_distill:dollhouse_distill",
+        "dollhouse_topa": "tideo.recipes.dollhouse_topa:dollhouse_topa",
         "llama2_7b": "tideo.recipes.llama2_7b:llama2_7b",
         "llama2_13b": "tideo.recipes.llama2_13b:llama2_13b",
         "llama3_8b": "tideo.recipes.llama3_8b:llama3_8b",

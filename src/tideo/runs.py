@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -82,21 +82,27 @@ def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command:
 
 
 def same_recipe(out: str | Path, recipe: Any) -> None:
-    """Raises UserError where DIR/run.json tells another recipe than this dataclass, naming what differs."""
-    there = _flat(read_run(out).recipe)
-    here = _flat(json.loads(json.dumps(dataclasses.asdict(recipe))))
-    if there != here:
-        missing = object()
-        names = [n for n in here | there if here.get(n, missing) != there.get(n, missing)]
-        told = ", ".join(f"{n} is {there.get(n)} there and {here.get(n)} here" for n in names[:3])
-        raise UserError(f"{out} is a run of another recipe ({told}): set it so, or give another --out")
+    """Raises UserError where DIR/run.json holds another recipe than this dataclass, naming what differs.
+
+    Fields that only one of the two knows are of another version of tideo and do not count. `recipe.renamed` may map
+    names of earlier versions to those of today.
+    """
+    renamed = getattr(recipe, "renamed", {})
+    there = {renamed.get(name, name): value for name, value in read_run(out).recipe.items()}
+    here = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if different := list(_differences(there, here)):
+        what = ", ".join(f"{name} is {old} there and {new} here" for name, old, new in different[:3])
+        raise UserError(f"{out} is a run of another recipe ({what}): set it so, or give another --out")
 
 
-def _flat(plain: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in plain.items():
-        flat |= _flat(value, f"{start}{name}.") if isinstance(value, Mapping) else {f"{start}{name}": value}
-    return flat
+def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of each field that both know and that differs, below nested fields too."""
+    for name in (name for name in here if name in there):
+        old, new = there[name], here[name]
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from ((f"{name}.{inner}", *values) for inner, *values in _differences(old, new))
+        elif old != new:
+            yield name, old, new
 
 
 def read_run(out: str | Path) -> Run:

@@ -17,7 +17,6 @@ import pytest
 
 from conftest import REPOSITORY
 from conftest import Tideo as Cli
-from tideo.bundled import bundled
 from tideo.dollhouse.export import ask_split, told
 from tideo.encoders import encode as module
 from tideo.encoders.dual import DualEncoder, load_encoder
@@ -31,7 +30,7 @@ from videos import encode as encode_video
 
 @pytest.fixture(scope="module")
 def encoder() -> DualEncoder:
-    return load_encoder(str(bundled("dollhouse-clip")))
+    return load_encoder("dollhouse-clip")
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +152,7 @@ def test_a_worker_that_dies_costs_nothing(
         return found
 
     monkeypatch.setattr(module, "_encode_tideos", dies_once)
-    name = str(bundled("dollhouse-clip"))
+    name = "dollhouse-clip"
     done = encode_tideos(tideos, encoder=name, out=tmp_path / "out", ray="local")
     assert (done.encoded, done.failed) == (len(tideos), {})
     assert Path(killed).exists()
@@ -167,7 +166,7 @@ def test_a_worker_that_dies_costs_nothing(
 def test_a_cluster_that_is_not_there_is_told(tideos: list[Tideo], tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):
-        encode_tideos(tideos, encoder=str(bundled("dollhouse-clip")), out=tmp_path, ray="127.0.0.1:9")
+        encode_tideos(tideos, encoder="dollhouse-clip", out=tmp_path, ray="127.0.0.1:9")
 
 
 def test_the_command_goes_on_after_a_kill(tideos: list[Tideo], tmp_path: Path, tideo: Cli) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_dual import save_tiny_clip
 
 from tideo.encoders import features as extract
 from tideo.encoders.dual import DualEncoder, load_encoder
@@ -22,6 +21,7 @@ from tideo.encoders.features import (
     write_features,
 )
 from tideo.types import Features, Frames, TextFrame, Tideo, UserError
+from tiny_encoders import save_tiny_clip
 
 RED = TextFrame(main="a man in the red kitchen", foreground="a cup", background="the kitchen")
 DOG = TextFrame(main="a dog in the garden")

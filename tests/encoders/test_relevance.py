@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from conftest import Tideo
-from tideo.bundled import bundled
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.relevance import choose, relevant_frames
 from tideo.types import Frames, UserError
@@ -44,21 +43,28 @@ def test_the_command_draws_what_the_question_is_about(
 ) -> None:
     video = sorted((videos_in(tmp_path_factory.getbasetemp()) / "videos").iterdir())[0]
     pictures = []
-    for name, extra in (("plain", ()), ("asked", ("--question", "who is pouring tea?"))):
+    for name, extra in (
+        ("plain", ()),
+        ("chosen", ("--question", "who is pouring tea?", "--encoder", "dollhouse-clip")),
+    ):
         out = tmp_path / f"{name}.png"
         done = tideo("grid", str(video), "--rows", "2", "--cols", "2", *extra, "--out", str(out))
         assert done.returncode == 0, done.stderr
         pictures.append(np.asarray(Image.open(out)))
     assert pictures[0].shape == pictures[1].shape == (336, 336, 3)
     assert (pictures[0] != pictures[1]).any()
-    wrong = tideo("grid", str(video), "--question", " ", "--out", str(tmp_path / "x.png"))
+    without = tideo("grid", str(video), "--question", "who?", "--out", str(tmp_path / "x.png"))
+    assert (without.returncode, "give --encoder" in without.stderr) == (2, True)
+    wrong = tideo(
+        "grid", str(video), "--question", " ", "--encoder", "dollhouse-clip", "--out", str(tmp_path / "x.png")
+    )
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
 
 
 def test_frames_come_in_time_order() -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
     frames = Frames(rgb_THWC=rgb, pts_s_T=np.arange(6.0), video_id="x")
-    encoder = load_encoder(str(bundled("dollhouse-clip")))
+    encoder = load_encoder("dollhouse-clip")
     kept = relevant_frames(frames, 3, question="who pours tea?", encoder=encoder)
     assert len(kept) == 3
     assert list(kept.pts_s_T) == sorted(kept.pts_s_T)

@@ -20,7 +20,6 @@ import torch
 
 from conftest import REPOSITORY, Tideo
 from tideo.benchmarks.dollhouse import dollhouse
-from tideo.bundled import bundled
 from tideo.device import threads_for
 from tideo.dollhouse.text_video import told_in_words
 from tideo.evaluate.answers import read_answers
@@ -375,8 +374,6 @@ def test_names_of_models(model_dir: Path, tmp_path: Path) -> None:
         UserError, match=r"unknown model 'dollhouse-tipa'; did you mean dollhouse-topa.*; or give"
     ):
         load_model("dollhouse-tipa")
-    with pytest.raises(UserError, match="no model 'nothing' ships with this tideo"):
-        bundled("nothing")
     with pytest.raises(
         UserError,
         match=r"tideo\.json is missing, and so is an image processor; give a folder",

@@ -10,21 +10,27 @@ import pytest
 
 from tideo.config import override
 from tideo.lab import grid_study as study_module
-from tideo.lab.grid_study import VARIANTS, grid_study, page
+from tideo.lab.grid_study import DISTILL_VARIANTS, VARIANTS, grid_study, page
 from tideo.registry import load
-from tideo.train.grid.config import GridTraining
+from tideo.tiny.distill import DistillConfig
+from tideo.train.grid.config import FinetuneConfig, GridTraining
 from tideo.types import UserError
 
 
-def test_an_unknown_variant_is_told(tmp_path: Path) -> None:
+def recipes() -> tuple[FinetuneConfig, DistillConfig]:
+    return load("recipes", "dollhouse_grid")(), load("recipes", "dollhouse_distill")()
+
+
+def test_an_unknown_variant_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown variant 'LoRa'; did you mean LoRA\?"):
-        grid_study(load("finetunes", "dollhouse")(), out=tmp_path, variants=["LoRa"])
+        grid_study(recipes()[0], distillation=recipes()[1], out=tmp_path, variants=["LoRa"])
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "recipe"])
 def test_every_variant_changes_the_recipe(name: str) -> None:
-    recipe = load("finetunes", "dollhouse")()
-    assert override(recipe, VARIANTS[name]) != recipe
+    recipe, distillation = recipes()
+    changed = override(recipe, VARIANTS[name]), override(distillation, DISTILL_VARIANTS.get(name, ()))
+    assert changed != (recipe, distillation)
 
 
 @pytest.mark.slow
@@ -33,9 +39,18 @@ def test_a_study_runs_and_what_is_there_is_not_made_again(
 ) -> None:
     monkeypatch.setattr(study_module, "NUM_READ", 1)
     tiny = GridTraining(steps=1, batch=2, bf16=False)
-    recipe = replace(load("finetunes", "dollhouse")(), num=2, num_watched=1, imitate=tiny, train=tiny)
-    asked = {"seeds": 2, "num": 1, "num_val": 1, "variants": ["LoRA"], "variant_seeds": 1, "jobs": 2}
-    study, reading = grid_study(recipe, out=tmp_path, **asked)
+    recipe, distillation = recipes()
+    recipe = replace(recipe, num=2, train=tiny)
+    settings = {
+        "distillation": replace(distillation, num=1, train=tiny),
+        "seeds": 2,
+        "num": 1,
+        "num_val": 1,
+        "variants": ["LoRA"],
+        "variant_seeds": 1,
+        "jobs": 2,
+    }
+    study, reading = grid_study(recipe, out=tmp_path, **settings)
     assert set(reading) == {"teacher", "recipe", "LoRA"}
     assert [len(study.by_seed[name]) for name in ("main", "fusion", "teacher", "LoRA")] == [2, 2, 2, 1]
     assert {"main", "blind", "single_frame", "shuffled_frames", "sampler question", "LoRA", "fusion"} <= set(
@@ -43,9 +58,9 @@ def test_a_study_runs_and_what_is_there_is_not_made_again(
     )
     assert (tmp_path / "table.md").read_text() == page(study, reading)
     shutil.rmtree(tmp_path / "models")  # with the outcomes alone the table is made again
-    again, read_again = grid_study(recipe, out=tmp_path, **asked)
+    again, read_again = grid_study(recipe, out=tmp_path, **settings)
     assert (again.rates, read_again) == (study.rates, reading)
     with pytest.raises(
         UserError, match=r"recipe_0.json is of another recipe or of other questions: take it away"
     ):
-        grid_study(replace(recipe, lookups=1), out=tmp_path, **asked)
+        grid_study(replace(recipe, packed=1), out=tmp_path, **settings)

@@ -171,7 +171,7 @@ def test_the_command_writes_a_png(tideo: Tideo, tmp_path: Path) -> None:
 def test_the_command_tells_how_frames_are_chosen(tideo: Tideo, tmp_path: Path) -> None:
     encode(tmp_path / "v.mp4", num=10)
     grid = ("grid", str(tmp_path / "v.mp4"), "--out", str(tmp_path / "g.png"))
-    blank = tideo(*grid, "--question", "what is he doing?")
+    blank = tideo(*grid, "--question", "what is he doing?", "--encoder", "dollhouse-clip")
     assert blank.returncode == 0
     assert "v: 10 distinct frames for 16 cells, 6 stay blank" in blank.stderr
     without = tideo(*grid, "--sampler", "question")

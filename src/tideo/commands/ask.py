@@ -88,8 +88,9 @@ def grid(
         typer.Option(metavar="TEXT", help="Choose the frames that bear on it.", show_default=False),
     ] = None,
     encoder: Annotated[
-        str, typer.Option(metavar="E", help="What chooses them: a dual encoder.")
-    ] = "dollhouse-clip",
+        str | None,
+        typer.Option(metavar="E", help="What chooses them: a dual encoder.", show_default=False),
+    ] = None,
     start: Start = None,
     end: End = None,
 ) -> None:
@@ -103,10 +104,17 @@ def grid(
         raise UserError(f"--question chooses the frames, and so does --sampler {sampler}: leave one out")
     if question is None and sampler == "question":
         raise UserError("--sampler question chooses by a question: give --question TEXT")
-    seen = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
-    if question is None:
+    if question is not None and encoder is None:
+        raise UserError(
+            "--question needs an encoder that compares frames with it: give --encoder, as in "
+            "--encoder openai/clip-vit-large-patch14"
+        )
+    if question is None and encoder is not None:
+        raise UserError("--encoder chooses frames for a question: give --question TEXT, or leave it out")
+    segment = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
+    if question is None or encoder is None:
         made = video_grid(
-            seen,
+            segment,
             rows=rows,
             cols=cols,
             image_size=image_size,
@@ -118,7 +126,7 @@ def grid(
         from tideo.encoders.relevance import question_grid
 
         made = question_grid(
-            seen, question=question, encoder=encoder, rows=rows, cols=cols, image_size=image_size, fit=fit,
+            segment, question=question, encoder=encoder, rows=rows, cols=cols, image_size=image_size, fit=fit,
             stamps=stamps,
         )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)

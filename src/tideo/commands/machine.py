@@ -15,11 +15,12 @@ def list_names(
     ],
 ) -> None:
     """List what a name can be."""
+    from tideo.models.load import model_names
     from tideo.registry import describe
 
-    for name, doc in describe(kind).items():
+    for name, doc in (model_names() if kind == "models" else describe(kind)).items():
         print(f"{name:20} {doc}".rstrip())
-    for other in {"recipes": ("finetunes",), "benchmarks": ("captions",)}.get(kind, ()):
+    for other in {"benchmarks": ("captions",)}.get(kind, ()):
         for name, doc in describe(other).items():
             print(f"{name:20} {doc}".rstrip())
 

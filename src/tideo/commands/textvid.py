@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tideo.commands.options import Out, finish
 from tideo.llms.load import _language_model, _parted
 from tideo.registry import load, targets
-from tideo.textvid.vocabulary import ENCODER, READER, _knows, _some_text
 from tideo.types import Sample, UserError
 
-if TYPE_CHECKING:
-    pass
+ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
 
 
 def generate(
@@ -82,12 +81,11 @@ def check(
     keep: Annotated[bool, typer.Option("--filter", help="Write the Tideos without fault to OUT/kept.")] = False,
 ) -> None:  # fmt: skip
     """Tell what Tideos are worth: faults, detail, diversity, balance, leaks, overlap."""
-    from tideo.bundled import ASSETS
     from tideo.textvid.page import rows
     from tideo.textvid.reader import Reader
+    from tideo.textvid.vocabulary import check_vocabulary
 
-    bundled = {path.name: str(path) for path in ASSETS.iterdir() if path.is_dir()}
-    reads = None if reader == "none" else Reader.load(bundled.get(reader, reader))
+    reads = None if reader == "none" else Reader.load(reader)
     others = {name: [t.question for t in samples] for name, samples in map(_benchmark, against or ())}
     name, equals, _ = source.partition("=")
     if equals and name in targets("benchmarks"):
@@ -102,18 +100,17 @@ def check(
             )
             for s in samples
         ]  # fmt: skip
-        if reader == READER:
-            _knows(READER, [q.question for t in asked for q in t.questions])
+        check_vocabulary(reader, [q.question for t in asked for q in t.questions])
         checked = check_questions(asked, source=source, reader=reads, against=others)
         write(checked, out)
     else:
         from tideo.encoders.dual import load_encoder
         from tideo.textvid.check import check as look
 
-        for model in {encoder, reader} & {ENCODER, READER}:
-            _knows(model, _some_text(source))
+        for model in (encoder, reader):
+            check_vocabulary(model, _some_captions(source))
         checked = look(
-            source, out=out, encoder=load_encoder(bundled.get(encoder, encoder)), reader=reads, against=others,
+            source, out=out, encoder=load_encoder(encoder), reader=reads, against=others,
             keep=keep,
         )  # fmt: skip
     section = ""
@@ -139,21 +136,27 @@ def encode(
     ] = None,
 ) -> None:  # fmt: skip
     """Turn Tideos or videos into features; continues where it stopped."""
-    from tideo.bundled import ASSETS
     from tideo.encoders.encode import encode_tideos, encode_videos, videos_in
     from tideo.textvid.schema import SHARDS, load, to_tideo
 
-    name = str(ASSETS / encoder) if (ASSETS / encoder).is_dir() else encoder
     if source.is_file() or any(source.glob(SHARDS)):
         tideos = [to_tideo(record) for record in load(source)]
-        done = encode_tideos(tideos, encoder=name, out=out, num_frames=num_frames, ray=ray)
+        done = encode_tideos(tideos, encoder=encoder, out=out, num_frames=num_frames, ray=ray)
     else:
         found = videos_in(source)
-        done = encode_videos(found, encoder=name, out=out, num_frames=num_frames, sampler=sampler, ray=ray)
+        done = encode_videos(found, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler, ray=ray)
     for name, reason in done.failed.items():
         print(f"{name}: {reason}", file=sys.stderr)
     print(f"{done.num - len(done.failed)} items in {out}, {done.encoded} of them encoded now")
     finish(len(done.failed), done.num, "items")
+
+
+def _some_captions(source: str) -> list[str]:
+    """The captions of up to a hundred Tideos that can be read."""
+    from tideo.textvid.schema import Record, load_each
+
+    whole = (read for _, read in load_each(source) if isinstance(read, Record))
+    return [text for record in islice(whole, 100) for frame in record.frames for text in frame.values()]
 
 
 def _benchmark(told: str) -> tuple[str, list[Sample]]:

@@ -15,18 +15,18 @@ def prealign(
     recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False
 ) -> None:
     """Pre-align a frozen language model on text alone (TOPA)."""
-    config = _recipe(recipe, settings)  # first: a wrong name is told before the slow imports
+    config = _recipe(recipe, settings)  # first: a wrong name is an error before the slow imports
     from tideo.train.topa.prealign import prealign as train_prefix
 
     print(train_prefix(config, out=out or Path("runs", recipe), resume=resume))
 
 
 def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False) -> None:
-    """Train one of the dollhouse's tiny models."""
+    """Train a tiny model of the dollhouse, or distil features into one."""
     config = _recipe(recipe, settings)
-    from tideo.tiny.train import pretrain
+    from tideo.tiny.train import train as run
 
-    print(pretrain(config, out=out or Path("runs", recipe), resume=resume))
+    print(run(config, out=out or Path("runs", recipe), resume=resume))
 
 
 def finetune(
@@ -47,11 +47,11 @@ def finetune(
     ] = None,
 ) -> None:
     """Finetune an image-text model on grids of frames (top-down grid)."""
-    config = _recipe(recipe, settings, kind="finetunes")
+    config = _recipe(recipe, settings)
     if plan:
-        from tideo.train.grid.memory_plan import plan as tell
+        from tideo.train.grid.memory_plan import plan as memory_plan
 
-        print(tell(config, gpus=gpus))
+        print(memory_plan(config, gpus=gpus))
         return
     if export is not None:
         from tideo.train.grid.finetune import export_llava
@@ -60,7 +60,7 @@ def finetune(
         return
     from tideo.train.grid.finetune import finetune as train_grids
 
-    print(train_grids(config, out=out or Path("runs", f"{recipe}-grid"), resume=resume))
+    print(train_grids(config, out=out or Path("runs", recipe), resume=resume))
 
 
 def topa(
@@ -100,8 +100,8 @@ def push(
     print(upload(folder, repo, private=private))
 
 
-def _recipe(name: str, settings: Sequence[str] | None, *, kind: str = "recipes") -> Any:
+def _recipe(name: str, settings: Sequence[str] | None) -> Any:
     from tideo.config import override
     from tideo.registry import load
 
-    return override(load(kind, name)(), settings or ())
+    return override(load("recipes", name)(), settings or ())

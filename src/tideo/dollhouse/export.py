@@ -117,6 +117,11 @@ def told(asked: Asked, *, seed: int) -> Tideo:
     return replace(tideo(asked.episode, rng, asked.questions), id=name)
 
 
+def training_tideos(*, num: int | None, seed: int) -> list[Tideo]:
+    """The Tideos of `num` training episodes: the source `dollhouse` of a pre-alignment."""
+    return [told(asked, seed=seed) for asked in ask_split("train", num=num or 10_000, seed=seed)]
+
+
 # --- layouts ---------------------------------------------------------------------------------------
 
 

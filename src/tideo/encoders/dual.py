@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from tideo.bundled import located
 from tideo.registry import require
 from tideo.types import UserError
 
@@ -115,13 +116,14 @@ def _batches(lengths: list[int], *, tokens_per_batch: int) -> Iterator[list[int]
 
 
 def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") -> DualEncoder:
-    """The dual encoder of that name: a directory, a Hugging Face id, or open_clip:ARCH/PRETRAINED.
+    """The dual encoder of that name: a bundled name, a directory, a Hugging Face id, or open_clip:ARCH/PRETRAINED.
 
     bfloat16 halves the memory, and the time where the processor computes in it. Raises UserError for a name
     that cannot be loaded, a model that is no dual encoder, or a missing extra.
     """
     if dtype not in DTYPES:
         raise UserError(f"unknown encoder dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    name = located(name)
     prefix = name.partition(":")[0]
     load = LOADERS.get(prefix if ":" in name else "", _load_hugging_face)
     try:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from tideo.bundled import ASSETS
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.features import frame_features
 from tideo.types import Frames, Grid, UserError, Video
@@ -31,20 +30,18 @@ def question_grid(
     video: Video,
     *,
     question: str,
-    encoder: str = "dollhouse-clip",
+    encoder: str,
     rows: int = 4,
     cols: int = 4,
     image_size: int = IMAGE_SIZE,
     fit: str = "squash",
     stamps: bool = False,
 ) -> Grid:
-    """As `video_grid` with the frames chosen for a question; `encoder` is a bundled name, a folder or an id."""
+    """As `video_grid` with the frames chosen for a question; `encoder` is a name that `load_encoder` takes."""
     if not question.strip():
         raise UserError("the question is empty: say what the frames are for, or use another sampler")
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
-    path = ASSETS / encoder
-    found = load_encoder(str(path) if path.is_dir() else encoder)
-    frames = question_frames(video, rows * cols, question=question, encoder=found)
+    frames = question_frames(video, rows * cols, question=question, encoder=load_encoder(encoder))
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
     tell_blanks(grid, video_id=frames.video_id)
     return grid

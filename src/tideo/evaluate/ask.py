@@ -21,7 +21,7 @@ def ask(
     *,
     question: str,
     options: Sequence[str] = (),
-    model: str | VideoModel = "dollhouse-topa",
+    model: str | VideoModel,
     start_s: float | None = None,
     end_s: float | None = None,
 ) -> dict[str, Any]:

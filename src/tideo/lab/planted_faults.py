@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tideo.bundled import bundled
 from tideo.dollhouse.export import ask_split, told
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.features import text_vectors
@@ -92,12 +91,12 @@ def found_of(kind: str, tideos: Sequence[Tideo]) -> set[Any]:
         return set(copies(tideos))
     doubts: set[tuple[int, int]] = set()
     if kind in ("answer", "captions"):
-        doubts = set(doubtful(tideos, Reader.load(str(bundled("dollhouse-lm"))))[0])
+        doubts = set(doubtful(tideos, Reader.load("dollhouse-lm"))[0])
     if kind == "answer":
         return doubts
     texts = [c for t in tideos for f in t.frames for c in f.captions]
     texts += [part for t in tideos for part in clauses(t.summary)]
-    vector_of = text_vectors(texts, load_encoder(str(bundled("dollhouse-clip"))))
+    vector_of = text_vectors(texts, load_encoder("dollhouse-clip"))
     unordered, odd = set(disorder(tideos, vector_of)[0]), set(strangers(tideos, vector_of)[0])
     return {"order": unordered, "stranger": odd, "captions": unordered | odd | set(unread(tideos, doubts))}[
         kind

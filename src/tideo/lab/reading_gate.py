@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from tideo.bundled import bundled
+from tideo.bundled import located
 from tideo.dollhouse.captions import frame_times
 from tideo.dollhouse.export import ask_split
 from tideo.dollhouse.script import Split
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=120)
     parser.add_argument("--form", default="text", choices=tuple(FORMS))
     args = parser.parse_args()
-    table = text_stories(args.llm or bundled("dollhouse-lm"), split=args.split, num=args.num, form=args.form)
+    table = text_stories(args.llm or located("dollhouse-lm"), split=args.split, num=args.num, form=args.form)
     right, of = (sum(column) for column in zip(*table.values(), strict=True))
     for kind, (r, n) in [*table.items(), ("all", (right, of))]:
         print(f"{kind:12} {100 * r / n:5.1f}%  ({r} of {n})")

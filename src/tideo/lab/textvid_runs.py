@@ -112,7 +112,7 @@ def run_condition(
         most = condition.most or "none"
         chosen = [*settings, f"tideos={tideos}", f"features={features}", f"num_tideos={most}", f"seed={seed}"]
         sets = [word for setting in chosen for word in ("--set", setting)]
-        command("prealign", "dollhouse", *sets, "--out", model, "--resume", log=log)
+        command("prealign", "dollhouse_topa", *sets, "--out", model, "--resume", log=log)
     if not (run / REPORT_FILE).is_file():
         command(
             "eval", "dollhouse", "--data", out / "test", "--videos", out / "test" / "videos", "--model", model,

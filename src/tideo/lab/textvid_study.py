@@ -5,8 +5,9 @@
 Every step is a command of tideo's, told as it is run: textvid generate (tideo.lab.scripted_writer over HTTP) → textvid
 check --filter → encode → prealign → eval. Between generate and check stands what the study is about: fewer Tideos, or
 faults planted in half of them (tideo.lab.planted_faults). All trainings take the same number of steps. Each seed has
-Tideos and a training of its own. What was answered lies in OUT/outcomes, a small file each, and is not made again: a killed
-study goes on, and the files of another machine count once they are put there. Writes OUT/table.md and OUT/table.json.
+Tideos and a training of its own. What was answered lies in OUT/outcomes, a small file each, and is not made again: a
+killed study goes on, and the files of another machine count once they are put there. Writes OUT/table.md and
+OUT/table.json.
 """
 
 from __future__ import annotations

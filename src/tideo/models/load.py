@@ -1,117 +1,136 @@
-"""Names → models: those that ship with the package, folders that training writes, image-text models of the hub."""
+"""The name of a model that answers → the model: tables from prefixes and from files in a folder to loaders.
+
+A name is one of `tideo list models`, a folder that training wrote, a Hugging Face id, or `openai:NAME@URL`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
 from tideo import registry
-from tideo.bundled import bundled
+from tideo.bundled import ASSETS, located, names
 from tideo.config import override
 from tideo.models.fusion import FUSION_FILE, Fusion, FusionSettings
+from tideo.models.grid.settings import GRID_FILE
 from tideo.models.interface import VideoModel
 from tideo.models.topa.settings import SETTINGS_FILE
 from tideo.types import UserError
 
-Seen = TypeVar("Seen")
-How = TypeVar("How")
+Args = Sequence[str]  # key=value pairs of --model-args
+Settings = TypeVar("Settings")
+Other = TypeVar("Other")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def load_model(name: str, *, args: Sequence[str] = ()) -> VideoModel:
-    """The model of that name: `tideo list models`, a folder that training wrote, a Hugging Face id, `openai:NAME@URL`.
+def load_model(name: str, *, args: Args = ()) -> VideoModel:
+    """The model of that name.
 
-    `args` are key=value pairs: fields of the model's settings and, for an image-text model, of `Loading`, for a server,
-    of `Calls`.
-    Raises UserError where it is none of these, telling the near names.
+    `args` are key=value pairs: fields of the model's settings and, for an image-text model, of `Loading`, for a
+    server, of `Calls`. Raises UserError for any other name, with the near ones.
     """
     if name in registry.targets("models"):
         return _with_settings(registry.load("models", name)(), args)
-    if name.startswith("openai:"):
-        from tideo.llms.interface import Calls
-        from tideo.models.grid.server import Remote
-        from tideo.models.grid.settings import GridSettings
-
-        settings, calls = _two(args, GridSettings(), Calls())
-        return Remote(name, settings=settings, calls=calls)
-    folder = Path(name)
-    if (folder / SETTINGS_FILE).is_file():
-        from tideo.models.topa.model import ZeroShot
-
-        return _with_settings(ZeroShot.load(folder), args)
-    if (folder / FUSION_FILE).is_file():
-        return _fusion(folder, args)
-    on_hub = not folder.exists() and _HUB_ID.fullmatch(name) is not None
-    if on_hub:
-        from tideo.models import hub
-
-        if (ours := hub.fetched(name)) is not None:
-            from tideo.models.topa.model import ZeroShot
-
-            return _with_settings(ZeroShot.load(ours, name=name), args)
-        folder = hub.grid_settings(name)
-    is_vlm = any((folder / file).is_file() for file in ("processor_config.json", "preprocessor_config.json"))
-    if is_vlm or on_hub:
-        from tideo.models.grid.loading import Loading
-        from tideo.models.grid.settings import GridSettings
-        from tideo.models.grid.vlm import GridVLM
-
-        settings, loading = _two(args, GridSettings.load(folder), Loading())
-        return GridVLM.load(name, settings=settings, loading=loading)
+    for prefix, load in BY_PREFIX.items():
+        if name.startswith(prefix):
+            return load(name, args)
+    folder, load_folder = _folder(name)
+    if load_folder is not None:
+        return load_folder(folder, name, args)
     if folder.is_dir():
         raise UserError(
-            f"{name} is no model of tideo: {SETTINGS_FILE} is missing, and so is an image processor; "
+            f"{name} holds no model: {SETTINGS_FILE} is missing, and so is an image processor; "
             "give a folder that training wrote, or an image-text model"
         )
     raise UserError(
-        registry.unknown(name, known=registry.targets("models"), what="model")
+        registry.unknown(name, known=model_names(), what="model")
         + "; or give a folder that training wrote, a Hugging Face id, or openai:NAME@URL"
     )
 
 
-def _two(args: Sequence[str], settings: Seen, other: How) -> tuple[Seen, How]:
-    """Both with what `args` say of them."""
-    names = {field.name for field in fields(other)}  # type: ignore[arg-type]
-    of_other = [a for a in args if a.partition("=")[0].strip() in names]
-    rest = [a for a in args if a not in of_other]
-    return override(settings, rest, option="--model-args"), override(other, of_other, option="--model-args")
+def model_names() -> dict[str, str]:
+    """name → one line about it, of the models that ship with the package or that other packages add."""
+    marks = (SETTINGS_FILE, FUSION_FILE, GRID_FILE)
+    shipped = {n: _headline(ASSETS / n) for n in names() if any((ASSETS / n / m).is_file() for m in marks)}
+    return dict(sorted((registry.describe("models") | shipped).items()))
 
 
-def _fusion(folder: Path, args: Sequence[str], *, name: str | None = None) -> VideoModel:
+def _folder(name: str) -> tuple[Path, Callable[[Path, str, Args], VideoModel] | None]:
+    """The folder of a name and what loads it; a name of the hub that is not ours is an image-text model's."""
+    folder = Path(located(name))
+    if folder.exists() or not _HUB_ID.fullmatch(name):
+        return folder, _loader_of(folder)
+    from tideo.models import hub
+
+    ours = hub.fetched(name)
+    return (ours, _loader_of(ours)) if ours is not None else (hub.grid_settings(name), _grid)
+
+
+def _loader_of(folder: Path) -> Callable[[Path, str, Args], VideoModel] | None:
+    return next((load for file, load in BY_FILE.items() if (folder / file).is_file()), None)
+
+
+# --- loaders --------------------------------------------------------------------------------------
+
+
+def _topa(folder: Path, name: str, args: Args) -> VideoModel:
+    from tideo.models.topa.model import ZeroShot
+
+    return _with_settings(ZeroShot.load(folder, name=str(Path(name))), args)
+
+
+def _grid(folder: Path, name: str, args: Args) -> VideoModel:
+    from tideo.models.grid.loading import Loading
+    from tideo.models.grid.settings import GridSettings
+    from tideo.models.grid.vlm import GridVLM
+
+    settings, loading = _two(args, GridSettings.load(folder), Loading())
+    return GridVLM.load(located(name), name=name, settings=settings, loading=loading)
+
+
+def _fusion(folder: Path, name: str, args: Args) -> VideoModel:
     settings = override(FusionSettings.load(folder), args, option="--model-args")
     models = [load_model(str(folder / m) if (folder / m).is_dir() else m) for m in settings.models]
-    return Fusion(models, settings=settings, name=name or str(folder))
+    return Fusion(models, settings=settings, name=str(Path(name)))
 
 
-def _with_settings(model: VideoModel, args: Sequence[str]) -> VideoModel:
+def _server(name: str, args: Args) -> VideoModel:
+    from tideo.llms.interface import Calls
+    from tideo.models.grid.server import Remote
+    from tideo.models.grid.settings import GridSettings
+
+    settings, calls = _two(args, GridSettings(), Calls())
+    return Remote(name, settings=settings, calls=calls)
+
+
+# The start of a name → its loader.
+BY_PREFIX: dict[str, Callable[[str, Args], VideoModel]] = {"openai:": _server}
+# A file in a folder → its loader; the first that is there counts.
+BY_FILE: dict[str, Callable[[Path, str, Args], VideoModel]] = {
+    SETTINGS_FILE: _topa,
+    FUSION_FILE: _fusion,
+    "processor_config.json": _grid,
+    "preprocessor_config.json": _grid,
+}
+
+
+def _with_settings(model: VideoModel, args: Args) -> VideoModel:
     model.settings = override(model.settings, args, option="--model-args")
     return model
 
 
-def dollhouse_topa() -> VideoModel:
-    """The tiny language model, pre-aligned on dollhouse text alone, answering about video."""
-    from tideo.models.topa.model import ZeroShot
-
-    return ZeroShot.load(bundled("dollhouse-topa"), name="dollhouse-topa")
-
-
-def dollhouse_grid() -> VideoModel:
-    """A tiny LLaVA, finetuned on grids of dollhouse episodes."""
-    from tideo.models.grid.vlm import GridVLM
-
-    return GridVLM.load(bundled("dollhouse-grid"), name="dollhouse-grid")
+def _two(args: Args, settings: Settings, other: Other) -> tuple[Settings, Other]:
+    """Both dataclasses with those of `args` that name their fields."""
+    keys = {field.name for field in fields(other)}  # type: ignore[arg-type]
+    of_other = [a for a in args if a.partition("=")[0].strip() in keys]
+    rest = [a for a in args if a not in of_other]
+    return override(settings, rest, option="--model-args"), override(other, of_other, option="--model-args")
 
 
-def dollhouse_fusion() -> VideoModel:
-    """dollhouse-topa and dollhouse-grid together, weights fitted on validation questions."""
-    return _fusion(bundled("dollhouse-fusion"), (), name="dollhouse-fusion")
-
-
-def blind() -> VideoModel:
-    """The language model of dollhouse-topa without the video: what the questions give away."""
-    from tideo.models.topa.blind import Blind
-
-    return Blind.load(bundled("dollhouse-topa"))
+def _headline(folder: Path) -> str:
+    """The first sentence of a model's card."""
+    text = (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].partition("\n")[2]
+    return " ".join(text.split()).partition(". ")[0].rstrip(".") + "."

@@ -9,15 +9,13 @@ import numpy as np
 from tideo.dollhouse.captions import frame_times
 from tideo.dollhouse.render import draw_frame
 from tideo.dollhouse.script import sample_episode
-from tideo.encoders.dual import DualEncoder
-from tideo.encoders.features import frame_features
-from tideo.types import Features, Frames
+from tideo.types import Frames
 
 VAL_EPISODES = 60
 
 
-def held_in_pictures(encoder: DualEncoder, *, seed: int) -> Iterator[Features]:
-    """Features of ten even frames of each of some validation episodes of the dollhouse."""
+def held_in_frames(*, seed: int) -> Iterator[Frames]:
+    """Ten even frames of each of some validation episodes."""
     for index in range(VAL_EPISODES):
         episode = sample_episode("val", index, seed=seed)
         times = np.array(frame_times(episode.duration_s))
@@ -25,4 +23,4 @@ def held_in_pictures(encoder: DualEncoder, *, seed: int) -> Iterator[Features]:
         rgb = np.stack(
             [draw_frame(episode.state_at(t), width=style.width, height=style.height) for t in times]
         )
-        yield frame_features(Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id), encoder)
+        yield Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id)

@@ -24,8 +24,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from tideo.device import has_bfloat16
 from tideo.tiny.clip_pairs import PARTS, Group, Pairs, PairsConfig, caption_texts, images, part_texts
 from tideo.tiny.tokenizer import train_tokenizer
+from tideo.tiny.trainer import cpu_arguments, fit
 from tideo.train.optim import muon_adamw
-from tideo.train.trainer import cpu_arguments, fit
+from tideo.train.trainer import begin
 from tideo.types import UserError
 
 END = "<|endoftext|>"
@@ -84,6 +85,7 @@ def pretrain_clip(recipe: ClipRecipe, *, out: str | Path, resume: bool = False) 
     With `resume` it goes on from the last checkpoint, with the same result as without a break.
     """
     out = Path(out)
+    begin(out, recipe=recipe, resume=resume)
     torch.manual_seed(recipe.seed)
     tokenizer = clip_tokenizer(caption_texts(2000, seed=recipe.seed), vocab=recipe.size.vocab)
     model = build_clip(recipe.size, tokenizer)

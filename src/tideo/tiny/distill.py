@@ -1,33 +1,147 @@
-"""A LLaVA learns to see as a text-only model does: each patch of a cell, the vector of the cell's frame.
+"""Feature distillation: a LLaVA learns to see as a text-only model does.
 
-A model that `tideo prealign` wrote turns a frame into one vector that its language model can read. Put into a LLaVA,
-that language model is shown a grid instead; so tower and projector learn to give every patch of a cell the vector of
-its frame (mean squared error). No language model runs, and no question is asked. Shapes: B grids, K cells, N patches, H
-width.
+A model that `tideo prealign` wrote turns a frame into one vector that its language model can read. A LLaVA with that
+language model is shown a grid instead; here its tower and its projector learn to give every patch of a cell the vector
+of the cell's frame (mean squared error). No language model runs and no question is read. The folder that this writes
+is where the finetuning on grids starts. Shapes: B grids, K cells, N patches, H width.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from tideo.bundled import located
 from tideo.encoders.features import frame_features
 from tideo.encoders.memory import project
+from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.models.topa.model import ZeroShot
-from tideo.train.grid.conversations import Pictures
+from tideo.tiny.grid_episodes import grids_with_frames
+from tideo.tiny.llava import tiny_llava
+from tideo.tiny.trainer import fit
+from tideo.train.grid.config import GridTraining
+from tideo.train.grid.conversations import Conversation, Pictures
+from tideo.train.grid.examples import Chat
+from tideo.train.grid.modules import train_only
 from tideo.train.grid.patch_features import tower_of
+from tideo.train.grid.stage import set_steps, tower_features, training_arguments
+from tideo.train.grid.trainer import GridTrainer
+from tideo.train.trainer import begin
 from tideo.types import Frames, UserError
 
 
-class Imitation(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """A feature distillation. `teacher`: a model that `tideo prealign` wrote with LoRA, or None for a plain `llm`.
+
+    The LLaVA is put together from the CLIP's tower, a fresh projector and the language model. With `tiled_positions`
+    the tower's position embeddings start again in each cell. `patch_size`: larger patches than the CLIP's, so fewer
+    tokens. `train` None leaves the LLaVA as it is put together. `num`: so many training episodes are drawn.
+    """
+
+    teacher: str | None = "dollhouse-topa"
+    llm: str = "dollhouse-lm"
+    clip: str = "dollhouse-clip"
+    grid: GridSettings
+    tiled_positions: bool = True
+    patch_size: int | None = None
+    num: int = 4000
+    train: GridTraining | None = field(kw_only=True)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num", "patch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name}={value}: expected at least 1")
+        if self.train is not None and not self.teacher:
+            raise UserError(
+                "distillation needs a teacher, as in teacher=dollhouse-topa; without, set train=none"
+            )
+        if self.train is not None and self.train.parallel:
+            raise UserError("a model this small is not sharded: leave train.parallel out")
+
+
+def distill(config: DistillConfig, *, out: str | Path, resume: bool = False) -> Path:
+    """Train and write a LLaVA's folder. Checkpoints in `out`/steps; with `resume` it goes on from the last one."""
+    out = Path(out)
+    if not begin(out, recipe=config, resume=resume, done=GRID_FILE):
+        return out
+    torch.manual_seed(config.seed)
+    model, processor = tiny_llava(
+        clip=_folder(config.clip),
+        llm=_folder(config.teacher or config.llm),
+        image_size=config.grid.image_size,
+        cells=(config.grid.rows, config.grid.cols) if config.tiled_positions else (1, 1),
+        patch_size=config.patch_size,
+    )
+    if config.train is not None:
+        _distill(model, processor, config, training=config.train, out=out, resume=resume)
+    if PartialState().is_main_process:
+        model.save_pretrained(out)
+        processor.save_pretrained(out)
+        config.grid.save(out)
+        shutil.rmtree(out / "steps", ignore_errors=True)
+    PartialState().wait_for_everyone()
+    return out
+
+
+def _distill(
+    model: Any, processor: Any, config: DistillConfig, *, training: GridTraining, out: Path, resume: bool
+) -> None:
+    teacher = ZeroShot.load(_folder(str(config.teacher)))
+    train_only(model, ("tower", "projector"))
+    grids = grids_with_frames(num=config.num, settings=config.grid, seed=config.seed)
+    chat = _Drawn(processor, image_size=config.grid.image_size)
+    arguments = training_arguments(training, seed=config.seed, out=out / "steps")
+    world = PartialState().num_processes
+    per_step = training.batch * training.accumulate * world
+    set_steps(arguments, training, num_examples=len(grids), per_step=per_step)
+    trainer = GridTrainer(
+        model=Distillation(model, rows=config.grid.rows, cols=config.grid.cols),
+        args=arguments,
+        train_dataset=DistillExamples(
+            grids, teacher=teacher, chat=chat, num=arguments.max_steps * per_step, seed=config.seed
+        ),
+        muon_lr=training.muon_lr,
+    )
+    fit(trainer, resume=resume)
+    # The grids are drawn and the tower will not change: its output is ready for a finetuning on the same episodes.
+    tower_features(model, [c for c, _ in grids], chat=chat, features_dir=out.parent / "patch_features")
+
+
+def _folder(name: str) -> Path:
+    folder = Path(located(name))
+    if not folder.is_dir():
+        raise UserError(f"{name}: expected a folder that training wrote, or the name of a bundled model")
+    return folder
+
+
+class _Drawn(Chat):
+    """Draws each grid once, since the distillation and the tower's features need the same pixels; in float16."""
+
+    def __init__(self, processor: Any, *, image_size: int) -> None:
+        super().__init__(processor, image_size=image_size)
+        self._pixels: dict[str, Tensor] = {}
+
+    def pixels(self, pictures: Pictures) -> dict[str, Tensor]:
+        if pictures.key not in self._pixels:
+            self._pixels[pictures.key] = super().pixels(pictures)["pixel_values"].half()
+        return {"pixel_values": self._pixels[pictures.key]}
+
+
+class Distillation(nn.Module):
     """The tower and the projector of a LLaVA with one image of rows × cols cells; `loss` of patches against vectors."""
 
     def __init__(self, model: Any, *, rows: int, cols: int) -> None:
@@ -46,25 +160,36 @@ class Imitation(nn.Module):
 
     def forward(self, pixel_values: Tensor, vectors_BKH: Tensor) -> dict[str, Tensor]:
         hidden = self.tower(pixel_values, output_hidden_states=True).hidden_states[self.layer]
-        said_BNH = self.projector(hidden[:, 1:])  # without the class token, as LLaVA reads it
-        return {"loss": F.mse_loss(said_BNH.float(), vectors_BKH[:, self.cell_N])}
+        vectors_BNH = self.projector(hidden[:, 1:])  # without the class token, as LLaVA reads it
+        return {"loss": F.mse_loss(vectors_BNH.float(), vectors_BKH[:, self.cell_N])}
 
 
-class ImitationExamples(Dataset[dict[str, Tensor]]):
+class DistillExamples(Dataset[dict[str, Tensor]]):
     """Example `index`: a grid's pixels and its frames' vectors, each computed once and kept in float16."""
 
     def __init__(
-        self, watched: Sequence[Watched], *, teacher: ZeroShot, pixels: Any, num: int, seed: int = 0
+        self,
+        grids: Sequence[tuple[Conversation, Callable[[], Frames]]],
+        *,
+        teacher: ZeroShot,
+        chat: Chat,
+        num: int,
+        seed: int = 0,
     ) -> None:
-        if not watched:
-            raise UserError("there is nothing to imitate on: expected grids with their frames")
-        self.watched, self.num = watched, num
+        self.num = num
         order = np.random.default_rng(seed)
-        passes = -(-num // len(watched))
-        self.order = np.concatenate([order.permutation(len(watched)) for _ in range(passes)])
-        self._example = lru_cache(maxsize=None)(
-            lambda i: _example(watched[i], teacher=teacher, pixels=pixels)
-        )
+        passes = -(-num // len(grids))
+        self.order = np.concatenate([order.permutation(len(grids)) for _ in range(passes)])
+
+        @cache
+        def example(index: int) -> dict[str, Tensor]:
+            conversation, frames = grids[index]
+            return {
+                "pixel_values": chat.pixels(conversation.pictures)["pixel_values"][0].half(),
+                "vectors_BKH": frame_vectors(teacher, frames()).half(),
+            }
+
+        self._example = example
 
     def __len__(self) -> int:
         return self.num
@@ -73,26 +198,10 @@ class ImitationExamples(Dataset[dict[str, Tensor]]):
         return {name: value.float() for name, value in self._example(int(self.order[index])).items()}
 
 
-def _example(watched: Watched, *, teacher: ZeroShot, pixels: Any) -> dict[str, Tensor]:
-    return {
-        "pixel_values": pixels(watched.pictures)["pixel_values"][0].half(),
-        "vectors_BKH": frame_vectors(teacher, watched.frames()).half(),
-    }
-
-
 @torch.no_grad()
 def frame_vectors(teacher: ZeroShot, frames: Frames) -> Tensor:
     """What stands for each frame in the sequence of a text-only model, its temporal embeddings averaged: [K, H]."""
-    seen = project(
-        frame_features(frames, teacher.encoder), teacher.memory, temperature=teacher.settings.temperature
-    )
-    values_KD = torch.from_numpy(seen.values_TD)
+    features = frame_features(frames, teacher.encoder)
+    projected = project(features, teacher.memory, temperature=teacher.settings.temperature)
+    values_KD = torch.from_numpy(projected.values_TD)
     return teacher.lm.visual_proj(values_KD) + teacher.lm.temporal_emb.weight.mean(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watched:
-    """A grid, and the frames of its cells."""
-
-    pictures: Pictures
-    frames: Callable[[], Frames]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 
 import numpy as np
@@ -16,23 +16,29 @@ from tideo.dollhouse.script import Episode, FrameState, Split
 from tideo.models.grid.settings import GridSettings
 from tideo.models.prompts import VIDEO, style, summary_prompt
 from tideo.store.files import key_of
-from tideo.tiny import lm_drills as lessons
+from tideo.tiny import lm_drills
 from tideo.tiny.clip_pairs import scene
-from tideo.tiny.distill import Watched
 from tideo.train.grid.conversations import Conversation, Pictures, Turn, looks, qa_turn
 from tideo.types import Frames, Sample, UserError, Video
 
 CAPTION = "What happens?"
+NUM_EPISODES, NUM_CAPTIONS, LOOKUPS = 4000, 8000, 6
 FINER = 2  # frames are drawn at half of the videos' size, in their shape: a cell of a grid is smaller still
 WIDTH, HEIGHT = 128, 96  # of a single picture
 
 
 def grid_conversations(
-    *, num: int, settings: GridSettings, summaries: bool = True, lookups: int = 0, seed: int = 0
+    *,
+    num: int | None,
+    settings: GridSettings,
+    split: Split = "train",
+    seed: int = 0,
+    summaries: bool = True,
+    lookups: int = LOOKUPS,
 ) -> list[Conversation]:
-    """Each of `num` training episodes as grid images, its questions and, with `summaries`, its summary.
+    """Each of `num` episodes as grid images, its questions and, with `summaries`, its summary.
 
-    With `lookups`, so many questions that need one match, a list told again, and single facts (tiny/lm_drills.py).
+    With `lookups`, so many retrieval questions, two copy tasks and single facts (lm_drills.py).
     """
     if settings.sampler != "middle":
         raise UserError(
@@ -41,7 +47,7 @@ def grid_conversations(
         )
     return [
         _conversation(asked, settings=settings, summaries=summaries, lookups=lookups, seed=seed)
-        for asked in ask_split("train", num=num, seed=seed)
+        for asked in ask_split(split, num=num or NUM_EPISODES, seed=seed)
     ]
 
 
@@ -63,7 +69,7 @@ def _conversation(
         user = settings.turn(summary_prompt(style=words), **given)
         turns.append(Turn(user=user, reply=told(asked, seed=seed).summary + words.end))
     if lookups:
-        for prompt, reply in _lessons(
+        for prompt, reply in _drills(
             asked.episode, settings, lookups=lookups, rng=random.Random(f"lessons/{seed}/{name}")
         ):
             user = settings.turn(f"Video:{VIDEO}{prompt} ", **given)
@@ -79,23 +85,23 @@ def _conversation(
     )
 
 
-def _lessons(
+def _drills(
     episode: Episode, settings: GridSettings, *, lookups: int, rng: random.Random
 ) -> Iterator[tuple[str, str]]:
-    """Prompts and replies about what the cells show, in the words that the language model was taught with."""
+    """Prompts and replies about what the cells show, in the words of the language model's drills."""
     states = [episode.state_at(t) for t in _times(episode, settings)]
     actions = list(dict.fromkeys(state.action for state in states))
     name = partial(action_phrase, rng=rng)
-    told = lessons.facts(states, lessons.FACTS["full"], rng)
+    told = lm_drills.facts(states, lm_drills.FACTS["full"], rng)
     for prompt, value in zip(told[::2], told[1::2], strict=True):
         yield "\nFacts:" + prompt.removeprefix("\nFacts:"), value
     if len(actions) > 1:
         frames = [actions.index(state.action) for state in states]
         for _ in range(lookups):
-            prompt, reply = lessons.match(actions, frames, name, rng)
+            prompt, reply = lm_drills.match(actions, frames, name, rng)
             yield prompt, reply
         for back in (False, True):
-            prompt, reply = lessons.again(actions, name, ",", rng, back=back)
+            prompt, reply = lm_drills.again(actions, name, ",", rng, back=back)
             yield prompt + ",", reply.removeprefix(",")
 
 
@@ -108,16 +114,20 @@ def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
     return settings.images(_frames(episode, settings))
 
 
-def watched_episodes(*, num: int, settings: GridSettings, seed: int = 0) -> list[Watched]:
-    """`num` training episodes as grids and as the frames that they are made of; none is asked about."""
+def grids_with_frames(
+    *, num: int, settings: GridSettings, seed: int = 0
+) -> list[tuple[Conversation, Callable[[], Frames]]]:
+    """`num` training episodes as grids without a question, each with the frames that it is made of."""
     return [
-        Watched(pictures=conversation.pictures, frames=partial(_frames, asked.episode, settings))
+        (
+            _conversation(asked, settings=settings, summaries=False, lookups=0, seed=seed),
+            partial(_frames, asked.episode, settings),
+        )
         for asked in ask_split("train", num=num, seed=seed)
-        for conversation in [_conversation(asked, settings=settings, summaries=False, lookups=0, seed=seed)]
     ]
 
 
-@lru_cache(maxsize=1)  # a teacher looks at the frames of the grid that was made last
+@lru_cache(maxsize=1)  # the teacher encodes the frames of the grid that was drawn last
 def _frames(episode: Episode, settings: GridSettings) -> Frames:
     times = _times(episode, settings)
     width, height = episode.style.width // FINER, episode.style.height // FINER
@@ -125,9 +135,14 @@ def _frames(episode: Episode, settings: GridSettings) -> Frames:
     return Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id)
 
 
-def captioned(*, num: int, image_size: int, split: Split = "train", seed: int = 0) -> list[Conversation]:
-    """Single pictures of scenes with their captions: the pre-training task."""
-    return [_captioned(index, image_size=image_size, split=split, seed=seed) for index in range(num)]
+def captioned_pictures(
+    *, num: int | None, settings: GridSettings, split: Split = "train", seed: int = 0
+) -> list[Conversation]:
+    """`num` single pictures of scenes with their captions, as LLaVA is aligned on."""
+    return [
+        _captioned(index, image_size=settings.image_size, split=split, seed=seed)
+        for index in range(num or NUM_CAPTIONS)
+    ]
 
 
 def _captioned(index: int, *, image_size: int, split: Split, seed: int) -> Conversation:

@@ -25,10 +25,11 @@ from tideo.device import has_bfloat16
 from tideo.tiny.lm_corpus import Drills, Glimpses, Stories, corpus
 from tideo.tiny.lm_documents import Document, collate
 from tideo.tiny.tokenizer import train_tokenizer
+from tideo.tiny.trainer import cpu_arguments, fit
 from tideo.train.optim import muon_adamw
 from tideo.train.packing import IGNORE
 from tideo.train.topa.soft_frames import press, token_weights
-from tideo.train.trainer import cpu_arguments, fit
+from tideo.train.trainer import begin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +179,9 @@ def _rate(step: int, *, steps: int, decay: float) -> float:
 
 def pretrain_lm(config: LMConfig, *, out: str | Path, resume: bool = False) -> Path:
     """Train and save to `out` (save_pretrained layout, tokenizer beside it); checkpoints in `out`/checkpoints."""
-    torch.manual_seed(config.seed)
     out = Path(out)
+    begin(out, recipe=config, resume=resume, steps=["checkpoints"])
+    torch.manual_seed(config.seed)
     tokenizer = train_tokenizer(corpus(config.tokenizer_episodes, seed=config.seed))
     model = LlamaForCausalLM(
         LlamaConfig(

@@ -26,7 +26,7 @@ class Document:
     labels: list[int]  # IGNORE where no loss is taken; already shifted to the token that predicts them
     positions: list[int]
     block: list[int]
-    # With soft frames (train/topa/soft_frames.py): the tokens of each frame after the token of its number; their vectors
+    # With soft frames (train/topa/soft_frames.py): each frame's tokens after the token of its number; their vectors
     # stand at the positions that follow the first `opening` tokens.
     frames: list[list[int]] = field(default_factory=list)
     opening: int = 0

@@ -1,12 +1,10 @@
-"""What the tiny models' trainings share: transformers' Trainer on a CPU, Muon, progress lines, resuming.
+"""What all trainings share: progress lines, a run that is not mixed with another, resuming, a full disk.
 
-Nothing here knows a model. The optimiser is Muon for the matrices of the hidden layers (torch.optim.Muon) and
-AdamW for everything else.
+Nothing here knows a model.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import json
 import logging
@@ -24,47 +22,6 @@ from tideo.runs import same_recipe, write_run
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
-
-
-def cpu_arguments(
-    out: str | Path,
-    *,
-    steps: int,
-    batch: int,
-    bf16: bool,
-    warmup_steps: int = 0,
-    schedule: str = "linear",
-    seed: int = 0,
-    save_steps: int = 500,
-    log_steps: int = 50,
-    shuffle: bool = False,
-    max_grad_norm: float = 1.0,
-) -> TrainingArguments:
-    """Arguments for training on a CPU. `batch` counts items; learning rates are the optimiser's.
-
-    With `shuffle` off, items come by index: the data set gives the order.
-    """
-    return TrainingArguments(
-        output_dir=str(out),
-        max_steps=steps,
-        per_device_train_batch_size=batch,
-        warmup_steps=warmup_steps,
-        lr_scheduler_type=schedule,
-        seed=seed,
-        save_steps=save_steps,
-        save_total_limit=2,
-        logging_steps=log_steps,
-        bf16=bf16,
-        max_grad_norm=max_grad_norm,
-        use_cpu=True,
-        train_sampling_strategy="random" if shuffle else "sequential",
-        dataloader_drop_last=True,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to=[],
-    )
 
 
 class ProgressLines(TrainerCallback):
@@ -93,17 +50,6 @@ class ProgressLines(TrainerCallback):
             file=sys.stderr,
             flush=True,
         )
-
-
-class _TrimHeap(TrainerCallback):
-    """Every hundred steps free memory goes back after all: batches of changing shape fragment a heap that is kept."""
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-        if trim is not None and state.global_step % 100 == 0:
-            trim(0)
 
 
 def begin(
@@ -136,9 +82,7 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
 
     Raises OSError (ENOSPC) where a checkpoint finds the disk full; the last whole one is left as it is.
     """
-    keep_heap()
     trainer.add_callback(ProgressLines())
-    trainer.add_callback(_TrimHeap())
     folder = Path(str(trainer.args.output_dir))
     last = last_checkpoint(folder) if resume else None
     try:
@@ -166,11 +110,3 @@ def last_checkpoint(folder: Path) -> str | None:
             log.warning("%s was left half written: removed", path)
             shutil.rmtree(path, ignore_errors=True)  # another process of this run may be at it too
     return last
-
-
-def keep_heap() -> None:
-    """Tell glibc to keep freed memory: giving it back and faulting it in again costs a third of a step."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

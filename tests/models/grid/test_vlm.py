@@ -134,7 +134,7 @@ def test_controls_change_what_is_shown(data: Path, folder: Path) -> None:
 
 
 def test_a_question_chooses_its_frames(data: Path, folder: Path) -> None:
-    vlm = load_model(str(folder), args=["rows=2", "cols=2", "sampler=question"])
+    vlm = load_model(str(folder), args=["rows=2", "cols=2", "sampler=question", "encoder=dollhouse-clip"])
     samples = samples_of(data)[:4]
     frames = vlm.look(samples[0].video)
     assert frames is not None
@@ -203,7 +203,7 @@ def test_settings_are_kept_beside_the_model(folder: Path, tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_a_grid_model_is_told(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no model of tideo"):
+    with pytest.raises(UserError, match="holds no model: tideo.json is missing"):
         load_model(str(save_llm(tmp_path / "llm")))
     for args, told in {
         "rows=0": "expected at least one row",

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from PIL import Image
 
-from tideo.bundled import ASSETS
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.relevance import CANDIDATES, relevant_frames
 from tideo.models.grid.settings import QUESTION, GridSettings
@@ -43,8 +42,7 @@ class GridSight:
             yield frames, samples
             return
         if self._encoder is None:
-            bundled = ASSETS / self.settings.encoder
-            self._encoder = load_encoder(str(bundled) if bundled.is_dir() else self.settings.encoder)
+            self._encoder = load_encoder(str(self.settings.encoder))
         num = controls.num_frames or self.settings.num_frames
         for sample in samples:
             yield relevant_frames(frames, num, question=sample.question, encoder=self._encoder), [sample]

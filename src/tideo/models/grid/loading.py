@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from tideo.bundled import located
 from tideo.models.grid.settings import GridSettings
 from tideo.types import UserError
 
@@ -58,6 +59,7 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
+    source = located(source)
     extra: dict[str, Any] = {}
     if loading.load_4bit:
         if not torch.accelerator.is_available():

@@ -39,7 +39,7 @@ class GridSettings:
     panels: int = 1
     image_size: int = 336
     sampler: str = "middle"
-    encoder: str = "dollhouse-clip"
+    encoder: str | None = None
     fit: str = "squash"
     stamps: bool = False
     intro: str | None = None
@@ -54,6 +54,11 @@ class GridSettings:
             raise UserError(f"{self.panels} panels: expected at least one")
         if self.sampler not in (known := [*registry.targets("samplers"), QUESTION]):
             raise UserError(f"sampler {self.sampler!r}: expected one of {', '.join(known)}")
+        if self.sampler == QUESTION and not self.encoder:
+            raise UserError(
+                f"sampler {QUESTION!r} needs an encoder that compares frames with the question: set encoder, as in "
+                "encoder=openai/clip-vit-large-patch14"
+            )
         style(self.prompt_style)
         if self.form not in FORMS:
             raise UserError(f"form {self.form!r}: expected one of {', '.join(FORMS)}")

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tideo.bundled import located
 from tideo.types import UserError
 
 MODEL_TYPE = "tideo-prefix-lm"
@@ -129,9 +130,9 @@ def read_tensors(path: Path, *, expected: Mapping[str, torch.Tensor]) -> dict[st
 
 def find_llm(name: str, *, beside: Path) -> str:
     """A directory, looked for in `beside` first, else the Hugging Face id that `name` must then be."""
-    for path in (beside / name, Path(name)):
-        if path.is_dir():
-            return str(path)
+    found = located(name, beside=beside)
+    if Path(found).is_dir():
+        return found
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise UserError(
             f"the language model {name!r} is not a directory, nor is {beside / name}: "
@@ -141,13 +142,14 @@ def find_llm(name: str, *, beside: Path) -> str:
 
 
 def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = None) -> tuple[Any, Any]:
-    """The causal LM, in eval mode, and the tokenizer of a directory or a Hugging Face id.
+    """The causal LM, in eval mode, and the tokenizer of a bundled name, a directory or a Hugging Face id.
 
     `rope_theta` as in the config. Weights are read from safetensors only. Raises UserError in one line where that
     fails.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    source = located(source)
     try:
         config = AutoConfig.from_pretrained(source)
         if rope_theta is not None:

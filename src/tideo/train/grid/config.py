@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
+from tideo import registry
 from tideo.device import has_bfloat16
 from tideo.models.grid.settings import GridSettings
-from tideo.train.grid.modules import PARTS, Part
+from tideo.train.grid.modules import MODULES, ModuleName
 from tideo.types import UserError
 
-DOLLHOUSE, LLAVA, FSDP = "dollhouse", "llava", "fsdp"
+LLAVA, FSDP = "llava", "fsdp"
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def deepspeed_file(parallel: str | None) -> str | None:
-    """The DeepSpeed file that `train.parallel` names, `zero3` and `zero3_offload` being ours; None for none.
+    """The DeepSpeed file that `train.parallel` names, of which `zero3` and `zero3_offload` are ours; else None.
 
     Raises UserError where there is no such file.
     """
@@ -25,7 +27,7 @@ def deepspeed_file(parallel: str | None) -> str | None:
     path = ours if ours.is_file() else Path(parallel)
     if path.suffix != ".json" or not path.is_file():
         raise UserError(
-            f"train.parallel={parallel}: expected fsdp, zero3, zero3_offload or a DeepSpeed file that is there, *.json"
+            f"train.parallel={parallel}: expected fsdp, zero3, zero3_offload or the path of a DeepSpeed file, *.json"
         )
     return str(path)
 
@@ -34,9 +36,9 @@ def deepspeed_file(parallel: str | None) -> str | None:
 class GridTraining:
     """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
 
-    `projector_lr` and `tower_lr` are other rates of these parts; None: `lr`. With `muon_lr` Muon moves the matrices, as
-    for our tiny models. `parallel` is `fsdp`, `zero3`, `zero3_offload` or a file of DeepSpeed's. The
-    defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts), for one epoch.
+    `projector_lr` and `tower_lr` are the learning rates of these modules; None: `lr`. With `muon_lr` Muon trains the
+    matrices, which suits small models that train from scratch. `parallel` is `fsdp`, `zero3`, `zero3_offload` or a
+    DeepSpeed file. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts).
     """
 
     steps: int | None = None
@@ -61,11 +63,8 @@ class GridTraining:
         _at_least_one(self, "steps", "batch", "accumulate", "save_steps", "log_steps")
         if self.epochs is not None and self.epochs <= 0:
             raise UserError(f"epochs={self.epochs}: expected more than 0")
-        if self.muon_lr is not None and (self.projector_lr, self.tower_lr, self.weight_decay) != (
-            None,
-            None,
-            0,
-        ):
+        of_adamw = (self.projector_lr, self.tower_lr, self.weight_decay)
+        if self.muon_lr is not None and of_adamw != (None, None, 0):
             raise UserError(
                 "muon_lr goes with none of projector_lr, tower_lr and weight_decay, which are AdamW's: leave them out, "
                 "or set muon_lr=none"
@@ -75,30 +74,29 @@ class GridTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """A finetuning. `model` is a folder or a Hugging Face id, or `dollhouse`: a tiny LLaVA of our own, untrained.
+    """A finetuning. `model` is a folder, the name of a bundled model or a Hugging Face id.
 
     `data` is a benchmark's name, with its training file at `path` and its `videos`; or `llava`, a file in LLaVA's
-    format with its images in `videos`; or `dollhouse`, `num` training episodes that are drawn. `parts` learn.
-
-    The dollhouse's LLaVA: its language model is that of `teacher`, if given, a model that `tideo prealign` wrote or its
-    bundled name. With `imitate` tower and projector first learn to give a cell the vector that the teacher has for its
-    frame (imitate.py), on `num_watched` episodes. `tile_places`: the tower has its places anew in each cell;
-    `patch_size`: larger patches than the CLIP's, so fewer tokens. `lookups`: its episodes also come as lessons.
-
-    `align` trains the projector on captions alone, LLaVA's first stage. `captions` is the share of captions mixed in,
-    from `captions_path` (LLaVA's format, images in `captions_images`); the dollhouse draws `num_captions` pictures of
-    its own. With `paste_captions` the pictures are pasted into grids as the videos are, and each cell's caption is
-    asked for. `distill` weighs the divergence from the starting model on the replies. `packed` questions about the same
-    images share a sequence.
+    format with its images in `videos`; or a registered source of conversations. `num`: at most so many conversations.
+    `modules` learn, the others are frozen. `captions` is the share of captioned images mixed in, from `captions_path`,
+    a file in LLaVA's format with images in `captions_images`, or a registered source; `num_captions`: at most so many
+    of them. With `paste_captions` they are pasted into grids, and the caption of each cell is asked for. `kl` is the
+    weight of the KL divergence from the model at the start, on the replies. `packed`: so many questions about the same
+    images share a sequence. `keep_features`: a frozen tower runs once for each image.
     """
 
+    renamed: ClassVar[dict[str, str]] = {
+        "parts": "modules",
+        "distill": "kl",
+    }  # in run.json of earlier versions
+
     model: str
-    data: str = DOLLHOUSE
+    data: str
     path: str | None = None
     videos: str | None = None
     num: int | None = None
     grid: GridSettings = field(default_factory=GridSettings)
-    parts: tuple[Part, ...] = ("projector", "llm")
+    modules: tuple[ModuleName, ...] = ("projector", "llm")
     lora_rank: int = 0
     lora_alpha: int = 0
     load_4bit: bool = False
@@ -107,50 +105,41 @@ class FinetuneConfig:
     captions: float = 0.0
     captions_path: str | None = None
     captions_images: str | None = None
-    num_captions: int = 8000
+    num_captions: int | None = None
     paste_captions: bool = False
-    tile_places: bool = False
-    patch_size: int | None = None
-    lookups: int = 0
-    distill: float = 0.0
-    teacher: str | None = None
-    imitate: GridTraining | None = None
-    num_watched: int = 4000
-    align: GridTraining | None = None
+    kl: float = 0.0
     train: GridTraining
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.parts or set(self.parts) - set(PARTS):
-            raise UserError(f"parts={','.join(self.parts)}: expected some of {', '.join(PARTS)}")
-        if not 0 <= self.captions < 1 or self.distill < 0 or self.packed < 1 or self.lora_rank < 0:
+        if not self.modules or set(self.modules) - set(MODULES):
+            raise UserError(f"modules={','.join(self.modules)}: expected some of {', '.join(MODULES)}")
+        if not 0 <= self.captions < 1 or self.kl < 0 or self.packed < 1 or self.lora_rank < 0:
             raise UserError(
-                f"captions={self.captions}, distill={self.distill}, packed={self.packed}, lora_rank={self.lora_rank}: "
+                f"captions={self.captions}, kl={self.kl}, packed={self.packed}, lora_rank={self.lora_rank}: "
                 "expected captions from 0 to below 1, packed at least 1 and the others at least 0"
             )
-        if self.train.parallel and (self.train.muon_lr is not None or (self.distill and not self.lora_rank)):
+        if self.train.parallel and (self.train.muon_lr is not None or (self.kl and not self.lora_rank)):
             raise UserError(
-                f"train.parallel={self.train.parallel} goes with AdamW, and with distill only where there is LoRA: set "
-                "train.muon_lr=none, and distill=0 or lora_rank"
+                f"train.parallel={self.train.parallel} goes with AdamW, and with kl only where there is LoRA: set "
+                "train.muon_lr=none, and kl=0 or lora_rank"
             )
-        if self.imitate is not None and not (self.teacher and self.model == DOLLHOUSE):
-            raise UserError("imitate needs a teacher, as in teacher=dollhouse-topa, and model=dollhouse")
-        _at_least_one(self, "num", "num_watched", "num_captions", "patch_size")
-        if self.lora_rank and "llm" not in self.parts:
-            raise UserError("LoRA is of the language model: set lora_rank=0, or have llm among the parts")
-        if (self.captions or self.align) and not self.captions_path and self.data != DOLLHOUSE:
+        _at_least_one(self, "num", "num_captions")
+        if self.lora_rank and "llm" not in self.modules:
+            raise UserError("LoRA is of the language model: set lora_rank=0, or have llm among the modules")
+        if self.captions and not self.captions_path:
             raise UserError(
-                "captions are asked for: set captions_path to a file in LLaVA's format, and captions_images"
+                "captions are to be mixed in: set captions_path to a file in LLaVA's format, and captions_images"
             )
         if self.load_4bit and not self.lora_rank:
             raise UserError("4-bit weights cannot be trained themselves: set lora_rank, as in lora_rank=128")
-        if self.data not in (DOLLHOUSE,) and not (self.path and self.videos):
+        if not (self.path and self.videos) and self.data not in registry.targets("conversations"):
             raise UserError(
                 f"data={self.data}: set path to its training file and videos to its folder of videos"
             )
 
 
-def _at_least_one(config: GridTraining | FinetuneConfig, *names: str) -> None:
+def _at_least_one(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if value is not None and value < 1:

@@ -1,6 +1,7 @@
 """What an image-text model is finetuned on: pictures, and the turns of a user and the model about them.
 
-Three sources: a benchmark's annotated videos, a file in LLaVA's format, and the dollhouse (grid_episodes.py).
+Sources: a benchmark's annotated videos, a file in LLaVA's format (llava_json.py), or a registered function
+(`tideo.conversations`): `(*, num, settings, split, seed)` → conversations, `num` None for as many as it likes.
 """
 
 from __future__ import annotations
@@ -60,10 +61,13 @@ def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_fram
 # --- a benchmark's videos -------------------------------------------------------------------------
 
 
-def annotated(benchmark: str, *, data: str, videos: str, settings: GridSettings) -> list[Conversation]:
+def annotated(
+    benchmark: str, *, data: str, videos: str, settings: GridSettings, num: int | None = None
+) -> list[Conversation]:
     """A conversation for each video or segment of a benchmark's training file, with all questions about it.
 
-    Raises UserError where videos are missing (their number and the first), and for the sampler `question`.
+    `num`: only the first so many. Raises UserError where videos are missing, with their number and the first, and for
+    the sampler `question`.
     """
     if settings.sampler == QUESTION:
         raise UserError(
@@ -77,7 +81,7 @@ def annotated(benchmark: str, *, data: str, videos: str, settings: GridSettings)
             "get them, or leave their questions out of the file"
         )
     by_video = sorted(samples, key=_segment)
-    groups = [list(group) for _, group in groupby(by_video, key=_segment)]
+    groups = [list(group) for _, group in groupby(by_video, key=_segment)][:num]
     return [
         _conversation(g, settings=settings)
         for g in track(groups, "reading videos", console=Console(stderr=True))

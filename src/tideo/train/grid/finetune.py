@@ -1,7 +1,8 @@
 """Finetuning an image-text model on grids of frames (top-down grid, arXiv 2409.07748), on transformers' Trainer.
 
-The vision tower is frozen, projector and language model are trained; LoRA, QLoRA and an unfrozen tower are options.
-Against forgetting: captions mixed in, LoRA, and a penalty on leaving the starting model's predictions.
+The vision tower is frozen, projector and language model learn; LoRA, QLoRA and other modules are options. Against
+forgetting: captions mixed in, LoRA, and a KL penalty towards the starting model. One run is one stage: LLaVA's
+alignment on captions is a run with modules=projector, and another run starts from its folder.
 """
 
 from __future__ import annotations
@@ -18,66 +19,50 @@ from typing import Any
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 
-from tideo.bundled import ASSETS
-from tideo.models.grid.loading import Loading, load_vlm
-from tideo.models.grid.settings import GRID_FILE
+from tideo import registry
+from tideo.models.grid.loading import Loading, check_seen, load_vlm
+from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.store.files import atomic_write_text
-from tideo.tiny.grid_episodes import captioned, grid_conversations
-from tideo.tiny.llava import tiny_llava
-from tideo.train.grid.config import DOLLHOUSE, LLAVA, FinetuneConfig, deepspeed_file
+from tideo.train.grid.config import LLAVA, FinetuneConfig, deepspeed_file
 from tideo.train.grid.conversations import Conversation, annotated, pasted
 from tideo.train.grid.llava_json import read_llava, write_llava
-from tideo.train.grid.stage import ALIGNED_FILE, GridWork, folder_of, training_arguments
+from tideo.train.grid.stage import frozen_but, mean_loss, run_stage, training_arguments
 from tideo.train.grid.trainer import GridTrainer
 from tideo.train.trainer import begin
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
 HELD_OUT_CAPTIONS = 200
-STEPS = ("imitate", "align", "steps")  # the folders of checkpoints
 
 
 def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -> Path:
-    """Train and write a folder that `tideo ask` and `tideo eval` load. Checkpoints in `out`/align and `out`/steps.
+    """Train and write a folder that `tideo ask` and `tideo eval` load. Checkpoints in `out`/steps.
 
-    forgetting.json tells the loss on held-out captions before and after, where there are captions and the model is not
-    parted. With `resume` it
-    goes on from the last checkpoint, with the same losses as without a break; a run that is done is left as it is.
+    forgetting.json holds the loss on held-out captions before and after, where the recipe mixes captions in and does
+    not shard the model. With `resume` a run goes on from the last checkpoint, with the same losses as without a break;
+    a run that is done is left as it is.
     """
     if not isinstance(config, FinetuneConfig):
         raise UserError(f"this recipe is not for finetuning: it makes a {type(config).__name__}")
     out = Path(out)
-    if not begin(out, recipe=config, resume=resume, steps=STEPS, done=GRID_FILE):
+    if not begin(out, recipe=config, resume=resume, done=GRID_FILE):
         return out
-    # Before the model: ZeRO-3 parts its weights as they are read.
+    # Before the model: ZeRO-3 shards its weights as they are read.
     arguments = training_arguments(config.train, seed=config.seed, out=out / "steps")
     torch.manual_seed(config.seed)
-    conversations = _conversations(config)
-    captions, held_out = _captions(config)
-    model, processor = starting_model(config)
+    conversations, held_out = training_set(config)
+    base, processor = starting_model(config)
+    check_seen(processor, config.grid, name=config.model)
     if torch.accelerator.is_available() and not (config.load_4bit or config.train.parallel):
-        model.to(PartialState().device)  # the tower's features and the captions' loss come before the Trainer
-    work = GridWork(config, model=model, processor=processor, shared=out.parent)
-    if config.imitate is not None:
-        work.imitate(out=out, resume=resume)
-    if config.align is not None:
-        work.align(captions, out=out, resume=resume)
-    mixed = mix(conversations, captions, share=config.captions, seed=config.seed)
-    trained = work.prepared(parts=config.parts)
-    measured = (
-        held_out if not config.train.parallel else []
-    )  # a parted model is whole in the Trainer's hands alone
-    before = work.loss_on(trained, measured)
-    trainer = work.train(
-        trained,
-        mixed,
-        parts=config.parts,
-        arguments=arguments,
-        training=config.train,
-        resume=resume,
-        distill=config.distill,
-    )
-    after = work.loss_on(trained, measured)
+        base.to(PartialState().device)  # the tower's features and the captions' loss come before the Trainer
+    model = frozen_but(base, config)
+    measured = [] if config.train.parallel else held_out  # only the Trainer holds a sharded model together
+    before = mean_loss(model, measured, processor=processor, config=config)
+    trainer = run_stage(
+        model, conversations, base=base, processor=processor, config=config, arguments=arguments,
+        features_dir=out.parent / "patch_features", resume=resume,
+    )  # fmt: skip
+    after = mean_loss(model, measured, processor=processor, config=config)
     _save(trainer, config, out=out)
     PartialState().wait_for_everyone()
     if not PartialState().is_main_process:
@@ -85,61 +70,72 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     processor.save_pretrained(out)
     config.grid.save(out)
     if measured:
-        told = {"caption_loss_before": before, "caption_loss_after": after, "num_captions": len(measured)}
-        atomic_write_text(out / "forgetting.json", json.dumps(told, indent=2) + "\n")
-    for folder in STEPS:
-        shutil.rmtree(out / folder, ignore_errors=True)
-    (out / ALIGNED_FILE).unlink(missing_ok=True)
+        losses = {"caption_loss_before": before, "caption_loss_after": after, "num_captions": len(measured)}
+        atomic_write_text(out / "forgetting.json", json.dumps(losses, indent=2) + "\n")
+    shutil.rmtree(out / "steps", ignore_errors=True)
     return out
 
 
 def export_llava(config: FinetuneConfig, *, out: str | Path) -> Path:
-    """The training set of a recipe, captions mixed in, as LLaVA's own code reads it; returns its train.json."""
-    captions, _ = _captions(config)
-    return write_llava(mix(_conversations(config), captions, share=config.captions, seed=config.seed), out)
+    """Write the training set of a recipe, captions mixed in, as LLaVA's own code reads it; returns its train.json."""
+    return write_llava(training_set(config)[0], out)
 
 
-# --- what it is trained on ------------------------------------------------------------------------
+# --- the training set -----------------------------------------------------------------------------
 
 
-def _conversations(config: FinetuneConfig) -> list[Conversation]:
-    if config.data == DOLLHOUSE:
-        return grid_conversations(
-            num=config.num or 4000, settings=config.grid, lookups=config.lookups, seed=config.seed
-        )
-    path, videos = str(config.path), str(config.videos)
+def training_set(config: FinetuneConfig) -> tuple[list[Conversation], list[Conversation]]:
+    """The conversations with captions mixed in, and the captions that are held out to measure forgetting."""
     if config.data == LLAVA:
-        return read_llava(path, images=videos, image_size=config.grid.image_size)
-    return annotated(config.data, data=path, videos=videos, settings=config.grid)
+        path, images = str(config.path), str(config.videos)
+        conversations = read_llava(path, images=images, image_size=config.grid.image_size)[: config.num]
+    elif config.data in registry.targets("conversations"):
+        read = registry.load("conversations", config.data)
+        conversations = read(num=config.num, settings=config.grid, split="train", seed=config.seed)
+    else:
+        conversations = annotated(
+            config.data,
+            data=str(config.path),
+            videos=str(config.videos),
+            settings=config.grid,
+            num=config.num,
+        )
+    if not config.captions:
+        return conversations, []
+    captions, held_out = _captions(config)
+    return mix(conversations, captions, share=config.captions, seed=config.seed), held_out
 
 
 def _captions(config: FinetuneConfig) -> tuple[list[Conversation], list[Conversation]]:
-    """Captioned images to align and mix with, and those held out to measure forgetting; none where there is no file."""
+    """Captioned images to mix in, and those held out; with `paste_captions` as grids of them."""
+    settings = config.grid
     if not config.paste_captions:
-        return _pictures(config, size=config.grid.image_size)
-    cell = config.grid.image_size // max(config.grid.rows, config.grid.cols)
-    learned, held_out = _pictures(config, size=cell)
-    return pasted(learned, settings=config.grid), pasted(held_out, settings=config.grid)
+        return _captioned_images(config, settings=settings)
+    cell = replace(
+        settings, rows=1, cols=1, image_size=settings.image_size // max(settings.rows, settings.cols)
+    )
+    learned, held_out = _captioned_images(config, settings=cell)
+    return pasted(learned, settings=settings), pasted(held_out, settings=settings)
 
 
-def _pictures(config: FinetuneConfig, *, size: int) -> tuple[list[Conversation], list[Conversation]]:
-    if config.captions_path:
-        rows = read_llava(config.captions_path, images=config.captions_images or ".", image_size=size)
-        if len(rows) <= HELD_OUT_CAPTIONS:
-            raise UserError(
-                f"{config.captions_path}: expected more than {HELD_OUT_CAPTIONS} rows, found {len(rows)}"
-            )
-        return rows[HELD_OUT_CAPTIONS:], rows[:HELD_OUT_CAPTIONS]
-    if not (config.captions or config.align):
-        return [], []
-    held_out = captioned(num=HELD_OUT_CAPTIONS, image_size=size, split="val", seed=config.seed)
-    return captioned(num=config.num_captions, image_size=size, seed=config.seed), held_out
+def _captioned_images(
+    config: FinetuneConfig, *, settings: GridSettings
+) -> tuple[list[Conversation], list[Conversation]]:
+    path, num = str(config.captions_path), config.num_captions
+    if path in registry.targets("conversations"):
+        read = registry.load("conversations", path)
+        held_out = read(num=HELD_OUT_CAPTIONS, settings=settings, split="val", seed=config.seed)
+        return read(num=num, settings=settings, split="train", seed=config.seed), held_out
+    rows = read_llava(path, images=config.captions_images or ".", image_size=settings.image_size)
+    if len(rows) <= HELD_OUT_CAPTIONS:
+        raise UserError(f"{path}: expected more than {HELD_OUT_CAPTIONS} rows, found {len(rows)}")
+    return rows[HELD_OUT_CAPTIONS:][:num], rows[:HELD_OUT_CAPTIONS]
 
 
 def mix(
     conversations: Sequence[Conversation], captions: Sequence[Conversation], *, share: float, seed: int
 ) -> list[Conversation]:
-    """The conversations with so many captions among them that these are `share` of all; too few are told."""
+    """The conversations and so many captions that these are `share` of all; warns where there are too few."""
     num = round(len(conversations) * share / (1 - share))
     if num > len(captions):
         log.warning("%d captions are fewer than the share of %s asks for: %d", len(captions), share, num)
@@ -151,25 +147,16 @@ def mix(
 
 def starting_model(config: FinetuneConfig) -> tuple[Any, Any]:
     """The model that the finetuning begins with, and its processor."""
-    if config.model == DOLLHOUSE:
-        return tiny_llava(
-            clip=ASSETS / "dollhouse-clip",
-            llm=folder_of(config.teacher or "dollhouse-lm"),
-            image_size=config.grid.image_size,
-            cells=(config.grid.rows, config.grid.cols) if config.tile_places else (1, 1),
-            patch_size=config.patch_size,
-        )
-    # Where the trained weights are others' (LoRA) or DeepSpeed keeps them in float32 too, bfloat16 is enough.
+    # bfloat16 is enough where the trained weights are others (LoRA), or DeepSpeed keeps them in float32 too.
     low = config.train.bf16 and (config.lora_rank or deepspeed_file(config.train.parallel))
     loading = Loading(
         dtype="bfloat16" if low else "float32", load_4bit=config.load_4bit, place=config.load_4bit
     )
-    bundled = ASSETS / config.model
-    return load_vlm(str(bundled) if bundled.is_dir() else config.model, loading=loading)
+    return load_vlm(config.model, loading=loading)
 
 
 def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:
-    """The whole model, gathered where it is parted, adapters merged into weights of the starting model's own kind."""
+    """Save the whole model: gathered where it is sharded, with adapters merged into weights of the start's dtype."""
     model: Any = trainer.model
     if not config.lora_rank:
         if config.train.parallel:

@@ -17,10 +17,9 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.image_processing_utils import select_best_resolution
 
-from tideo.bundled import ASSETS
-from tideo.train.grid.config import DOLLHOUSE, FSDP, FinetuneConfig, deepspeed_file
-from tideo.train.grid.finetune import starting_model
-from tideo.train.grid.modules import part_of, train_only, with_lora
+from tideo.bundled import located
+from tideo.train.grid.config import FSDP, FinetuneConfig, deepspeed_file
+from tideo.train.grid.modules import module_of, train_only, with_lora
 from tideo.types import UserError
 
 GIB = 2**30
@@ -79,8 +78,8 @@ def plan(config: FinetuneConfig, *, gpus: int) -> str:
     total, learning = parameters(model)
     memory = memory_of(config, model, gpus=gpus)
     lines = [f"{config.model}: {type(model).__name__}, {source}", ""]
-    lines += [f"{'part':12}{'parameters':>16}{'that learn':>16}"]
-    lines += [f"{part:12}{total[part]:>16,}{learning[part]:>16,}" for part in total]
+    lines += [f"{'module':12}{'parameters':>16}{'that learn':>16}"]
+    lines += [f"{module:12}{total[module]:>16,}{learning[module]:>16,}" for module in total]
     lines += [f"{'all':12}{sum(total.values()):>16,}{sum(learning.values()):>16,}", ""]
     training = config.train
     questions = f"up to {config.packed}" if config.packed > 1 else "1"
@@ -109,47 +108,43 @@ def _how(config: FinetuneConfig, *, gpus: int) -> str:
 
 
 def shape(config: FinetuneConfig) -> tuple[Any, str]:
-    """The model without its weights, with the parts and LoRA of the recipe, and where its shape comes from."""
-    if config.model == DOLLHOUSE:
-        model, source = starting_model(config)[0], "our own"
+    """The model without its weights, with the modules and LoRA of the recipe, and where its shape comes from."""
+    if config.model in SHAPES:
+        known = dict(SHAPES[config.model])
+        settings, source = AutoConfig.for_model(known.pop("model_type"), **known), "shape as published"
     else:
-        if config.model in SHAPES:
-            known = dict(SHAPES[config.model])
-            settings, source = AutoConfig.for_model(known.pop("model_type"), **known), "shape as published"
-        else:
-            bundled = ASSETS / config.model
-            try:
-                settings = AutoConfig.from_pretrained(str(bundled) if bundled.is_dir() else config.model)
-            except (OSError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise UserError(f"the shape of {config.model!r} cannot be read: {reason}") from error
-            source = "shape from its config.json"
         try:
-            with torch.device("meta"):
-                model = AutoModelForImageTextToText.from_config(settings)
-        except ValueError as error:
-            raise UserError(
-                f"{config.model}: a {settings.model_type} is no image-text-to-text model of transformers"
-            ) from error
+            settings = AutoConfig.from_pretrained(located(config.model))
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"the shape of {config.model!r} cannot be read: {reason}") from error
+        source = "shape from its config.json"
+    try:
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(settings)
+    except ValueError as error:
+        raise UserError(
+            f"{config.model}: a {settings.model_type} is no image-text-to-text model of transformers"
+        ) from error
     vision, text = (getattr(model.config, name, None) for name in ("vision_config", "text_config"))
     if not hasattr(vision, "image_size") or not hasattr(text, "hidden_size"):
         raise UserError(
             f"{config.model}: --plan knows models of the LLaVA family, whose towers see images of one size; "
             f"this is a {type(model).__name__}"
         )
-    train_only(model, config.parts)
+    train_only(model, config.modules)
     if config.lora_rank:
-        model = with_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, parts=config.parts)
+        model = with_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, modules=config.modules)
     return model, source
 
 
 def parameters(model: Any) -> tuple[Counter[str], Counter[str]]:
-    """Parameters of each part: all, and those that learn."""
+    """Parameters of each module: all, and those that learn."""
     total: Counter[str] = Counter()
     learning: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        total[part_of(name)] += parameter.numel()
-        learning[part_of(name)] += parameter.numel() if parameter.requires_grad else 0
+        total[module_of(name)] += parameter.numel()
+        learning[module_of(name)] += parameter.numel() if parameter.requires_grad else 0
     return total, learning
 
 

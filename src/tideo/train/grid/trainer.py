@@ -1,4 +1,4 @@
-"""transformers' Trainer with the rates of an image-text model's parts and a penalty on leaving its starting point."""
+"""transformers' Trainer with learning rates by module and a KL penalty towards a reference model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Trainer
 
-from tideo.train.grid.modules import part_of
+from tideo.train.grid.modules import module_of
 from tideo.train.optim import muon_adamw
 from tideo.train.packing import IGNORE
 from tideo.types import UserError
@@ -23,10 +23,10 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 class GridTrainer(Trainer):
-    """`rates`: part → learning rate, where it is not the arguments'; `muon_lr`, if given, Muon's of all matrices.
+    """`rates`: module → learning rate, where it is not that of the arguments; `muon_lr`: Muon's, for all matrices.
 
-    `distill` weighs KL(start ‖ now) on the replies.
-    The starting model is the adapter's base where there is LoRA, else a frozen copy.
+    `kl` is the weight of KL(reference ‖ model) on the replies' tokens. The reference is the model as it starts: with
+    LoRA the adapter's base, else a frozen copy.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -36,14 +36,14 @@ class GridTrainer(Trainer):
         *args: Any,
         rates: dict[str, float] | None = None,
         muon_lr: float | None = None,
-        distill: float = 0.0,
+        kl: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.rates, self.distill, self.muon_lr = rates or {}, distill, muon_lr
-        self.start: Any = None
-        if distill and not hasattr(self.model, "disable_adapter"):
-            self.start = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.rates, self.kl, self.muon_lr = rates or {}, kl, muon_lr
+        self.reference: Any = None
+        if kl and not hasattr(self.model, "disable_adapter"):
+            self.reference = copy.deepcopy(self.model).eval().requires_grad_(False)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is not None:
@@ -54,7 +54,7 @@ class GridTrainer(Trainer):
             groups: dict[tuple[float, float], list[Tensor]] = {}
             for name, parameter in (model or self.model).named_parameters():
                 if parameter.requires_grad:
-                    rate = self.rates.get(part_of(name), self.args.learning_rate)
+                    rate = self.rates.get(module_of(name), self.args.learning_rate)
                     decay = self.args.weight_decay if parameter.ndim > 1 else 0.0
                     groups.setdefault((rate, decay), []).append(parameter)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
@@ -66,7 +66,7 @@ class GridTrainer(Trainer):
         return self.optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        if self._parted():
+        if self._is_sharded():
             super()._save(output_dir, state_dict)
             return
         folder = Path(output_dir or str(self.args.output_dir))
@@ -74,7 +74,7 @@ class GridTrainer(Trainer):
         save_model(self.model, str(folder / WEIGHTS_FILE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self._parted():
+        if self._is_sharded():
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         try:
@@ -85,7 +85,7 @@ class GridTrainer(Trainer):
                 f"{resume_from_checkpoint} is no checkpoint of this model ({reason}): start anew without --resume"
             ) from error
 
-    def _parted(self) -> bool:
+    def _is_sharded(self) -> bool:
         """Whether PEFT, FSDP or DeepSpeed has a layout of its own.
 
         save_pretrained writes a LLaVA's weights under other names than load_state_dict knows, and the Trainer would
@@ -99,19 +99,19 @@ class GridTrainer(Trainer):
         loss, outputs = super().compute_loss(
             model, dict(inputs), return_outputs=True, num_items_in_batch=num_items_in_batch
         )
-        if self.distill:
-            loss = loss + self.distill * self._left(model, inputs, outputs.logits, num_items_in_batch)
+        if self.kl:
+            loss = loss + self.kl * self._kl(model, inputs, outputs.logits, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
-    def _left(self, model: Any, inputs: dict[str, Any], logits: Tensor, num_items: Any) -> Tensor:
-        """KL(start ‖ now) a reply token, in nats."""
+    def _kl(self, model: Any, inputs: dict[str, Any], logits: Tensor, num_items: Any) -> Tensor:
+        """KL(reference ‖ model), the mean over the replies' tokens, in nats."""
         scored = inputs["labels"][:, 1:] != IGNORE
         given = {k: v for k, v in inputs.items() if k != "labels"}
         inner = self.accelerator.unwrap_model(model)
-        with torch.no_grad(), inner.disable_adapter() if self.start is None else nullcontext():
-            start = (model if self.start is None else self.start)(**given).logits[:, :-1][scored]
-        now = F.log_softmax(logits[:, :-1][scored].float(), dim=-1)
-        total = F.kl_div(now, F.log_softmax(start.float(), dim=-1), reduction="sum", log_target=True)
+        with torch.no_grad(), inner.disable_adapter() if self.reference is None else nullcontext():
+            expected = (model if self.reference is None else self.reference)(**given).logits[:, :-1][scored]
+        logprobs = F.log_softmax(logits[:, :-1][scored].float(), dim=-1)
+        total = F.kl_div(logprobs, F.log_softmax(expected.float(), dim=-1), reduction="sum", log_target=True)
         if num_items is None:
             return total / scored.sum().clamp(min=1)
         # As the Trainer does with the loss: the count is of all processes, and gradients are averaged over them.
@@ -120,7 +120,7 @@ class GridTrainer(Trainer):
 
 
 def reply_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-    """Mean negative log-likelihood of the replies' tokens; only these are brought to float32, as most are of images."""
+    """Mean negative log-likelihood of the replies' tokens; only their logits become float32, as most are an image's."""
     scored = labels[:, 1:] != IGNORE
     logits = outputs.logits[:, :-1][scored].float()
     total = F.cross_entropy(logits, labels[:, 1:][scored], reduction="sum")

@@ -1,4 +1,4 @@
-"""What pre-alignment prepares for the cross-modal projection: the memory, and texts moved onto it.
+"""What pre-alignment prepares for the cross-modal projection: the memory, and texts that are projected onto it.
 
 At inference image features become softmax-weighted means of the memory's rows (encoders/memory.py), smoother than
 any text feature that the language model was trained on. `projected_texts` shows it such means beforehand: text
@@ -47,11 +47,11 @@ def projected_texts(
     memory_MD = torch.from_numpy(np.concatenate([f.values_TD for f in features])[kept_M])
     noise = np.random.default_rng(seed)
 
-    def moved(index: int, item: Features) -> Features:
+    def projected(index: int, item: Features) -> Features:
         drawn_TD = noise.normal(0.0, noise_std, item.values_TD.shape).astype(np.float32)
         query_TD = torch.from_numpy(unit_rows(item.values_TD + drawn_TD))
         scores_TM = (temperature * query_TD) @ memory_MD.T
         scores_TM.masked_fill_(owner_M == index, -torch.inf)
         return replace(item, values_TD=unit_rows((scores_TM.softmax(-1) @ memory_MD).numpy()))
 
-    return [moved(index, item) for index, item in enumerate(features)]
+    return [projected(index, item) for index, item in enumerate(features)]

@@ -1,15 +1,15 @@
 """Text-only pre-alignment (TOPA, arXiv 2405.13911): a frozen language model learns to read CLIP text features.
 
 Tideos are encoded once; a linear projection, temporal embeddings and an adapter are trained on three tasks; the
-memory for the cross-modal projection is kept beside them. No picture is seen: for the dollhouse alone, held-in
-pictures set the threshold below which `tideo ask` calls a video unfamiliar, which no answer depends on.
+memory for the cross-modal projection is kept beside them. Training sees no picture. Pictures may set the threshold
+below which `tideo ask` calls a video unfamiliar (`calibration`); no answer depends on it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,25 +18,23 @@ import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from transformers import Trainer, TrainingArguments
 
-from tideo.bundled import ASSETS
+from tideo import registry
+from tideo.bundled import located
 from tideo.device import has_bfloat16
-from tideo.dollhouse.export import ask_split, told
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.encode import encoded
+from tideo.encoders.encode import encoded, videos_in
 from tideo.encoders.familiarity import calibrated
-from tideo.encoders.features import sampled, tideo_features
+from tideo.encoders.features import frame_features, sampled, tideo_features
 from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
 from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
 from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
 from tideo.textvid.schema import load, to_tideo
-from tideo.tiny.calibration import held_in_pictures
 from tideo.train.topa.init_projection import init_from_llm_
 from tideo.train.topa.memory import make_memory, projected_texts
 from tideo.train.topa.tasks import Examples, TaskWeights
 from tideo.train.trainer import begin, fit
-from tideo.types import Features, Tideo, UserError
-
-DOLLHOUSE = "dollhouse"
+from tideo.types import Features, Frames, Tideo, UserError
+from tideo.video.samplers import sample_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +67,11 @@ class PrealignTraining:
 class PrealignConfig:
     """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
 
-    `tideos` is "dollhouse" (generated, `num_tideos` of them), a TextVid file or a folder that `tideo textvid` wrote.
-    `features`: a folder that `tideo encode` made of them; without it captions are encoded here. `memory` says what the
+    `tideos` is a TextVid file, a folder that `tideo textvid` wrote or a registered source of Tideos; `num_tideos`: at
+    most so many of them. `features`: a folder that `tideo encode` made of them; without it captions are encoded here.
+    `calibration`: a folder of videos like those that the model will be asked about, or a registered source of frames;
+    they set the threshold of familiarity. `attn`: the attention implementation of transformers, auto for its default.
+    `memory` says what the
     projection's memory is made of: single captions, as published, or whole textual frames. `from_llm` starts
     the projection from a ridge regression onto the LLM's own embeddings of the captions. `projected` is the share
     of examples whose text features are first moved onto the memory, as image features will be.
@@ -99,10 +100,16 @@ class PrealignConfig:
     form: str = "letter"
     reduction: str = "mean"
     temperature: float = 100.0
+    calibration: str | None = None
+    attn: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     train: PrealignTraining
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.attn != "auto" and self.adapter == "llama-adapter":
+            raise UserError(
+                f"attn={self.attn}: adapter llama-adapter has an attention of its own; set attn=auto"
+            )
         if not 0 <= self.projected <= 1 or (self.projected and self.memory != "frames"):
             raise UserError(
                 f"projected={self.projected} with memory={self.memory}: expected a share of the examples, from 0 to 1, "
@@ -123,7 +130,7 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
     torch.manual_seed(config.seed)
     if not begin(out, recipe=config, resume=resume, done=SETTINGS_FILE):
         return out
-    encoder = load_encoder(_located(config.encoder))
+    encoder = load_encoder(config.encoder)
     tideos = read_tideos(config)
     if config.features is None:
         cached = out.parent / "text_features"
@@ -133,20 +140,20 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
     model = new_prefix_lm(config, encoder)
     if config.from_llm:
         init_from_llm_(model, tideos, features, encoder, cache_dir=out.parent / "text_features")
-    moved = _moved(config, features)
-    trainer = _trainer(config, model, tideos, features, moved, out=out / "steps")
+    projected = _projected(config, features)
+    trainer = _trainer(config, model, tideos, features, projected, out=out / "steps")
     fit(trainer, resume=resume)
     model.save_pretrained(out)
     memory = make_memory(
         config.memory, num_rows=config.memory_rows, tideos=tideos, features=features, encoder=encoder
     )
-    if config.tideos == DOLLHOUSE:
-        pictures = list(held_in_pictures(encoder, seed=config.seed))
-        memory = calibrated(memory, pictures, temperature=config.temperature)
+    if config.calibration is not None:
+        known = [frame_features(frames, encoder) for frames in calibration_frames(config)]
+        memory = calibrated(memory, known, temperature=config.temperature)
     memory.save(out / MEMORY_FILE)
-    located = _located(config.encoder)
+    place = located(config.encoder)
     Settings(
-        encoder=os.path.relpath(located, out) if Path(located).is_dir() else located,
+        encoder=os.path.relpath(place, out) if Path(place).is_dir() else place,
         num_frames=config.max_frames,
         temperature=config.temperature,
         form=config.form,
@@ -158,14 +165,22 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
 
 def read_tideos(config: PrealignConfig) -> list[Tideo]:
     """The Tideos with their questions; from a file evenly spaced ones where `num_tideos` is fewer."""
-    if config.tideos == DOLLHOUSE:
-        num = config.num_tideos or 10_000
-        return [told(a, seed=config.seed) for a in ask_split("train", num=num, seed=config.seed)]
+    if config.tideos in registry.targets("tideos"):
+        return list(registry.load("tideos", config.tideos)(num=config.num_tideos, seed=config.seed))
     tideos = [to_tideo(record) for record in load(config.tideos)]
     return list(tideos if config.num_tideos is None else sampled(tideos, config.num_tideos))
 
 
-def _moved(config: PrealignConfig, features: Sequence[Features]) -> list[Features]:
+def calibration_frames(config: PrealignConfig) -> Iterator[Frames]:
+    """The frames of each video that sets the threshold of familiarity."""
+    if config.calibration in registry.targets("frames"):
+        yield from registry.load("frames", config.calibration)(seed=config.seed)
+        return
+    for video in videos_in(Path(str(config.calibration))):
+        yield sample_frames(video, config.max_frames)
+
+
+def _projected(config: PrealignConfig, features: Sequence[Features]) -> list[Features]:
     """The features as the projection will move those of images; none where no example asks for them."""
     if not config.projected:
         return []
@@ -179,11 +194,11 @@ def _moved(config: PrealignConfig, features: Sequence[Features]) -> list[Feature
 
 
 def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
-    name = _located(config.llm)
+    """A PrefixLM as the recipe has it, before training."""
+    name = located(config.llm)
     llm, tokenizer = load_llm(name, dtype="auto")
-    if not torch.accelerator.is_available() and config.adapter != "llama-adapter":
-        # On a CPU the fused kernel's backward takes a third of a step where sequences are short.
-        llm.set_attn_implementation("eager")
+    if config.attn != "auto":
+        llm.set_attn_implementation(config.attn)
     return PrefixLM(
         PrefixLMConfig(
             llm=name,
@@ -219,7 +234,7 @@ def _trainer(
     model: PrefixLM,
     tideos: Sequence[Tideo],
     features: Sequence[Features],
-    moved: Sequence[Features],
+    projected: Sequence[Features],
     *,
     out: Path,
 ) -> Trainer:
@@ -257,8 +272,8 @@ def _trainer(
         weights=config.tasks,
         choose_form=config.choose_form,
         noise_std=config.noise_std,
-        moved=moved,
-        share_moved=config.projected,
+        projected=projected,
+        share_projected=config.projected,
         seed=config.seed,
     )
     return _PrealignTrainer(
@@ -282,9 +297,3 @@ def _optimizer(model: PrefixLM, train: PrealignTraining) -> torch.optim.Optimize
         [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
         betas=train.betas,
     )
-
-
-def _located(name: str) -> str:
-    """A bundled model's folder, or the name as it is."""
-    bundled = ASSETS / name
-    return str(bundled) if bundled.is_dir() else name

@@ -45,7 +45,7 @@ class Examples(Dataset[dict[str, Any]]):
 
     `batch` examples make a step. `choose_form` is how options are put (models/prompts.py, FORMS). `noise_std`
     is the deviation of Gaussian noise on every component of the unit features, drawn anew at each visit. Of the
-    examples `share_moved` take the Tideo's features from `moved` instead, without further noise.
+    examples `share_projected` take the Tideo's features from `projected` instead, without further noise.
     """
 
     def __init__(
@@ -59,13 +59,16 @@ class Examples(Dataset[dict[str, Any]]):
         weights: TaskWeights,
         choose_form: str = "letter",
         noise_std: float = 0.0,
-        moved: Sequence[Features] = (),
-        share_moved: float = 0.0,
+        projected: Sequence[Features] = (),
+        share_projected: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.tideos, self.model = tideos, model
         self.values = [torch.from_numpy(f.values_TD) for f in features]
-        self.moved, self.share_moved = [torch.from_numpy(f.values_TD) for f in moved], share_moved
+        self.projected, self.share_projected = (
+            [torch.from_numpy(f.values_TD) for f in projected],
+            share_projected,
+        )
         self.batch, self.steps, self.weights = batch, steps, weights
         self.choose_form, self.noise_std, self.seed = choose_form, noise_std, seed
         self.style = style(model.prefix_config.prompt_style)
@@ -86,8 +89,8 @@ class Examples(Dataset[dict[str, Any]]):
         prompt, answer = self._tasks[step.choices(list(self._tasks), weights=shares)[0]](
             self.tideos[which], rng
         )
-        if rng.random() < self.share_moved:
-            values_TD = self.moved[which]
+        if rng.random() < self.share_projected:
+            values_TD = self.projected[which]
         else:
             values_TD = self._noisy(self.values[which], index)
         return self.model.encode_example(values_TD, prompt=prompt, answer=answer)

@@ -1,0 +1,51 @@
+"""LLaVA's training format, read and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grid_training import (
+    SIDE,
+    TURNS,
+    conversation,
+    picture,
+)
+from tideo.train.grid.llava_json import read_llava, write_llava
+from tideo.types import UserError
+
+
+def test_llavas_format_goes_out_and_comes_back(tmp_path: Path) -> None:
+    asked = [conversation(0), conversation(3)]
+    path = write_llava(asked, tmp_path / "out")
+    row = json.loads(path.read_text())[0]
+    assert row["conversations"][0] == {"from": "human", "value": "<image>\nwhat is the man doing?"}
+    assert row["conversations"][1] == {"from": "gpt", "value": "washing dishes"}
+    back = read_llava(path, images=tmp_path / "out" / "images", image_size=SIDE)
+    assert [c.turns for c in back] == [(turn,) for c in asked for turn in c.turns]
+    assert np.array_equal(back[3].pictures.open()[0], picture(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"image": "gone.png"}, r"element 1: expected an image below"),
+        ({"image": "../x.png"}, r"element 1: expected an image below"),
+        (
+            {"conversations": [{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}]},
+            "one after the other",
+        ),
+        ({"conversations": [{"from": "human", "value": "a"}]}, "conversations"),
+        ({"conversations": [{"from": "bot", "value": "a"}] * 2}, r"conversations\.0\.from"),
+    ],
+)
+def test_a_malformed_row_of_llavas_format_is_named(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    path = write_llava([conversation(turns=TURNS[:1])], tmp_path)
+    (row,) = json.loads(path.read_text())
+    path.write_text(json.dumps([row | change]))
+    with pytest.raises(UserError, match=told):
+        read_llava(path, images=tmp_path / "images", image_size=SIDE)

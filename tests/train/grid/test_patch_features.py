@@ -1,0 +1,47 @@
+"""The frozen tower runs once for each image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from grid_training import (
+    SIDE,
+    batch_of,
+    conversation,
+)
+from tideo.train.grid.examples import Chat
+from tideo.train.grid.patch_features import keep_tower, patch_features, put_back
+from tideo.types import UserError
+from tiny_vlms import made
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_kept_features_have_the_loss_of_pixels(family: str, tmp_path: Path) -> None:
+    model, processor = made(family)
+    asked = [conversation(0), conversation(1)]
+    chat = Chat(processor, image_size=SIDE)
+    runs = []
+    hook = model.model.vision_tower.register_forward_hook(lambda *_: runs.append(1))
+    features = patch_features(model, asked, pixels=chat.pixels, tower_key="t", cache_dir=tmp_path)
+    num = len(runs)
+    again = patch_features(model, asked, pixels=chat.pixels, tower_key="t", cache_dir=tmp_path)
+    assert len(runs) == num + 1  # the one that asks for the shape
+    hook.remove()
+    with torch.no_grad():
+        expected = model(**batch_of(processor, asked)).loss.item()
+        tower = keep_tower(model)
+        kept = model(**batch_of(processor, asked, features=again)).loss.item()
+        put_back(model, tower)
+        assert kept == pytest.approx(expected, abs=2e-3)
+        assert model(**batch_of(processor, asked)).loss.item() == expected
+    assert features.shape == again.shape
+
+
+def test_only_llava_keeps_features(tmp_path: Path) -> None:
+    model, processor = made("qwen2_vl")
+    chat = Chat(processor, image_size=SIDE)
+    with pytest.raises(UserError, match="keep_features=false"):
+        patch_features(model, [conversation()], pixels=chat.pixels, tower_key="t", cache_dir=tmp_path)
