@@ -55,9 +55,7 @@ def test_the_command_draws_what_the_question_is_about(
     assert (pictures[0] != pictures[1]).any()
     without = tideo("grid", str(video), "--question", "who?", "--out", str(tmp_path / "x.png"))
     assert (without.returncode, "give --encoder" in without.stderr) == (2, True)
-    wrong = tideo(
-        "grid", str(video), "--question", " ", "--encoder", "dollhouse-clip", "--out", str(tmp_path / "x.png")
-    )
+    wrong = tideo("grid", str(video), "--question", " ", *encoder, "--out", str(tmp_path / "x.png"))
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
 
 

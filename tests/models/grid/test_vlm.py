@@ -203,7 +203,7 @@ def test_settings_are_kept_beside_the_model(folder: Path, tmp_path: Path) -> Non
 
 
 def test_what_cannot_be_a_grid_model_is_told(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no model: tideo.json is missing"):
+    with pytest.raises(UserError, match=r"holds no model: tideo\.json is missing"):
         load_model(str(save_llm(tmp_path / "llm")))
     for args, told in {
         "rows=0": "expected at least one row",
