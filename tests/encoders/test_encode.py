@@ -176,7 +176,7 @@ def test_the_command_goes_on_after_a_kill(tideos: list[Tideo], tmp_path: Path, t
     dump([from_tideo(t) for t in many], tmp_path / "tideos.jsonl")
     code = f"""
 import sys
-from tideo.textvid import encode
+from tideo.encoders import encode
 encode.SHARD = 4
 from tideo.cli import main
 main(["encode", {str(tmp_path / "tideos.jsonl")!r}, "--encoder", "dollhouse-clip", "--out", {str(tmp_path / "out")!r}])

@@ -172,19 +172,19 @@ def test_noise_has_the_deviation_asked_for(clip: DualEncoder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (tideo(name="empty"), "tideo empty: every Tideo needs a frame, and every frame a caption"),
         (tideo(DOG, TextFrame(main=""), name="mute"), "tideo mute: every Tideo needs a frame"),
     ],
 )
-def test_a_tideo_that_gives_no_feature_is_told_at_once(clip: DualEncoder, wrong: Tideo, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_tideo_without_features_is_an_error_at_once(clip: DualEncoder, wrong: Tideo, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         tideo_features([tideo(DOG), wrong], clip)
 
 
 @pytest.mark.parametrize("wrong", [{"num_frames": 0}, {"noise_std": -0.1}])
-def test_wrong_numbers_are_told(clip: DualEncoder, wrong: dict[str, float]) -> None:
+def test_wrong_numbers_are_an_error(clip: DualEncoder, wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="num_frames must be at least 1 and noise_std at least 0"):
         tideo_features([tideo(DOG)], clip, **wrong)  # type: ignore[arg-type]
 

@@ -196,7 +196,7 @@ def test_a_memory_comes_back_from_its_file(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_allclose(project(features(2), loaded).values_TD, project(features(2), saved).values_TD)
 
 
-def test_what_is_no_memory_is_told(tmp_path: Path) -> None:
+def test_what_is_no_memory_is_an_error(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     path = tmp_path / "memory.safetensors"
