@@ -45,6 +45,15 @@ def override(config: Config, settings: Iterable[str], *, option: str = "--set") 
         raise UserError(f"{option} {' '.join(settings)}: {error}") from error
 
 
+def split_settings(settings: Iterable[str], kind: type[Any]) -> tuple[list[str], list[str]]:
+    """The "key=value" settings whose key is a field of the dataclass `kind`, and the others."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    split: tuple[list[str], list[str]] = ([], [])
+    for setting in settings:
+        split[setting.partition("=")[0].strip() not in names].append(setting)
+    return split
+
+
 def _collect(changes: dict[str, Any], of: Any, path: list[str], text: str, *, setting: str) -> None:
     """Put a value into `changes`: name → value, or name → the changes of a part. `of` is a dataclass or its class."""
     name, *rest = path

@@ -1,4 +1,4 @@
-"""Records on disk: JSON Lines files, one object a line, that are only appended to."""
+"""Records on disk: JSON Lines files, one object a line, read, written at once, or appended to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tideo.store.files import jsonable
+from tideo.store.files import atomic_write_text, jsonable
 from tideo.types import UserError
 
 
@@ -22,6 +22,14 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
     if torn:
         warnings.warn(f"{path}: the last line was cut short ({torn} bytes) and is left out", stacklevel=2)
     return records
+
+
+def write_records(
+    path: str | Path, records: Iterable[Mapping[str, Any]], *, ensure_ascii: bool = True
+) -> None:
+    """Write a whole JSONL file at once. Without `ensure_ascii` its texts stay readable in any script."""
+    lines = (json.dumps(record, ensure_ascii=ensure_ascii) + "\n" for record in records)
+    atomic_write_text(path, "".join(lines))
 
 
 def _parse_records(path: Path) -> tuple[list[dict[str, Any]], int, int]:
