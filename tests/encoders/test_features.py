@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_dual import save_tiny_clip
 
 from tideo.encoders import features as extract
 from tideo.encoders.dual import DualEncoder, load_encoder
@@ -19,9 +18,9 @@ from tideo.encoders.features import (
     sampled,
     text_vectors,
     tideo_features,
-    write_features,
 )
 from tideo.types import Features, Frames, TextFrame, Tideo, UserError
+from tiny_encoders import save_tiny_clip
 
 RED = TextFrame(main="a man in the red kitchen", foreground="a cup", background="the kitchen")
 DOG = TextFrame(main="a dog in the garden")
@@ -212,7 +211,9 @@ def image_features(num: int, encoder: str, seed: int = 0) -> Features:
 
 def test_features_come_back_from_their_store(clip: DualEncoder, tmp_path: Path) -> None:
     items = {"v1": image_features(3, clip.id), "v2": image_features(5, clip.id, seed=1)}
-    write_features(open_features(tmp_path, clip, modality="image"), items)
+    values = {name: item.values_TD for name, item in items.items()}
+    times = {name: item.pts_s_T for name, item in items.items() if item.pts_s_T is not None}
+    open_features(tmp_path, clip, modality="image").write(values, pts_s=times)
     store = open_features(tmp_path, clip, modality="image")
     for name, written in items.items():
         read = read_features(store, name)
@@ -224,15 +225,3 @@ def test_features_come_back_from_their_store(clip: DualEncoder, tmp_path: Path) 
         read_features(store, "v3")
     with pytest.raises(UserError, match="use another directory"):
         open_features(tmp_path, clip, modality="text")
-
-
-def test_a_store_takes_one_kind_of_features(clip: DualEncoder, tmp_path: Path) -> None:
-    store = open_features(tmp_path, clip, modality="image")
-    with pytest.raises(ValueError, match="'v' is image of siglip, the store holds"):
-        write_features(store, {"v": image_features(2, "siglip")})
-    timeless = Features(
-        values_TD=np.eye(2, 24, dtype=np.float32), pts_s_T=None, modality="image", encoder=clip.id
-    )
-    with pytest.raises(ValueError, match="times either all or none"):
-        write_features(store, {"v": image_features(2, clip.id), "w": timeless})
-    assert len(store) == 0
