@@ -241,15 +241,15 @@ def _missing(
 
 
 def _ahead(
-    work: Callable[[Video], Frames | VideoError], items: Sequence[Video], *, threads: int = 2
+    work: Callable[[Video], Frames | VideoError], items: Sequence[Video]
 ) -> Iterator[Frames | VideoError]:
-    """Each item's result, in order. Up to twice as many items as threads are begun ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        begun = [pool.submit(work, item) for item in items[: 2 * threads]]
+    """Each item's result, in order. Two threads work on up to four items ahead."""
+    with ThreadPoolExecutor(2) as pool:
+        begun = [pool.submit(work, item) for item in items[:4]]
         for n in range(len(items)):
             yield begun.pop(0).result()
-            if n + 2 * threads < len(items):
-                begun.append(pool.submit(work, items[n + 2 * threads]))
+            if n + 4 < len(items):
+                begun.append(pool.submit(work, items[n + 4]))
 
 
 @contextmanager

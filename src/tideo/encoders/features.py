@@ -40,22 +40,16 @@ def tideo_features(
     encoder: DualEncoder,
     *,
     num_frames: int = 10,
-    noise_std: float = 0.0,
-    seed: int = 0,
     cache_dir: str | Path | None = None,
 ) -> Iterator[Features]:
     """Tideos → "text" Features [T, D], T at most `num_frames`, in the order of `tideos`.
 
     Each distinct caption is encoded once, before the first result; with `cache_dir`, once for all runs, stored as
     float16. A longer Tideo keeps the frames (j · len) // num_frames; a shorter one is not padded, as each model pads
-    in its own way. `noise_std` is the standard deviation of Gaussian noise that is added to each component, drawn from
-    `seed` and the Tideo's id, before the rows are normalised again (TOPA's code sets its square, 0 in all scripts).
-    Raises UserError for a Tideo without frames or a frame without a caption.
+    in its own way. Raises UserError for a Tideo without frames or a frame without a caption.
     """
-    if num_frames < 1 or noise_std < 0:
-        raise UserError(
-            f"num_frames must be at least 1 and noise_std at least 0, not {num_frames} and {noise_std}"
-        )
+    if num_frames < 1:
+        raise UserError(f"num_frames must be at least 1, not {num_frames}")
     for tideo in tideos:
         if lacks_captions(tideo):
             raise UserError(
@@ -65,17 +59,12 @@ def tideo_features(
     captions = [caption for frames in kept for frame in frames for caption in frame.captions]
     vector_of = text_vectors(captions, encoder, cache_dir=cache_dir)
 
-    def features_of(tideo: Tideo, frames: Sequence[TextFrame]) -> Features:
+    def features_of(frames: Sequence[TextFrame]) -> Features:
         rows = [np.mean([vector_of(caption) for caption in frame.captions], axis=0) for frame in frames]
         values_TD = unit_rows(np.stack(rows))
-        if noise_std:
-            noise = np.random.default_rng(int(key_of([seed, tideo.id]), 16))
-            values_TD = unit_rows(
-                values_TD + noise.normal(0.0, noise_std, values_TD.shape).astype(np.float32)
-            )
         return Features(values_TD=values_TD, pts_s_T=None, modality="text", encoder=encoder.id)
 
-    return map(features_of, tideos, kept)
+    return map(features_of, kept)
 
 
 def caption_memory(
