@@ -1,4 +1,4 @@
-"""Random CLIP and SigLIP models in the sizes of a test, with their tokenizers and image processors."""
+"""Tiny random CLIP and SigLIP models, built and saved for tests of encoders."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ WORDS += ["on", "kitchen", "garden", "red", "blue", "and"]
 START, END, PAD, UNKNOWN = 0, 1, 2, 3
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = {**TEXT, "image_size": 32, "patch_size": 8}
+CAPTIONS = ["a dog", "the woman pours a cup in the red kitchen", "a cat and a dog", "a man opens the kettle"]
 
 
 def tiny_tokenizer(max_tokens: int, *, end_last: bool = False) -> PreTrainedTokenizerFast:

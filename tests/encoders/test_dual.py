@@ -18,13 +18,12 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.types import UserError
 from tiny_encoders import (
+    CAPTIONS,
     WORDS,
     save_tiny_clip,
     save_tiny_siglip,
     tiny_tokenizer,
 )
-
-CAPTIONS = ["a dog", "the woman pours a cup in the red kitchen", "a cat and a dog", "a man opens the kettle"]
 
 
 @pytest.fixture(scope="module")
