@@ -71,8 +71,8 @@ def test_several_doubted_answers_are_a_fault_of_the_frames() -> None:
     tideos = [asking(1), asking(4), asking(8), asking(9), asking(9)]
     doubts = [(0, 0), (1, 2), (2, 0), (2, 7), (3, 0), (3, 1), (4, 0), (4, 1), (4, 2)]
     assert unread(tideos, doubts) == {
-        2: "the frames do not tell 2 of 8 answers",
-        4: "the frames do not tell 3 of 9 answers",
+        2: "the frames do not show 2 of 8 answers",
+        4: "the frames do not show 3 of 9 answers",
     }
 
 

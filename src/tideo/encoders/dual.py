@@ -218,7 +218,7 @@ def _clip_layout(name: str, text_config: Any, tokenizer: Any) -> tuple[int, str]
 
 
 def _siglip_layout(name: str, text_config: Any, tokenizer: Any) -> tuple[int, str]:
-    """The padding of SigLIP: to the full length, without a mask, as in training; it reads the last position."""
+    """The padding of SigLIP: to the full length, without a mask, as in training. The tower reads the last position."""
     if tokenizer.pad_token_id is None:
         raise UserError(
             f"{name}: the tokenizer has no padding token, which SigLIP reads; set one and save it again"

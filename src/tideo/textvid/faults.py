@@ -176,7 +176,7 @@ def unread(
     counts = Counter(n for n, _ in doubts)
     totals = {n: sum(q.answer is not None for q in tideos[n].questions) for n in counts}
     return {
-        n: f"the frames do not tell {count} of {totals[n]} answers"
+        n: f"the frames do not show {count} of {totals[n]} answers"
         for n, count in sorted(counts.items())
         if count >= max(few, least * totals[n])
     }

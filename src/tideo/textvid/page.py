@@ -15,7 +15,7 @@ FAULT_NAMES = {
     "order": "frames out of order",
     "stranger": "a frame of another video",
     "answer": "doubtful answer",
-    "unread": "frames that do not tell the answers",
+    "unread": "frames that do not show the answers",
 }
 FIGURE_NAMES = {
     "words": "words a frame",

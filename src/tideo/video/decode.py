@@ -90,9 +90,8 @@ def frames_at(
     if size is not None and min(size) < 1:
         raise UserError(f"size {size}: expected (width, height) of at least one pixel each")
     ticks = [video.floor_tick(time_s) for time_s in times_s]
-    shown: dict[
-        int, int | None
-    ] = {}  # wanted tick → tick of the frame on display; None: the file ends before it
+    # Wanted tick → tick of the frame on display, or None if the file ends before it.
+    shown: dict[int, int | None] = {}
     rgb = _FrameBlock(video, size=size, num=len(set(ticks)))
     if video.indexed:
         shown, stretches = plan_stretches(video, sorted(set(ticks)))
