@@ -1,4 +1,4 @@
-"""Training computes in bfloat16 where the machine does, unless it is told."""
+"""Training computes in bfloat16 where the machine does, unless it is set otherwise."""
 
 from __future__ import annotations
 

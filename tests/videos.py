@@ -11,6 +11,9 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from tideo.types import Frames
+from tideo.video.streams import OpenVideo, Source
+
 SHARED = Path(__file__).parents[2] / "shared" / "videos"
 X264 = {"preset": "veryfast", "crf": "20"}
 
@@ -92,6 +95,17 @@ def sequential(path: Path | str | bytes) -> tuple[list[float], list[np.ndarray]]
     with av.open(io.BytesIO(path) if isinstance(path, bytes) else str(path)) as container:
         frames = list(container.decode(container.streams.best("video")))
         return [float(f.pts * f.time_base) for f in frames], [f.to_ndarray(format="rgb24") for f in frames]
+
+
+def read_all(source: Source) -> Frames:
+    """Every frame of a file that `OpenVideo` can decode, rotation applied: the reference for `decode_at`."""
+    with OpenVideo(source) as video:
+        shown = [(tick, video.rgb(frame, None).copy()) for tick, frame in video.frames() if frame is not None]
+        return Frames(
+            rgb_THWC=np.stack([rgb_HWC for _, rgb_HWC in shown]),
+            pts_s_T=np.array([video.seconds(tick) for tick, _ in shown]),
+            video_id="",
+        )
 
 
 def index_of(rgb_HWC: np.ndarray) -> int:

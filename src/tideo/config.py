@@ -1,7 +1,7 @@
 """Recipes: a run is configured by a function that returns a frozen, possibly nested, dataclass.
 
-`--set train.lr=1e-4` replaces one field and is typed by the field's annotation. `run.json` keeps the
-resolved recipe with what is needed to do the run again.
+`--set train.lr=1e-4` replaces one field and is typed by the field's annotation. `run.json` keeps the resolved
+recipe, which `from_plain` reads back.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Config = TypeVar("Config")
 
 
 def override(config: Config, settings: Iterable[str], *, option: str = "--set") -> Config:
-    """A copy of the dataclass with each "dotted.key=value" set; the last one of a key holds.
+    """A copy of the dataclass with each "dotted.key=value" set; the last value of a key holds.
 
-    All are set at once, so that two fields that allow each other only so (`steps=none`, `epochs=1`) can be given in
-    any order. A part that is none is made of the keys given to it (`align.epochs=1`). Values: int, float, bool
-    (true/false), str, none, a Literal's choices, tuples as a,b,c. Raises UserError for an unknown key (naming the near
-    ones), a value of another type, or a value that the dataclass itself refuses; `option` is what its line calls the
-    settings.
+    All are set at once, so that fields that are valid only together (`steps=none`, `epochs=1`) can come in any order.
+    A nested part that is None is made from the keys given for it (`align.epochs=1`). Values: int, float, bool
+    (true/false), str, none, a Literal's choices, tuples as a,b,c. Raises UserError for an unknown key (naming near
+    matches), a value of another type, or a value that the dataclass refuses. `option` names the settings in the
+    message.
     """
     settings = list(settings)
     changes: dict[str, Any] = {}
@@ -36,17 +36,26 @@ def override(config: Config, settings: Iterable[str], *, option: str = "--set") 
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
             raise UserError(f"{option} {setting}: expected key=value, as in train.lr=1e-4")
-        _note(changes, config, key.strip().split("."), text.strip(), setting=f"{option} {setting}")
+        _collect(changes, config, key.strip().split("."), text.strip(), setting=f"{option} {setting}")
     try:
-        return _with(config, changes)
+        return _replaced(config, changes)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"{option} {' '.join(settings)}: {error}") from error
 
 
-def _note(changes: dict[str, Any], of: Any, path: list[str], text: str, *, setting: str) -> None:
-    """Put the value into `changes`: name → value, or the changes of the part there. `of`: a dataclass, or its class."""
+def split_settings(settings: Iterable[str], kind: type[Any]) -> tuple[list[str], list[str]]:
+    """The "key=value" settings whose key is a field of the dataclass `kind`, and the others."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    split: tuple[list[str], list[str]] = ([], [])
+    for setting in settings:
+        split[setting.partition("=")[0].strip() not in names].append(setting)
+    return split
+
+
+def _collect(changes: dict[str, Any], of: Any, path: list[str], text: str, *, setting: str) -> None:
+    """Put a value into `changes`: name → value, or name → the changes of a part. `of` is a dataclass or its class."""
     name, *rest = path
     hints = _hints(of)
     if name not in hints:
@@ -61,10 +70,10 @@ def _note(changes: dict[str, Any], of: Any, path: list[str], text: str, *, setti
         return
     part = _part(of, name)
     if part is None:
-        raise UserError(f"{setting}: {name} is no part of the recipe, it has no key {rest[0]!r}")
+        raise UserError(f"{setting}: {name} has no keys of its own, so there is no {rest[0]!r}")
     if not isinstance(changes.get(name), dict):
         changes[name] = {}
-    _note(changes[name], part, rest, text, setting=setting)
+    _collect(changes[name], part, rest, text, setting=setting)
 
 
 def _hints(of: Any) -> dict[str, Any]:
@@ -72,7 +81,7 @@ def _hints(of: Any) -> dict[str, Any]:
 
 
 def _part(of: Any, name: str) -> Any:
-    """The dataclass of that name, or the class of the one that could be there; None where none can."""
+    """The dataclass in that field, or the class of the one that it can hold; None for a field that holds none."""
     part = None if isinstance(of, type) else getattr(of, name)
     if dataclasses.is_dataclass(part):
         return part
@@ -81,28 +90,28 @@ def _part(of: Any, name: str) -> Any:
     return kinds[0] if len(kinds) == 1 else None
 
 
-def _with(of: Any, changes: Mapping[str, Any]) -> Any:
+def _replaced(of: Any, changes: Mapping[str, Any]) -> Any:
     new = {
-        name: _with(_part(of, name), value) if isinstance(value, dict) else value
+        name: _replaced(_part(of, name), value) if isinstance(value, dict) else value
         for name, value in changes.items()
     }
     return of(**new) if isinstance(of, type) else dataclasses.replace(of, **new)
 
 
 def from_plain(cls: type[Config], data: Mapping[str, Any]) -> Config:
-    """The dataclass back from what `run.json` holds of it.
+    """The dataclass from its JSON object, such as a recipe from `run.json`.
 
-    Raises UserError where a key is unknown or a value has another type, as after an incompatible change.
+    Raises UserError for an unknown key or a value of another type, as after an incompatible change.
     """
     try:
         return _convert(data, cls, _FROM_JSON)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"this is no {cls.__name__}: {error}") from error
+        raise UserError(f"this is no valid {cls.__name__}: {error}") from error
 
 
-# A leaf type → how a value of it is read; each raises ValueError with what was expected.
+# Readers of leaf values. Each raises ValueError that says what it expected.
 def _text_bool(text: Any) -> bool:
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.lower() not in words:
@@ -136,7 +145,7 @@ def _json_leaf(leaf: type) -> Callable[[Any], Any]:
     accepted: tuple[type, ...] = (int, float) if leaf is float else (leaf,)
 
     def read(value: Any) -> Any:
-        # bool is an int to Python, not to a reader of the file
+        # To Python a bool is an int; in JSON they differ.
         if not isinstance(value, accepted) or (isinstance(value, bool) and leaf is not bool):
             raise ValueError(f"expected {leaf.__name__}, not {value!r}")
         return leaf(value) if leaf is not type(None) else None
@@ -150,7 +159,7 @@ _FROM_JSON: Leaves = {leaf: _json_leaf(leaf) for leaf in _FROM_TEXT}
 
 
 def _convert(value: Any, annotation: Any, leaves: Leaves) -> Any:
-    """`value` (text of the command line, or JSON) as the annotation wants it, or ValueError."""
+    """`value` (text of the command line, or JSON) as a value of the annotated type. Raises ValueError."""
     origin, args = get_origin(annotation), get_args(annotation)
     if annotation in leaves:
         return leaves[annotation](value)
@@ -173,15 +182,15 @@ def _convert(value: Any, annotation: Any, leaves: Leaves) -> Any:
 
 
 def _first_that_fits(value: Any, args: tuple[Any, ...], leaves: Leaves) -> Any:
-    # None first and str last: "none" and "3" are also strings.
+    # None is tried first and str last, because "none" and "3" are also strings.
     order = sorted(args, key=lambda arg: (arg is str) - (arg is type(None)))
-    refusals = []
+    errors = []
     for arg in order:
         try:
             return _convert(value, arg, leaves)
         except ValueError as error:
-            refusals.append(str(error))
-    raise ValueError("; ".join(reversed(refusals)))
+            errors.append(str(error))
+    raise ValueError("; ".join(reversed(errors)))
 
 
 def _convert_tuple(value: Any, args: tuple[Any, ...], leaves: Leaves) -> tuple[Any, ...]:

@@ -1,25 +1,21 @@
-"""Which numbers a device computes in."""
+"""The number format and the CPU threads that suit a device and a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    import torch
+TINY_PARAMETERS = 20_000_000
 
 
 def has_bfloat16(device: torch.device | None = None) -> bool:
-    """Whether products in bfloat16 are computed as such; elsewhere they are emulated, far slower than float32.
+    """Whether the device multiplies in bfloat16. Others emulate it, far slower than float32.
 
-    None: the accelerator, and the CPU where there is none.
+    None stands for the accelerator, or for the CPU of a machine without one.
     """
-    import torch
-
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     if device.type == "cuda":
@@ -30,12 +26,9 @@ def has_bfloat16(device: torch.device | None = None) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-TINY_PARAMETERS = 20_000_000
-
-
 @contextmanager
 def threads_for(model: nn.Module) -> Iterator[None]:
-    """One thread for a tiny model: more gain nothing, and cost much where other programs want the cores."""
+    """Run a tiny model on one thread: more gain nothing, and cost much time when other programs use the cores."""
     before = torch.get_num_threads()
     if sum(p.numel() for p in model.parameters()) < TINY_PARAMETERS:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The same work many times over: in several threads of this process, or on a Ray cluster."""
+"""One function over many units of work: in threads of this process, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any, TypeVar
 from tideo.types import Stopped, UserError
 
 Unit = TypeVar("Unit")
-Told = TypeVar("Told")
+Result = TypeVar("Result")
 
 
-def finished(ask: Callable[[Unit], Told], units: Iterable[Unit], *, at_once: int) -> Iterator[Told]:
-    """What `ask` gives for each unit, up to `at_once` of them asked at a time, in the order in which they finish.
+def finished(work: Callable[[Unit], Result], units: Iterable[Unit], *, at_once: int) -> Iterator[Result]:
+    """The result of `work` for each unit, up to `at_once` units at a time, in the order in which they finish.
 
-    Where one raises Stopped, what is under way is waited for and given first.
+    If one raises Stopped, no further unit is begun, the results of those under way are yielded, and it is raised.
     """
     if at_once == 1:
-        yield from map(ask, units)
+        yield from map(work, units)
         return
     left, stopped = iter(units), None
-    waiting: set[Future[Told]] = set()
+    waiting: set[Future[Result]] = set()
     with ThreadPoolExecutor(at_once) as pool:
         while True:
             if stopped is None:
-                waiting |= {pool.submit(ask, unit) for unit in islice(left, at_once - len(waiting))}
+                waiting |= {pool.submit(work, unit) for unit in islice(left, at_once - len(waiting))}
             if not waiting:
                 break
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -41,8 +41,8 @@ def finished(ask: Callable[[Unit], Told], units: Iterable[Unit], *, at_once: int
         raise stopped
 
 
-def _reach(ray: str) -> None:
-    """Raises UserError where nothing listens at a cluster's HOST:PORT; Ray itself would try for minutes."""
+def _check_reachable(ray: str) -> None:
+    """Raises UserError if nothing listens at a cluster's HOST:PORT; Ray itself would try for minutes."""
     host, colon, port = ray.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
         return
@@ -53,28 +53,27 @@ def _reach(ray: str) -> None:
 
 
 def spread(
-    work: Callable[[Unit], Told], units: Sequence[Unit], *, ray: str | None = None
-) -> Iterator[tuple[Unit, Told]]:
-    """Each unit with what `work` gives for it: here, in order; or on a Ray cluster, in the order in which they finish.
+    work: Callable[[Unit], Result], units: Sequence[Unit], *, ray: str | None = None
+) -> Iterator[tuple[Unit, Result]]:
+    """Each unit with its result: in this process, in order; or on a Ray cluster, in the order in which they finish.
 
-    `ray` is the cluster's address, or `local` for one on this machine. A unit whose worker dies is done again, up to
-    three times. What `work` raises is raised here.
+    `ray` is the cluster's address, or `local` for one on this machine. A unit whose worker dies is run again, up to
+    three times. An error that `work` raises is raised here.
     """
     if ray is None:
         for unit in units:
             yield unit, work(unit)
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault(
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-    )  # else it warns of what it will do one day
+    # Without this, Ray warns about a future change of its defaults.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray as cluster
     except ModuleNotFoundError as error:
         raise UserError("ray is not installed: run pip install 'tideo[ray]' to use it") from error
     started = not cluster.is_initialized()
     if started:
-        _reach(ray)
+        _check_reachable(ray)
         address = None if ray == "local" else ray
         cluster.init(address=address, log_to_driver=False, include_dashboard=False)
     try:

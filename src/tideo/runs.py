@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tideo
-from tideo.config import _FROM_JSON, _convert
+from tideo.config import from_plain
 from tideo.types import UserError
 
 RUN_FILE = "run.json"
@@ -110,7 +110,7 @@ def read_run(out: str | Path) -> Run:
     path = Path(out) / RUN_FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return _convert(data, Run, _FROM_JSON)
+        return from_plain(Run, data)
     except OSError as error:
         raise UserError(f"{out} is no run directory: {path} cannot be read ({error.strerror})") from error
     except (TypeError, ValueError) as error:

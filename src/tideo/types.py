@@ -1,4 +1,4 @@
-"""The nouns of Tideo. Shape checks only; nothing here reads a file or knows a model.
+"""The nouns of Tideo. They check shapes only; nothing here reads a file or knows a model.
 
 Shape legend: T frames, H height, W width, C = 3 colours, D feature width, N captions.
 Times are seconds (`_s`) on the video's own clock. Log-likelihoods: higher is better.
@@ -15,18 +15,18 @@ Modality = Literal["text", "image", "projected"]
 
 
 class UserError(ValueError):
-    """The caller's input is wrong. The message is one line: what came, what was expected, what to do.
+    """The caller's input is wrong. The message is one line: what was given, what was expected, what to do.
 
     The command line prints it without a traceback and exits with code 2.
     """
 
 
 class VideoError(UserError):
-    """A file that gives no frame: missing, empty, corrupt, without video, or of unknown format."""
+    """A video that gives no frame: missing, empty, corrupt, without a video stream, or of unknown format."""
 
 
 class Stopped(UserError):
-    """Nothing more can be answered now: it ends the run, and no question counts as failed for it."""
+    """No further request can succeed now. It ends the run, and no question counts as failed because of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frames:
-    """Decoded frames in time order. `missing_s` are the times asked for that could not be decoded."""
+    """Decoded frames in time order. `missing_s` are the requested times whose frames could not be decoded."""
 
     rgb_THWC: np.ndarray  # uint8
     pts_s_T: np.ndarray  # float64
@@ -74,7 +74,7 @@ class Grid:
     cols: int
     pts_s: tuple[float, ...]  # of the frames, in reading order
     num_blank: int
-    missing_s: tuple[float, ...] = ()  # times asked for that could not be decoded
+    missing_s: tuple[float, ...] = ()  # requested times whose frames could not be decoded
 
     def __post_init__(self) -> None:
         rgb = self.rgb_HWC
@@ -88,7 +88,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class TextFrame:
-    """What one frame of a Tideo says. Only `main` is required, as in TextVid."""
+    """The captions of one frame of a Tideo. Only `main` is required, as in TextVid."""
 
     main: str
     foreground: str | None = None
@@ -101,7 +101,7 @@ class TextFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A question with its options. `answer` is the 0-based index of the right one, None where unknown.
+    """A question with its options. `answer` is the 0-based index of the right one, None if unknown.
 
     `evidence_s` is the span of the video, in seconds, that shows the answer.
     """
@@ -120,7 +120,7 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Tideo:
-    """A textual video: frames told in words, their summary, questions, and where it came from."""
+    """A textual video: frames described in words, their summary, questions, and their provenance."""
 
     id: str
     frames: tuple[TextFrame, ...]
@@ -153,7 +153,7 @@ class Features:
 class Sample:
     """One question of a benchmark about one video. Each span of `evidence_s`, in seconds, shows the answer.
 
-    Where the video is to be described, the question is empty and `references` are descriptions by people.
+    For a benchmark of descriptions the question is empty, and `references` are descriptions written by people.
     """
 
     id: str
@@ -169,10 +169,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model said. A failure is kept in `error`, with `choice` None, and counts as wrong.
+    """A model's answer to a sample. A failure is kept in `error`, with `choice` None, and counts as wrong.
 
-    `loglikelihoods` are sums over each option's tokens, `num_tokens` their counts, so that another
-    reduction needs no model. `choice` is 0-based.
+    `loglikelihoods` are sums over each option's tokens and `num_tokens` their counts, so that the answers can be
+    scored again, with another reduction, without a model. `choice` is 0-based.
     """
 
     sample_id: str

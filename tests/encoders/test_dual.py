@@ -1,4 +1,4 @@
-"""Dual encoders, on tiny CLIP and SigLIP models that are built, saved and loaded here."""
+"""Dual encoders, on tiny CLIP and SigLIP models that are built, saved and loaded."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_batches_change_nothing(clip: DualEncoder, tokens_per_batch: int) -> Non
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_long_texts_are_cut_counted_and_told(kind: str, request: pytest.FixtureRequest) -> None:
+def test_long_texts_are_cut_counted_and_reported(kind: str, request: pytest.FixtureRequest) -> None:
     encoder: DualEncoder = load_encoder(str(request.getfixturevalue(f"{kind}_dir")))
     long = ["the dog " * 9, "a cat " * 20]
     with pytest.warns(UserWarning, match=r"2 of 3 texts are longer than the 12 tokens .*the longest has 42"):
@@ -154,7 +154,7 @@ def test_the_id_follows_the_content_not_the_place(clip_dir: Path, clip: DualEnco
     assert load_encoder(str(save_tiny_clip(tmp_path / "other", seed=1))).id != clip.id
 
 
-def test_an_end_token_that_the_model_does_not_look_for_is_told(tmp_path: Path) -> None:
+def test_an_end_token_that_the_model_does_not_look_for_is_an_error(tmp_path: Path) -> None:
     wrong = save_tiny_clip(tmp_path, end_token=9)
     with pytest.raises(UserError, match=r"ends a text with token 1, the text model looks for token 9"):
         load_encoder(str(wrong))
@@ -176,7 +176,7 @@ def test_an_old_configuration_s_end_token_2_finds_the_largest_id(tmp_path: Path)
     np.testing.assert_allclose(encoder.encode_text(CAPTIONS)[1:2], expected, atol=1e-6)
 
 
-def test_missing_weights_are_told(clip_dir: Path, tmp_path: Path) -> None:
+def test_missing_weights_are_an_error(clip_dir: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     copy = shutil.copytree(clip_dir, tmp_path / "copy")
@@ -187,7 +187,7 @@ def test_missing_weights_are_told(clip_dir: Path, tmp_path: Path) -> None:
         load_encoder(str(copy))
 
 
-def test_siglip_without_a_padding_token_is_told(siglip_dir: Path, tmp_path: Path) -> None:
+def test_siglip_without_a_padding_token_is_an_error(siglip_dir: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(siglip_dir, tmp_path / "copy")
     tokenizer = tiny_tokenizer(12)
     tokenizer.pad_token = None
@@ -196,17 +196,17 @@ def test_siglip_without_a_padding_token_is_told(siglip_dir: Path, tmp_path: Path
         load_encoder(str(copy))
 
 
-def test_a_model_that_is_no_dual_encoder_is_told(tmp_path: Path) -> None:
+def test_a_model_that_is_no_dual_encoder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(UserError, match=r"is a gpt2 model, not a dual encoder: clip, siglip"):
         load_encoder(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "no such directory", "./nothing/here"])
-def test_a_name_that_cannot_be_loaded_is_told_in_one_line(name: str) -> None:
-    with pytest.raises(UserError, match=f"cannot load the dual encoder {name}: ") as told:
+def test_a_name_that_cannot_be_loaded_is_an_error_in_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=f"cannot load the dual encoder {name}: ") as caught:
         load_encoder(name)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_pickled_weights_are_refused(clip_dir: Path, tmp_path: Path) -> None:
@@ -217,13 +217,13 @@ def test_pickled_weights_are_refused(clip_dir: Path, tmp_path: Path) -> None:
         load_encoder(str(copy))
 
 
-def test_unknown_dtype_is_told() -> None:
+def test_unknown_dtype_is_an_error() -> None:
     with pytest.raises(UserError, match="unknown encoder dtype 'int8'; expected one of float32, bfloat16"):
         load_encoder("anything", dtype="int8")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (np.zeros((4, 4, 3), np.float32), r"not float32 \[4, 4, 3\]"),
         (np.zeros((4, 4), np.uint8), r"not uint8 \[4, 4\]"),
@@ -231,8 +231,8 @@ def test_unknown_dtype_is_told() -> None:
         (np.zeros((0, 4, 3), np.uint8), r"not uint8 \[0, 4, 3\]"),
     ],
 )
-def test_what_is_no_image_is_told(clip: DualEncoder, image: np.ndarray, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_what_is_no_image_is_an_error(clip: DualEncoder, image: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         clip.encode_images([image])
 
 

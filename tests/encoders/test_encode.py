@@ -118,7 +118,7 @@ def test_videos_have_their_frames_and_times(
     assert encode_videos(found, encoder=encoder, out=tmp_path / "out", num_frames=5).encoded == 1
 
 
-def test_another_encoders_folder_and_no_video_are_told(
+def test_another_encoders_folder_and_no_video_are_errors(
     encoder: DualEncoder, tideos: list[Tideo], videos: Path, tmp_path: Path
 ) -> None:
     encode_tideos(tideos[:1], encoder=encoder, out=tmp_path / "out")
@@ -163,7 +163,7 @@ def test_a_worker_that_dies_costs_nothing(
         np.testing.assert_allclose(there[tideo.id].values_TD, expected.values_TD, atol=2e-3)
 
 
-def test_a_cluster_that_is_not_there_is_told(tideos: list[Tideo], tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there_is_an_error(tideos: list[Tideo], tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):
         encode_tideos(tideos, encoder="dollhouse-clip", out=tmp_path, ray="127.0.0.1:9")
@@ -175,7 +175,7 @@ def test_the_command_goes_on_after_a_kill(tideos: list[Tideo], tmp_path: Path, t
     dump([from_tideo(t) for t in many], tmp_path / "tideos.jsonl")
     code = f"""
 import sys
-from tideo.textvid import encode
+from tideo.encoders import encode
 encode.SHARD = 4
 from tideo.cli import main
 main(["encode", {str(tmp_path / "tideos.jsonl")!r}, "--encoder", "dollhouse-clip", "--out", {str(tmp_path / "out")!r}])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tideo.device import has_bfloat16
 from tideo.encoders import memory as memory_module
-from tideo.encoders.familiarity import calibrated, familiarity, is_familiar, video_familiarity
+from tideo.encoders.familiarity import calibrated, familiarity, video_familiarity
 from tideo.encoders.memory import CHUNK, Memory, project
 from tideo.types import Features, UserError
 
@@ -167,14 +167,13 @@ def test_a_calibrated_memory_knows_what_it_has_seen(tmp_path: Path) -> None:
     captions = calibrated(memory(2000), held_in, percentile=10)
     captions.save(tmp_path / "memory.safetensors")
     captions = Memory.load(tmp_path / "memory.safetensors")
-    assert sum(not is_familiar(video, captions) for video in held_in) == 5
-    strange = Features(values_TD=-cone(8, seed=3), pts_s_T=None, modality="image", encoder="clip")
-    assert not is_familiar(strange, captions)
+    assert captions.threshold is not None
+    assert sum(video_familiarity(video, captions) < captions.threshold for video in held_in) == 5
+    unlike = Features(values_TD=-cone(8, seed=3), pts_s_T=None, modality="image", encoder="clip")
+    assert video_familiarity(unlike, captions) < captions.threshold
 
 
-def test_familiarity_needs_a_threshold_and_frames() -> None:
-    with pytest.raises(UserError, match="has no familiarity threshold: calibrate it"):
-        is_familiar(features(2), memory(5))
+def test_familiarity_needs_frames() -> None:
     with pytest.raises(UserError, match="no frame to compare"):
         video_familiarity(features(0), memory(5))
     with pytest.raises(UserError, match="a threshold needs the features of at least one video"):
@@ -196,7 +195,7 @@ def test_a_memory_comes_back_from_its_file(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_allclose(project(features(2), loaded).values_TD, project(features(2), saved).values_TD)
 
 
-def test_what_is_no_memory_is_told(tmp_path: Path) -> None:
+def test_what_is_no_memory_is_an_error(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     path = tmp_path / "memory.safetensors"

@@ -42,10 +42,10 @@ def test_the_command_draws_what_the_question_is_about(
     tideo: Tideo, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     video = sorted((videos_in(tmp_path_factory.getbasetemp()) / "videos").iterdir())[0]
-    pictures = []
+    pictures, encoder = [], ("--encoder", "dollhouse-clip")
     for name, extra in (
         ("plain", ()),
-        ("chosen", ("--question", "who is pouring tea?", "--encoder", "dollhouse-clip")),
+        ("chosen", ("--question", "who is pouring tea?", *encoder)),
     ):
         out = tmp_path / f"{name}.png"
         done = tideo("grid", str(video), "--rows", "2", "--cols", "2", *extra, "--out", str(out))

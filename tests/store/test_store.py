@@ -132,7 +132,7 @@ def test_a_record_cut_at_any_byte_is_dropped_or_whole(
     assert [r["id"] for r in read_records(path)] == (["a", "é", "next"] if whole else ["a", "next"])
 
 
-def test_reading_tells_a_torn_line_and_leaves_the_file(tmp_path: Path) -> None:
+def test_reading_warns_of_a_torn_line_and_leaves_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"id": "a"}\n{"id": "b')
     with pytest.warns(UserWarning, match=r"the last line was cut short \(9 bytes\) and is left out"):
         assert read_records(tmp_path / "a.jsonl") == [{"id": "a"}]
@@ -140,7 +140,7 @@ def test_reading_tells_a_torn_line_and_leaves_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ('{"id": "a"}\n{"id": \n{"id": "b"}\n', "line 2 is not JSON"),
         ('{"id": "a"}\n{"id": "b\n', "line 2 is not JSON"),
@@ -150,22 +150,22 @@ def test_reading_tells_a_torn_line_and_leaves_the_file(tmp_path: Path) -> None:
         ('{"id": 7}\n', "line 1: a record needs a text in 'id', not 7"),
     ],
 )
-def test_a_broken_line_is_told(tmp_path: Path, text: str, told: str) -> None:
+def test_a_broken_line_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.jsonl").write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         RecordStore(tmp_path / "a.jsonl")
     assert (tmp_path / "a.jsonl").read_text() == text
 
 
-def test_a_missing_file_of_records_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_of_records_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read records from .*: No such file"):
         read_records(tmp_path / "a.jsonl")
 
 
-def test_a_second_writer_is_told(tmp_path: Path) -> None:
+def test_a_second_writer_is_an_error(tmp_path: Path) -> None:
     with (
         RecordStore(tmp_path / "a.jsonl"),
-        pytest.raises(UserError, match="another process writes it"),
+        pytest.raises(UserError, match="another process writes to it"),
     ):
         RecordStore(tmp_path / "a.jsonl")
     RecordStore(tmp_path / "a.jsonl").close()
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
 
 WRITER = """
 import sys
-from tideo.store.files import RecordStore
+from tideo.store.records import RecordStore
 store = RecordStore(sys.argv[1], fsync_s=float("inf"))
 for number in range(len(store), 10**9):
     store.append({"id": str(number), "text": "x" * 200})
@@ -305,7 +305,7 @@ def test_an_empty_directory_has_no_features(tmp_path: Path) -> None:
         FeatureStore(tmp_path)
 
 
-def test_a_broken_shard_is_told(tmp_path: Path) -> None:
+def test_a_broken_shard_is_an_error(tmp_path: Path) -> None:
     FeatureStore(tmp_path, dim=6).write({"a": rows(20)})
     (shard,) = tmp_path.glob("shard-*.safetensors")
     whole = shard.read_bytes()
@@ -323,7 +323,7 @@ def test_a_broken_shard_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "pts_s", "told"),
+    ("items", "pts_s", "message"),
     [
         ({"old": rows(1)}, None, "already holds the features of 'old'"),
         ({"a": rows(1, dim=5)}, None, r"must be \[T, 6\], not \[1, 5\]"),
@@ -334,11 +334,11 @@ def test_a_broken_shard_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_rows_are_refused(
-    tmp_path: Path, items: dict[str, np.ndarray], pts_s: dict[str, np.ndarray] | None, told: str
+    tmp_path: Path, items: dict[str, np.ndarray], pts_s: dict[str, np.ndarray] | None, message: str
 ) -> None:
     store = FeatureStore(tmp_path, dim=6)
     store.write({"old": rows(1)})
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         store.write(items, pts_s=pts_s)
     assert set(FeatureStore(tmp_path)) == {"old"}
 

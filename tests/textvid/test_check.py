@@ -48,17 +48,17 @@ def test_planted_faults_are_found(kind: str, precision: float, recall: float, cl
     assert found[1] >= recall
 
 
-def test_an_unknown_fault_is_told(clean: list[Tideo]) -> None:
+def test_an_unknown_fault_is_an_error(clean: list[Tideo]) -> None:
     with pytest.raises(UserError, match=r"a share 0\.1 of 'typo': expected"):
         planted(clean, "typo", share=0.1)
 
 
 def test_what_a_language_model_reads_and_guesses(clean: list[Tideo]) -> None:
     mixed, _ = planted(clean[:20], "answer", share=0.5)
-    _, told = doubtful(mixed, Reader.load("dollhouse-lm"))
-    assert told["questions"] == sum(len(t.questions) for t in mixed)
-    assert 0.35 < told["reading"] < 0.65  # half of the answers are wrong
-    assert told["blind"] < 0.4
+    _, measures = doubtful(mixed, Reader.load("dollhouse-lm"))
+    assert measures["questions"] == sum(len(t.questions) for t in mixed)
+    assert 0.35 < measures["reading"] < 0.65  # half of the answers are wrong
+    assert measures["blind"] < 0.4
 
 
 def test_several_doubted_answers_are_a_fault_of_the_frames() -> None:
@@ -70,12 +70,12 @@ def test_several_doubted_answers_are_a_fault_of_the_frames() -> None:
     tideos = [asking(1), asking(4), asking(8), asking(9), asking(9)]
     doubts = [(0, 0), (1, 2), (2, 0), (2, 7), (3, 0), (3, 1), (4, 0), (4, 1), (4, 2)]
     assert unread(tideos, doubts) == {
-        2: "the frames do not tell 2 of 8 answers",
-        4: "the frames do not tell 3 of 9 answers",
+        2: "the frames do not show 2 of 8 answers",
+        4: "the frames do not show 3 of 9 answers",
     }
 
 
-def test_copies_are_told_from_what_they_copy(clean: list[Tideo]) -> None:
+def test_copies_are_found_and_their_originals_are_not(clean: list[Tideo]) -> None:
     first = clean[0].frames[0]
     nearly = replace(
         clean[0], id="n", frames=(replace(first, main=first.main + " now"), *clean[0].frames[1:])
@@ -86,7 +86,7 @@ def test_copies_are_told_from_what_they_copy(clean: list[Tideo]) -> None:
     assert found[len(clean) + 1] == f"nearly the same frames as {clean[0].id}"
 
 
-def test_what_cannot_be_told_is_no_fault() -> None:
+def test_what_cannot_be_judged_is_no_fault() -> None:
     short = Tideo(id="a", frames=(TextFrame(main="a cat"), TextFrame(main="a dog")), summary="a cat")
     vector_of = text_vectors(["a cat", "a dog"], load_encoder("dollhouse-clip"))
     found, p_N = disorder([short], vector_of)
@@ -109,7 +109,7 @@ def question(text: str, *options: str, answer: int = 0) -> Question:
 
 
 def test_what_the_options_give_away() -> None:
-    told = balance(
+    measures = balance(
         [
             question("why does he pour tea", "to pour tea for a guest", "no", "yes", answer=0),
             question("what is it", "aa", "bb", "c", answer=0),
@@ -117,12 +117,12 @@ def test_what_the_options_give_away() -> None:
             Question(question="open"),
         ]
     )
-    assert told["questions"] == 3
-    assert told["letters"] == pytest.approx({"A": 2 / 3, "B": 1 / 3})
-    assert told["chance"] == pytest.approx((1 / 3 + 1 / 3 + 1 / 2) / 3)
-    assert told["longest_option"] == pytest.approx((1 + 1 / 2 + 1) / 3)
-    assert told["shortest_option"] == pytest.approx(0)
-    assert told["in_question"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
+    assert measures["questions"] == 3
+    assert measures["letters"] == pytest.approx({"A": 2 / 3, "B": 1 / 3})
+    assert measures["chance"] == pytest.approx((1 / 3 + 1 / 3 + 1 / 2) / 3)
+    assert measures["longest_option"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert measures["shortest_option"] == pytest.approx(0)
+    assert measures["in_question"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
     assert balance([]) == {}
 
 
@@ -153,10 +153,10 @@ def test_more_of_the_same_is_not_more() -> None:
 
 def test_detail_of_a_frame() -> None:
     frames = (TextFrame(main="a man in a red shirt is pouring tea", background="two cups on the table"),)
-    told = detail([Tideo(id="a", frames=frames, summary="s")])
-    assert (told["frames"], told["captions"], told["words"], told["actions"]) == (1, 2, 14, 1)
-    assert told["objects"] >= 3
-    assert told["attributes"] == 2  # red, two
+    measures = detail([Tideo(id="a", frames=frames, summary="s")])
+    assert (measures["frames"], measures["captions"], measures["words"], measures["actions"]) == (1, 2, 14, 1)
+    assert measures["objects"] >= 3
+    assert measures["attributes"] == 2  # red, two
 
 
 # --- a run --------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_questions_alone(tmp_path: Path, tideo: Cli) -> None:
     assert checked["measures"]["leakage"]["questions"] == 4
 
 
-def test_nothing_to_check_is_told(tmp_path: Path) -> None:
+def test_nothing_to_check_is_an_error(tmp_path: Path) -> None:
     encoder = load_encoder("dollhouse-clip")
     (tmp_path / "a.jsonl").write_text('{"idx": 1}\n')
     with pytest.raises(

@@ -50,7 +50,7 @@ class Place:
     def __init__(self, url: str) -> None:
         self.url, self.name = url, f"openai:scripted@{url}"
         self.requests: list[Asked] = []
-        self.told: Counter[str] = Counter()
+        self.replies: Counter[str] = Counter()
 
 
 @contextmanager
@@ -67,13 +67,13 @@ def writer(fault: Fault = lambda number, asked, right: right) -> Iterator[Place]
             right = script.reply(asked["messages"][1]["content"], seed=asked.get("seed", 0))
             done = fault(number, asked, right)
             if done in ("drop", "hang"):
-                place.told[str(done)] += 1
+                place.replies[str(done)] += 1
                 if done == "hang":
                     time.sleep(1.5)
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
             status, body = done if isinstance(done, tuple) else (200, done)
-            place.told[str(status) if status != 200 else "right" if body == right else "wrong"] += 1
+            place.replies[str(status) if status != 200 else "right" if body == right else "wrong"] += 1
             if status == 200:
                 body = completion(body, messages=asked["messages"], model=asked["model"])
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -119,11 +119,12 @@ def test_a_tideo_with_where_it_came_from(tmp_path: Path) -> None:
     assert len(tideo.questions) == 4
     assert all(len(set(q.options)) == 5 for q in tideo.questions)
     assert all(q.options[q.answer] == q.open_answer for q in tideo.questions if q.answer is not None)
-    told = records[0].provenance
+    provenance = records[0].provenance
     pack = load_pack("dollhouse")
-    assert (told["model"], told["pack"], told["prompts"]) == (place.name, "dollhouse", pack.digest)
-    assert told["condition"] in ("making tea", "baking a cake")
-    assert told["cost"] == pytest.approx((told["tokens_in"] + 2 * told["tokens_out"]) / 1e6)
+    assert (provenance["model"], provenance["pack"]) == (place.name, "dollhouse")
+    assert provenance["prompts"] == pack.digest
+    assert provenance["condition"] in ("making tea", "baking a cake")
+    assert provenance["cost"] == pytest.approx((provenance["tokens_in"] + 2 * provenance["tokens_out"]) / 1e6)
     assert done.cost == pytest.approx(sum(r.provenance["cost"] for r in records))
     assert {r.provenance["condition"] for r in records} == {"making tea", "baking a cake"}
     assert place.requests[0]["response_format"]["json_schema"]["name"] == "WrittenVideo"
@@ -192,7 +193,7 @@ def test_after_the_last_try_it_is_kept_aside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "message"),
     [
         ("no", "it is not JSON"),
         ('{"frames": []}', "frames: List should have at least 2 items"),
@@ -201,10 +202,10 @@ def test_after_the_last_try_it_is_kept_aside(tmp_path: Path) -> None:
         ("[" * 100_000, "it is not JSON"),
     ],
 )
-def test_what_is_wrong_with_a_reply(reply: str, told: str) -> None:
+def test_what_is_wrong_with_a_reply(reply: str, message: str) -> None:
     found, reason = read_reply(reply, WrittenVideo)
     assert found is None
-    assert reason.startswith(told)
+    assert reason.startswith(message)
 
 
 def test_a_fence_is_taken_off_and_nothing_else() -> None:
@@ -216,7 +217,7 @@ def test_a_fence_is_taken_off_and_nothing_else() -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_read_or_told(text: str) -> None:
+def test_any_text_is_read_or_gives_a_reason(text: str) -> None:
     for kind in (WrittenVideo, WrittenQuestions, WrittenOptions):
         found, reason = read_reply(text, kind)
         assert (found is None) == bool(reason)
@@ -237,20 +238,20 @@ def test_caps_stop_cleanly_and_count_what_was_spent_before(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ((401, {"error": {"message": "wrong key"}}), "check the model's name, the URL and OPENAI_API_KEY"),
         ((400, {"error": {"message": "response_format is unknown"}}), "set use_schema=false"),
     ],
 )
-def test_what_no_other_request_can_mend_ends_the_run(tmp_path: Path, fault: Any, told: str) -> None:
-    with writer(lambda *_: fault) as place, pytest.raises(Stopped, match=told):
+def test_what_no_other_request_can_mend_ends_the_run(tmp_path: Path, fault: Any, message: str) -> None:
+    with writer(lambda *_: fault) as place, pytest.raises(Stopped, match=message):
         made(place, tmp_path, num=5, calls=Calls(retries=0, concurrency=1))
     assert len(place.requests) == 1
     assert read_records(tmp_path / "rejected.jsonl") == []
 
 
-def test_a_server_that_is_not_there_is_told(tmp_path: Path, tideo: Tideo) -> None:
+def test_a_server_that_is_not_there_is_an_error(tmp_path: Path, tideo: Tideo) -> None:
     done = tideo(
         "textvid", "generate", "--llm", "openai:x@http://127.0.0.1:9/v1", "--num", "2", "--out",
         str(tmp_path), "--llm-args", "retries=0",
@@ -293,25 +294,28 @@ def test_a_domain_pack_is_one_more_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("version = ", "is not a pack"),
         ('like = "everyday"\nversion = "x"', "version: Input should be a valid integer"),
         ('like = "everyday"\nfrmes = "x"', "frmes: Extra inputs"),
-        ('like = "everyday"\nframes = "about {topic}"', "frames: expected the fields condition, num_frames"),
-        ('like = "everyday"\nframes = "JSON: {"', "a brace that is meant is written twice"),
+        (
+            'like = "everyday"\nframes = "about {topic}"',
+            "frames: expected each of the fields condition, num_frames, and no other; see condition",
+        ),
+        ('like = "everyday"\nframes = "JSON: {"', "write a literal brace twice"),
         ('like = "gone.toml"\n', "unknown pack"),
         ('like = "everyday"\nmin_frames = 9\nmax_frames = 4', "min_frames 9 is more than max_frames 4"),
     ],
 )
-def test_a_pack_that_is_wrong_names_file_and_field(tmp_path: Path, text: str, told: str) -> None:
+def test_a_pack_that_is_wrong_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "pack.toml"
     path.write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load_pack(str(path))
 
 
-def test_no_condition_is_told(tmp_path: Path) -> None:
+def test_no_condition_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(UserError, match=r"empty.txt holds no condition: expected a title"):
         read_conditions(tmp_path / "empty.txt", load_pack("everyday"))
@@ -380,11 +384,11 @@ def check_every_count(out: Path, place: Place, *, num: int) -> None:
     records, rejected = load(out), read_records(out / "rejected.jsonl")
     names = [str(r.idx) for r in records] + [r["idx"] for r in rejected]
     assert sorted(names) == [f"{i:07d}" for i in range(num)]  # none lost, none twice
-    told = summary(out, num=num)
-    assert (told.accepted, told.rejected) == (len(records), len(rejected))
+    result = summary(out, num=num)
+    assert (result.accepted, result.rejected) == (len(records), len(rejected))
     # Each accepted or rejected one counted the replies it got; those of a killed process are lost with it.
-    assert told.requests <= place.told["right"] + place.told["wrong"]
-    assert sum(place.told.values()) == len(place.requests)
+    assert result.requests <= place.replies["right"] + place.replies["wrong"]
+    assert sum(place.replies.values()) == len(place.requests)
     assert len(rejected) < 0.05 * num
     assert all(to_tideo(r).questions for r in records)
     assert not any(b"sk-never-written" in p.read_bytes() for p in out.rglob("*") if p.is_file())
@@ -393,12 +397,12 @@ def check_every_count(out: Path, place: Place, *, num: int) -> None:
 def test_killed_among_failures_every_count_adds_up(tmp_path: Path) -> None:
     place = killed_and_restarted(tmp_path / "out", num=60, kills=1)
     check_every_count(tmp_path / "out", place, num=60)
-    assert {"429", "500", "503", "drop", "wrong", "right"} <= set(place.told)
+    assert {"429", "500", "503", "drop", "wrong", "right"} <= set(place.replies)
 
 
 @pytest.mark.slow
 def test_two_thousand_through_three_kills(tmp_path: Path) -> None:
     place = killed_and_restarted(tmp_path / "out", num=2000, kills=3)
     check_every_count(tmp_path / "out", place, num=2000)
-    assert "hang" in place.told
+    assert "hang" in place.replies
     assert len(list((tmp_path / "out").glob("tideos-*.jsonl"))) == 2

@@ -1,4 +1,4 @@
-"""TextVid's JSON read and written without loss, and bad records told by entry and field."""
+"""TextVid's JSON is read and written without loss, and errors name the entry and field of a bad record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tideo.dollhouse.captions import tideo as told
+from tideo.dollhouse.captions import tideo as describe
 from tideo.dollhouse.distractors import Balance
 from tideo.dollhouse.questions import ask
 from tideo.dollhouse.script import sample_episode
@@ -74,7 +74,7 @@ def test_a_record_means_a_tideo() -> None:
 @pytest.mark.parametrize("index", range(5))
 def test_a_dollhouse_tideo_comes_back_as_it_went(index: int) -> None:
     episode, rng = sample_episode("train", index), random.Random(index)
-    there = told(episode, rng, ask(episode, rng, Balance()))
+    there = describe(episode, rng, ask(episode, rng, Balance()))
     assert to_tideo(from_tideo(there)) == there
 
 
@@ -116,7 +116,7 @@ QA = RECORD["QAs"][0]
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "message"),
     [
         ({**RECORD, "frames": []}, r"entry 2, frames: List should have at least 1 item"),
         (
@@ -133,14 +133,14 @@ QA = RECORD["QAs"][0]
         ("text", r"entry 2, the record: Input should be a valid dictionary"),
     ],
 )
-def test_a_bad_record_is_told_by_entry_and_field(tmp_path: Path, record: Any, told: str) -> None:
+def test_a_bad_record_is_named_by_entry_and_field(tmp_path: Path, record: Any, message: str) -> None:
     path = write(tmp_path / "t.json", json.dumps([RECORD, record]))
-    with pytest.raises(UserError, match=rf"t\.json {told}"):
+    with pytest.raises(UserError, match=rf"t\.json {message}"):
         load(path)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
         ("t.json", "{}", r"t\.json holds a JSON dict; expected a list of TextVid records"),
         ("t.json", "[{", r"t\.json is not JSON \(.*\): repair or remove it"),
@@ -148,12 +148,12 @@ def test_a_bad_record_is_told_by_entry_and_field(tmp_path: Path, record: Any, to
         ("t.jsonl", json.dumps(RECORD) + "\n{}\n", r"t\.jsonl line 2, idx"),
     ],
 )
-def test_a_bad_file_is_told(tmp_path: Path, name: str, text: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_bad_file_is_an_error(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         load(write(tmp_path / name, text))
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json cannot be read as TextVid JSON"):
         load(tmp_path / "none.json")
 

@@ -1,4 +1,4 @@
-"""The grid: geometry for any shape, blanks that are told, IG-VLM's published grid, the command, the panels."""
+"""The grid: geometry for any shape, blanks that are counted, IG-VLM's published grid, the command, the panels."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_stamps_change_the_corner_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"rows": 0}, "at least one row"),
         ({"rows": 1, "cols": 2}, "3 frames do not fit the 2 cells"),
@@ -102,12 +102,12 @@ def test_stamps_change_the_corner_only() -> None:
         ({"image_size": 100_000}, "at most 16384"),
     ],
 )
-def test_a_shape_that_cannot_be_is_told(changes: dict[str, object], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_shape_that_cannot_be_is_an_error(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         make_grid(plain_frames(3), **changes)  # type: ignore[arg-type]
 
 
-def test_a_shape_that_cannot_be_is_told_before_the_video_is_read() -> None:
+def test_a_shape_that_cannot_be_is_an_error_before_the_video_is_read() -> None:
     with pytest.raises(UserError, match="no room for 500 x 500 cells"):
         video_grid("/no/such/video.mp4", rows=500, cols=500)
 

@@ -1,4 +1,4 @@
-"""`tideo textvid generate`, `textvid check`, `encode`: textual videos are written, judged and made features of."""
+"""`tideo textvid generate`, `textvid check`, `encode`: textual videos are written, checked and encoded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from tideo.commands.options import Out, finish
-from tideo.llms.load import _language_model, _parted
 from tideo.registry import load, targets
 from tideo.types import Sample, UserError
 
@@ -18,14 +17,19 @@ ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
 
 
 def generate(
-    llm: Annotated[str, typer.Option(metavar="openai:NAME@URL|vllm:MODEL", help="Who writes.", show_default=False)],
+    llm: Annotated[
+        str,
+        typer.Option(
+            metavar="openai:NAME@URL|vllm:MODEL", help="The language model that writes.", show_default=False
+        ),
+    ],
     num: Annotated[int, typer.Option(min=1, help="How many Tideos.", show_default=False)],
     out: Out,
     conditions: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="A title, caption or scene a line; without, the pack's.",
-            show_default=False,
+            exists=True, dir_okay=False, show_default=False,
+            help="A file with a title, caption or scene a line. By default the pack's own.",
         ),
     ] = None,
     pack: Annotated[str, typer.Option(metavar="NAME|FILE", help="The prompts of a domain.")] = "everyday",
@@ -39,53 +43,57 @@ def generate(
         ),
     ] = "",
     retry_rejected: Annotated[
-        bool, typer.Option("--retry-rejected", help="Ask again for what came to nothing before.")
+        bool, typer.Option("--retry-rejected", help="Try again what was rejected before.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Write Tideos with a language model; continues where it stopped."""
-    from tideo.config import override
-    from tideo.textvid.generate import Asking
+    """Write Tideos with a language model. Continues where it stopped."""
+    from tideo.config import override, split_settings
+    from tideo.llms.load import load_language_model
     from tideo.textvid.generate import generate as write
+    from tideo.textvid.writer import WriterSettings
 
-    given = [pair for pair in llm_args.split(",") if pair.strip()]
-    of_asking, rest = _parted(given, Asking)
-    asking = override(Asking(), of_asking, option="--llm-args")
-    done = write(
-        _language_model(llm, rest), num=num, out=out, conditions=conditions, pack=pack, seed=seed, asking=asking,
-        retry_rejected=retry_rejected,
+    arguments = [pair for pair in llm_args.split(",") if pair.strip()]
+    of_writer, of_model = split_settings(arguments, WriterSettings)
+    result = write(
+        load_language_model(llm, of_model), num=num, out=out, conditions=conditions, pack=pack, seed=seed,
+        settings=override(WriterSettings(), of_writer, option="--llm-args"), retry_rejected=retry_rejected,
     )  # fmt: skip
-    if done.accepted == 0:
-        raise UserError(f"no Tideo came of {done.num}; {out / 'rejected.jsonl'} has the reasons")
-    print(f"{done.accepted} Tideos in {out}: {done.requests} requests, {done.tokens} tokens")
-    if done.cost:
-        print(f"{done.cost:.4f} spent, {1000 * done.cost / done.accepted:.4f} for a thousand Tideos")
-    finish(done.rejected, done.num, "Tideos")
+    if result.accepted == 0:
+        raise UserError(f"none of {result.num} Tideos was accepted; {out / 'rejected.jsonl'} has the reasons")
+    print(f"{result.accepted} Tideos in {out}: {result.requests} requests, {result.tokens} tokens")
+    if result.cost:
+        print(f"{result.cost:.4f} spent, {1000 * result.cost / result.accepted:.4f} for a thousand Tideos")
+    finish(result.rejected, result.num, "Tideos")
 
 
 def check(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="A folder or file of Tideos, or BENCHMARK=FILE: its questions.", show_default=False
+            metavar="SOURCE", show_default=False,
+            help="A folder or file of Tideos, or the questions of a BENCHMARK=FILE.",
         ),
     ],
     out: Out,
-    encoder: Annotated[str, typer.Option(metavar="E", help="A dual encoder for the captions.")] = ENCODER,
+    encoder: Annotated[str, typer.Option(metavar="E", help="The dual encoder of the captions.")] = ENCODER,
     reader: Annotated[
-        str, typer.Option(metavar="LM", help="A language model that answers from the frames, or none.")
+        str, typer.Option(metavar="LM", help="The language model that answers from the frames, or none.")
     ] = READER,
     against: Annotated[
         list[str] | None,
-        typer.Option(metavar="BENCHMARK=FILE", help="Look for its questions; repeat it.", show_default=False),
+        typer.Option(
+            metavar="BENCHMARK=FILE", help="A benchmark whose questions to look for; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     keep: Annotated[bool, typer.Option("--filter", help="Write the Tideos without fault to OUT/kept.")] = False,
 ) -> None:  # fmt: skip
-    """Tell what Tideos are worth: faults, detail, diversity, balance, leaks, overlap."""
+    """Check Tideos: faults, detail, diversity, balance, leakage, overlap."""
     from tideo.textvid.page import rows
     from tideo.textvid.reader import Reader
     from tideo.textvid.vocabulary import check_vocabulary
 
-    reads = None if reader == "none" else Reader.load(reader)
+    scorer = None if reader == "none" else Reader.load(reader)
     others = {name: [t.question for t in samples] for name, samples in map(_benchmark, against or ())}
     name, equals, _ = source.partition("=")
     if equals and name in targets("benchmarks"):
@@ -93,75 +101,79 @@ def check(
         from tideo.types import Question, Tideo
 
         _, samples = _benchmark(source)
-        asked = [
+        tideos = [
             Tideo(
                 id=s.id, frames=(), summary="",
                 questions=(Question(question=s.question, options=s.options, answer=s.answer),),
             )
             for s in samples
         ]  # fmt: skip
-        check_vocabulary(reader, [q.question for t in asked for q in t.questions])
-        checked = check_questions(asked, source=source, reader=reads, against=others)
+        check_vocabulary(reader, [s.question for s in samples])
+        checked = check_questions(tideos, source=source, reader=scorer, against=others)
         write(checked, out)
     else:
         from tideo.encoders.dual import load_encoder
-        from tideo.textvid.check import check as look
+        from tideo.textvid.check import check as check_tideos
 
         for model in (encoder, reader):
             check_vocabulary(model, _some_captions(source))
-        checked = look(
-            source, out=out, encoder=load_encoder(encoder), reader=reads, against=others,
+        checked = check_tideos(
+            source, out=out, encoder=load_encoder(encoder), reader=scorer, against=others,
             keep=keep,
         )  # fmt: skip
     section = ""
-    for of, name, value in rows(checked):
-        print(f"{of if of != section else '':10} {name:32} {value}")
-        section = of
+    for group, name, value in rows(checked):
+        print(f"{group if group != section else '':10} {name:32} {value}")
+        section = group
     print(out / "check.html")
 
 
 def encode(
     source: Annotated[
-        Path, typer.Argument(exists=True, help="Tideos, a file or folder; or a folder of videos.", show_default=False)
+        Path, typer.Argument(exists=True, help="A file or folder of Tideos, or a folder of videos.", show_default=False)
     ],
     encoder: Annotated[
         str, typer.Option(metavar="E", help="A folder, a Hugging Face id, or open_clip:ARCH/PRETRAINED.")
     ],
     out: Out,
-    num_frames: Annotated[int, typer.Option(min=1, metavar="N", help="Of each item.")] = 10,
-    sampler: Annotated[str, typer.Option(metavar="NAME", help="Of videos; see tideo list samplers.")] = "middle",
+    num_frames: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many frames of each.")] = 10,
+    sampler: Annotated[str, typer.Option(metavar="NAME", help="For videos; see tideo list samplers.")] = "middle",
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Spread over a Ray cluster; `local` starts one here.", show_default=False),
+        typer.Option(
+            metavar="ADDRESS", help="Spread the work over a Ray cluster; `local` starts one here.", show_default=False
+        ),
     ] = None,
 ) -> None:  # fmt: skip
-    """Turn Tideos or videos into features; continues where it stopped."""
+    """Turn Tideos or videos into features. Continues where it stopped."""
     from tideo.encoders.encode import encode_tideos, encode_videos, videos_in
     from tideo.textvid.schema import SHARDS, load, to_tideo
 
     if source.is_file() or any(source.glob(SHARDS)):
         tideos = [to_tideo(record) for record in load(source)]
-        done = encode_tideos(tideos, encoder=encoder, out=out, num_frames=num_frames, ray=ray)
+        result = encode_tideos(tideos, encoder=encoder, out=out, num_frames=num_frames, ray=ray)
     else:
-        found = videos_in(source)
-        done = encode_videos(found, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler, ray=ray)
-    for name, reason in done.failed.items():
-        print(f"{name}: {reason}", file=sys.stderr)
-    print(f"{done.num - len(done.failed)} items in {out}, {done.encoded} of them encoded now")
-    finish(len(done.failed), done.num, "items")
+        videos = videos_in(source)
+        result = encode_videos(
+            videos, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler, ray=ray
+        )
+    for item_id, reason in result.failed.items():
+        print(f"{item_id}: {reason}", file=sys.stderr)
+    print(f"{result.num - len(result.failed)} items in {out}, {result.encoded} of them encoded now")
+    finish(len(result.failed), result.num, "items")
 
 
 def _some_captions(source: str) -> list[str]:
     """The captions of up to a hundred Tideos that can be read."""
     from tideo.textvid.schema import Record, load_each
 
-    whole = (read for _, read in load_each(source) if isinstance(read, Record))
-    return [text for record in islice(whole, 100) for frame in record.frames for text in frame.values()]
+    records = (record for _, record in load_each(source) if isinstance(record, Record))
+    return [text for record in islice(records, 100) for frame in record.frames for text in frame.values()]
 
 
-def _benchmark(told: str) -> tuple[str, list[Sample]]:
-    """The name, and the samples, of NAME=FILE."""
-    name, equals, path = told.partition("=")
+def _benchmark(argument: str) -> tuple[str, list[Sample]]:
+    """The name and the samples of NAME=FILE."""
+    name, equals, path = argument.partition("=")
     if not equals:
-        raise UserError(f"{told}: expected BENCHMARK=FILE, as in nextqa=val.csv")
+        raise UserError(f"{argument}: expected BENCHMARK=FILE, as in nextqa=val.csv")
     return name, load("benchmarks", name)(path, videos=Path(path).parent)

@@ -30,9 +30,9 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bf
 class DualEncoder:
     """Text and images → unit rows of one space of width `dim`.
 
-    `name` is what the user asked for. `id` is made from the weights, the tokenizer and the preprocessing:
-    two copies of one model have one id, and features of different models are never mixed. `num_truncated`
-    counts the texts whose ends the model did not read.
+    `name` is the name it was loaded by. `id` is a hash of the weights, the tokenizer and the preprocessing: two copies
+    of one model have one id, and features of different models are never mixed. `num_truncated` counts the texts that
+    were cut to `max_tokens`.
     """
 
     name: str
@@ -51,8 +51,8 @@ class DualEncoder:
     def encode_text(self, texts: Sequence[str], *, tokens_per_batch: int = 8192) -> np.ndarray:
         """float32 [N, D] unit rows, in the order of `texts`.
 
-        Texts of similar length share a batch. A text longer than `max_tokens` is cut and counted in
-        `num_truncated`; one warning a call tells how many were.
+        Texts of similar length share a batch. A text longer than `max_tokens` is cut and counted in `num_truncated`;
+        a call that cuts texts warns once, with their number.
         """
         ids = self._token_ids(list(texts))
         out_ND = np.empty((len(ids), self.dim), dtype=np.float32)
@@ -67,8 +67,8 @@ class DualEncoder:
     ) -> np.ndarray:
         """float32 [T, D] unit rows of uint8 [T, H, W, 3], or of a list of uint8 [H, W, 3] of any sizes.
 
-        Resized, cropped and normalised as the model's own image processor does it, with PIL: another resize
-        moves the features.
+        Images are resized, cropped and normalised by the model's own image processor, with PIL: another way to resize
+        would change the features.
         """
         for image in rgb_THWC:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -104,7 +104,7 @@ Tokenize = Callable[[list[str]], tuple[list[list[int]], list[int]]]
 
 
 def _batches(lengths: list[int], *, tokens_per_batch: int) -> Iterator[list[int]]:
-    """Rows of similar length, so that little is padded; at most that many tokens a batch, or one row."""
+    """Batches of rows of similar length, to pad little: each of one row, or of at most `tokens_per_batch` tokens."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) + 1) * lengths[row] > tokens_per_batch:
@@ -136,8 +136,7 @@ def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") ->
 
 
 def _load_hugging_face(name: str, *, device: torch.device, dtype: Dtype) -> DualEncoder:
-    """A CLIPModel or SiglipModel with its tokenizer and image processor. safetensors only: nothing is
-    unpickled."""
+    """A CLIPModel or SiglipModel with its tokenizer and image processor. Loads safetensors only, never pickles."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
     config = AutoConfig.from_pretrained(name)
@@ -145,15 +144,13 @@ def _load_hugging_face(name: str, *, device: torch.device, dtype: Dtype) -> Dual
         raise UserError(
             f"{name} is a {config.model_type} model, not a dual encoder: {', '.join(TEXT_LAYOUTS)}"
         )
-    model, loading = AutoModel.from_pretrained(
+    model, loading_info = AutoModel.from_pretrained(
         name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
-    if loading["missing_keys"]:  # transformers would go on with random numbers in their place
-        raise UserError(
-            f"{name} lacks {len(loading['missing_keys'])} weights, {min(loading['missing_keys'])} first"
-        )
+    if missing := loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
+        raise UserError(f"{name} lacks {len(missing)} weights, {min(missing)} first")
     tokenizer = AutoTokenizer.from_pretrained(name)
-    # By PIL even where torchvision is installed: features must not depend on what else is.
+    # PIL even if torchvision is installed: features must not depend on the other packages of a machine.
     processor = AutoImageProcessor.from_pretrained(name, backend="pil")
     max_tokens = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
     pad_id, padding = TEXT_LAYOUTS[config.model_type](name, config.text_config, tokenizer)
@@ -169,13 +166,13 @@ def _load_hugging_face(name: str, *, device: torch.device, dtype: Dtype) -> Dual
         return ids, lengths
 
     def preprocess(images: Sequence[np.ndarray]) -> torch.Tensor:
-        # The layout is told, since an image 3 pixels high would be taken for one with its channels first.
+        # Without the layout, an image 3 pixels high would be taken for one with its channels first.
         return processor(list(images), input_data_format="channels_last", return_tensors="pt")["pixel_values"]
 
     return _assemble(
         model,
         kind=config.model_type,
-        told={key: value for key, value in processor.to_dict().items() if key in PREPROCESSING},
+        preprocessing={key: value for key, value in processor.to_dict().items() if key in PREPROCESSING},
         name=name,
         device=device,
         dtype=dtype,
@@ -188,8 +185,7 @@ def _load_hugging_face(name: str, *, device: torch.device, dtype: Dtype) -> Dual
     )
 
 
-# What decides the pixels, by the names that have been stable; the rest of a processor's dict varies with
-# the version.
+# The settings of an image processor that decide the pixels. Others change with the version of transformers.
 PREPROCESSING = (
     "do_center_crop",
     "size",
@@ -202,17 +198,16 @@ PREPROCESSING = (
 
 
 def _pooled(output: Any) -> torch.Tensor:
-    """transformers 5 returns an output whose pooler_output is the projected vector; older ones the vector
-    itself."""
+    """The projected vector: `pooler_output` of transformers 5; older versions return the vector itself."""
     return output if isinstance(output, torch.Tensor) else output.pooler_output
 
 
 def _clip_layout(name: str, text_config: Any, tokenizer: Any) -> tuple[int, str]:
-    """Pads with the end token: the text tower reads the first one and, being causal, nothing behind it.
+    """The padding of CLIP: the end token, as the causal text tower reads the first one and nothing after it.
 
-    Where a text lacks the end token that the configuration names, CLIPModel reads the first position
-    instead: the same vector for every text, and no error. So it is one here. (2 is in old configurations,
-    and means the text's largest id.)
+    If a tokenizer does not write the end token that the configuration names, CLIPModel silently reads the first
+    position: the same vector for every text. That is an error here. (An eos_token_id of 2 is that of old
+    configurations, and stands for the text's largest id.)
     """
     ids = tokenizer("a")["input_ids"]
     end = max(ids) if text_config.eos_token_id == 2 else text_config.eos_token_id
@@ -225,7 +220,7 @@ def _clip_layout(name: str, text_config: Any, tokenizer: Any) -> tuple[int, str]
 
 
 def _siglip_layout(name: str, text_config: Any, tokenizer: Any) -> tuple[int, str]:
-    """Pads to the full length, without a mask, as it was trained: the text tower reads the last position."""
+    """The padding of SigLIP: to the full length, without a mask, as in training. The tower reads the last position."""
     if tokenizer.pad_token_id is None:
         raise UserError(
             f"{name}: the tokenizer has no padding token, which SigLIP reads; set one and save it again"
@@ -234,8 +229,7 @@ def _siglip_layout(name: str, text_config: Any, tokenizer: Any) -> tuple[int, st
 
 
 def _load_open_clip(name: str, *, device: torch.device, dtype: Dtype) -> DualEncoder:
-    """open_clip:ARCH/PRETRAINED, PRETRAINED being one of open_clip's tags or a file; or
-    open_clip:hf-hub:ID."""
+    """open_clip:ARCH/PRETRAINED, with one of open_clip's tags or a file; or open_clip:hf-hub:ID."""
     open_clip = require("open_clip")
     arch, _, pretrained = name.removeprefix("open_clip:").partition("/")
     if arch.startswith("hf-hub:"):
@@ -246,9 +240,9 @@ def _load_open_clip(name: str, *, device: torch.device, dtype: Dtype) -> DualEnc
     tokenizer = open_clip.get_tokenizer(arch)
 
     def num_tokens(text: str) -> int:
-        if hasattr(tokenizer, "encode"):  # open_clip's own; without the start and the end
+        if hasattr(tokenizer, "encode"):  # open_clip's own, which omits the start and end tokens
             return len(tokenizer.encode(text)) + 2
-        return len(tokenizer.tokenizer(tokenizer.clean_fn(text))["input_ids"])  # a Hugging Face one, wrapped
+        return len(tokenizer.tokenizer(tokenizer.clean_fn(text))["input_ids"])  # a wrapped Hugging Face one
 
     def preprocess(images: Sequence[np.ndarray]) -> torch.Tensor:
         from PIL import Image
@@ -258,12 +252,12 @@ def _load_open_clip(name: str, *, device: torch.device, dtype: Dtype) -> DualEnc
     return _assemble(
         model,
         kind="open_clip",
-        told=open_clip.get_model_preprocess_cfg(model),
+        preprocessing=open_clip.get_model_preprocess_cfg(model),
         name=name,
         device=device,
         dtype=dtype,
         max_tokens=tokenizer.context_length,
-        pad_id=0,  # never used: the tokenizer pads to the full length, each kind in its own way
+        pad_id=0,  # never used: open_clip's tokenizers pad to the full length themselves
         tokenize=lambda texts: (tokenizer(texts).tolist(), [num_tokens(text) for text in texts]),
         preprocess=preprocess,
         text_tower=model.encode_text,
@@ -271,19 +265,19 @@ def _load_open_clip(name: str, *, device: torch.device, dtype: Dtype) -> DualEnc
     )
 
 
-def _assemble(model: Any, *, kind: str, told: dict[str, Any], **fields: Any) -> DualEncoder:
-    """Identify the model by its float32 weights, then move it to its device and dtype."""
+def _assemble(model: Any, *, kind: str, preprocessing: dict[str, Any], **fields: Any) -> DualEncoder:
+    """Hash the model's float32 weights into its id, then move it to its device and dtype."""
     fields["max_tokens"] = int(fields["max_tokens"])
     probe_ids, _ = fields["tokenize"](["A photo of 2 dogs, é."])
-    # Sorted digests of the tensors, without their names: those differ between versions of the libraries.
+    # Digests of the tensors, sorted, without their names: names differ between versions of the libraries.
     weights = sorted(
         hashlib.sha256(tensor.contiguous().numpy()).hexdigest() for tensor in model.state_dict().values()
     )
-    told_json = json.dumps([probe_ids, told, weights], sort_keys=True, default=dict)
+    identity = json.dumps([probe_ids, preprocessing, weights], sort_keys=True, default=dict)
     model.eval().to(device=fields["device"], dtype=DTYPES[fields["dtype"]])
     with torch.inference_mode():
         dim = fields["text_tower"](torch.tensor(probe_ids, device=fields["device"])).shape[-1]
-    digest = hashlib.sha256(told_json.encode()).hexdigest()
+    digest = hashlib.sha256(identity.encode()).hexdigest()
     return DualEncoder(id=f"{kind}-{dim}-{digest[:12]}", dim=dim, **fields)
 
 

@@ -1,18 +1,18 @@
 """Tideos or videos → features in a store that is read at random, at any scale.
 
-    OUT/store.json, OUT/shard-*   FeatureStore: rows keyed by what they depend on
+    OUT/store.json, OUT/shard-*   a FeatureStore, its rows by key
     OUT/items.jsonl               each item's id and the key of its rows
 
-A row's key hashes the captions, or the video's content and the times that are looked at, so what is there is never
-encoded twice and a changed video never read from old rows. Killed, it goes on with what is missing.
+A key hashes all that the rows depend on: the captions, or the video's content and how its frames are sampled. So no
+item is encoded twice, and a changed video gets new rows. A killed run continues with the items that are missing.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,23 +23,30 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.features import open_features, read_features, sampled, unit_rows
+from tideo.encoders.features import (
+    frame_features,
+    lacks_captions,
+    open_features,
+    read_features,
+    sampled,
+    tideo_features,
+)
 from tideo.parallel import spread
 from tideo.store.features import FeatureStore
-from tideo.store.files import atomic_write_text, content_key, key_of
-from tideo.store.records import read_records
+from tideo.store.files import content_key, key_of
+from tideo.store.records import read_records, write_records
 from tideo.types import Features, Frames, Modality, Tideo, UserError, Video, VideoError
 from tideo.video.samplers import sample_frames
 
 ITEMS_FILE = "items.jsonl"
 ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
-SHARD = 256  # items; a kill costs at most the encoding of so many
+SHARD = 256  # Tideos of a shard, or frames of videos: the most that a kill loses
 Item = TypeVar("Item", Tideo, Video)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Of `num` items so many were encoded now; `failed`: id → why."""
+    """The result of `encode_…`: `encoded` of `num` items were encoded now, `failed` maps an id to its reason."""
 
     num: int
     encoded: int
@@ -54,16 +61,12 @@ def encode_tideos(
     num_frames: int = 10,
     ray: str | None = None,
 ) -> Encoded:
-    """A row a frame: the mean of its captions' vectors, as in `tideo_features`. A shard's captions are encoded once.
+    """The features of `tideo_features`, a shard at a time.
 
-    With `ray` the shards are spread over a cluster (scale.spread), whose machines must see `out` and have the encoder
-    by its name. Raises UserError for a store of another encoder, and for an id that occurs twice.
+    With `ray` the shards are spread over a cluster (parallel.spread), whose machines must see `out` and find the
+    encoder by its name. Raises UserError for a store of another encoder, and for an id that occurs twice.
     """
-    failed = {
-        t.id: "a frame without a caption"
-        for t in tideos
-        if not t.frames or not all(f.captions for f in t.frames)
-    }
+    failed = {t.id: "a frame without a caption" for t in tideos if lacks_captions(t)}
     keys = {t.id: _tideo_key(t, num_frames=num_frames) for t in tideos if t.id not in failed}
     work = partial(_encode_tideos, encoder=encoder, out=str(out), num_frames=num_frames)
     return _encoded(
@@ -80,14 +83,14 @@ def encode_videos(
     sampler: str = "middle",
     ray: str | None = None,
 ) -> Encoded:
-    """As `frame_features` of sampled frames, with their times. The next videos are decoded beside the encoder.
+    """The `frame_features` of sampled frames, with their times. The next videos are decoded while one is encoded.
 
-    A video that gives no frame is told and left out. `ray` and errors as for `encode_tideos`.
+    A video that gives no frame is left out and listed in `failed`. `ray` and errors are those of `encode_tideos`.
     """
-    found = {v.id: content_key(v.path) for v in videos}
-    failed = {name: "there is no such file" for name, key in found.items() if key is None}
+    contents = {v.id: content_key(v.path) for v in videos}
+    failed = {name: "there is no such file" for name, key in contents.items() if key is None}
     keys = {
-        v.id: key_of([found[v.id], v.start_s, v.end_s, num_frames, sampler])
+        v.id: key_of([contents[v.id], v.start_s, v.end_s, num_frames, sampler])
         for v in videos
         if v.id not in failed
     }
@@ -110,18 +113,17 @@ def _encoded(
     size: int,
     ray: str | None,
 ) -> Encoded:
-    """Have `work` write shards of the items that are missing, by key; it returns those that failed, by key, and why."""
+    """Encode the missing items with `work`. It writes a shard of items, by key, and returns the reasons of failures."""
     store = open_features(out, _loaded(encoder), modality=modality)
     missing = _missing(items, keys, store=store, out=Path(out))
     parts = [dict(list(missing.items())[i : i + size]) for i in range(0, len(missing), size)]
+    unreadable: dict[str, str] = {}  # key → reason
     with _progress(len(keys), done=len(keys) - len(missing)) as advance:
-        for part, found in spread(work, parts, ray=ray):
-            failed |= {missing[key].id: reason for key, reason in found.items()}
+        for part, reasons in spread(work, parts, ray=ray):
+            unreadable |= reasons
             advance(len(part))
-    lost = {name for name, key in keys.items() if key in missing and missing[key].id in failed}
-    failed |= {name: failed[missing[keys[name]].id] for name in lost}
-    gone = sum(1 for item in missing.values() if item.id in failed)
-    return Encoded(num=len(items), encoded=len(missing) - gone, failed=failed)
+    failed |= {name: unreadable[key] for name, key in keys.items() if key in unreadable}
+    return Encoded(num=len(items), encoded=len(missing) - len(unreadable), failed=failed)
 
 
 @lru_cache(maxsize=1)
@@ -138,18 +140,10 @@ def _encode_tideos(
 ) -> dict[str, str]:
     loaded = _loaded(encoder)
     store = open_features(out, loaded, modality="text")
-    part = {
-        key: tideo for key, tideo in part.items() if key not in store
-    }  # of a worker that died after writing
-    frames = {key: sampled(tideo.frames, num_frames) for key, tideo in part.items()}
-    texts = list(dict.fromkeys(c for of in frames.values() for frame in of for c in frame.captions))
-    place = {text: row for row, text in enumerate(texts)}
-    values_ND = loaded.encode_text(texts)
-    rows = {
-        key: unit_rows(np.stack([values_ND[[place[c] for c in frame.captions]].mean(axis=0) for frame in of]))
-        for key, of in frames.items()
-    }
-    store.write(rows)
+    # A worker that died after writing leaves a part that is there already.
+    part = {key: tideo for key, tideo in part.items() if key not in store}
+    found = tideo_features(list(part.values()), loaded, num_frames=num_frames)
+    store.write({key: features.values_TD for key, features in zip(part, found, strict=True)})
     return {}
 
 
@@ -162,23 +156,23 @@ def _encode_videos(
     rows: dict[str, np.ndarray] = {}
     times: dict[str, np.ndarray] = {}
 
-    def look(video: Video) -> Frames | VideoError:
+    def decode(video: Video) -> Frames | VideoError:
         try:
             return sample_frames(video, num_frames, sampler=sampler)
         except VideoError as error:
             return error
 
-    for key, frames in zip(part, _ahead(look, list(part.values())), strict=True):
+    for key, frames in zip(part, _ahead(decode, list(part.values())), strict=True):
         if isinstance(frames, VideoError):
             failed[key] = str(frames)
         else:
-            rows[key], times[key] = loaded.encode_images(frames.rgb_THWC), frames.pts_s_T
+            rows[key], times[key] = frame_features(frames, loaded).values_TD, frames.pts_s_T
     store.write(rows, pts_s=times)
     return failed
 
 
 def videos_in(folder: str | Path) -> list[Video]:
-    """The video files below a folder, each by its place there without its ending. Raises UserError for none."""
+    """The video files below a folder, with their paths there, without endings, as ids. Raises UserError for none."""
     folder = Path(folder)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
     if not files:
@@ -187,7 +181,7 @@ def videos_in(folder: str | Path) -> list[Video]:
 
 
 class EncodedFolder(Mapping[str, Features]):
-    """What `encode_…` wrote, by the items' ids. Raises UserError where the folder is none."""
+    """The features that `encode_…` wrote, by the items' ids. Raises UserError for a folder without features."""
 
     def __init__(self, folder: str | Path) -> None:
         self.store = FeatureStore(folder)
@@ -210,21 +204,19 @@ def encoded(
 ) -> list[Features]:
     """The features of these Tideos from a folder that `encode_tideos` filled.
 
-    Raises UserError for another encoder's folder, and for a Tideo that is not there as it is now.
+    Raises UserError for a folder of another encoder, and for a Tideo that is missing or was encoded before a change.
     """
-    there = EncodedFolder(folder)
-    if there.store.about.get("encoder") != encoder.id:
-        raise UserError(
-            f"{folder} holds features of encoder {there.store.about.get('encoder')}, not {encoder.id}"
-        )
+    store = EncodedFolder(folder).store
+    if store.about.get("encoder") != encoder.id:
+        raise UserError(f"{folder} holds features of encoder {store.about.get('encoder')}, not {encoder.id}")
     found = []
     for tideo in tideos:
         key = _tideo_key(tideo, num_frames=num_frames)
-        if key not in there.store:
+        if key not in store:
             raise UserError(
                 f"{folder} does not hold Tideo {tideo.id} with up to {num_frames} frames: run tideo encode again"
             )
-        found.append(read_features(there.store, key))
+        found.append(read_features(store, key))
     return found
 
 
@@ -235,12 +227,11 @@ def _tideo_key(tideo: Tideo, *, num_frames: int) -> str:
 def _missing(
     items: Sequence[Item], keys: Mapping[str, str], *, store: FeatureStore, out: Path
 ) -> dict[str, Item]:
-    """Write which rows are whose, and tell the items whose rows are not there, by key; of equal ones the first."""
+    """Write each item's key, and return by key the items that the store lacks; of equal items, the first."""
     counts = Counter(item.id for item in items)
     if len(counts) < len(items):
         raise UserError(f"the id {counts.most_common(1)[0][0]!r} occurs twice; give each its own")
-    named = "".join(json.dumps({"id": name, "key": key}) + "\n" for name, key in keys.items())
-    atomic_write_text(out / ITEMS_FILE, named)
+    write_records(out / ITEMS_FILE, ({"id": name, "key": key} for name, key in keys.items()))
     missing: dict[str, Item] = {}
     for item in items:
         key = keys.get(item.id)
@@ -250,27 +241,20 @@ def _missing(
 
 
 def _ahead(
-    work: Callable[[Video], Frames | VideoError], items: Sequence[Video], *, threads: int = 2
+    work: Callable[[Video], Frames | VideoError], items: Sequence[Video]
 ) -> Iterator[Frames | VideoError]:
-    """Each item's result in order, up to twice as many of them begun ahead as there are threads."""
-    with ThreadPoolExecutor(threads) as pool:
-        begun = [pool.submit(work, item) for item in items[: 2 * threads]]
+    """Each item's result, in order. Two threads work on up to four items ahead."""
+    with ThreadPoolExecutor(2) as pool:
+        begun = [pool.submit(work, item) for item in items[:4]]
         for n in range(len(items)):
             yield begun.pop(0).result()
-            if n + 2 * threads < len(items):
-                begun.append(pool.submit(work, items[n + 2 * threads]))
+            if n + 4 < len(items):
+                begun.append(pool.submit(work, items[n + 4]))
 
 
-class _progress:
-    """A bar of items; calling it moves it."""
-
-    def __init__(self, num: int, *, done: int) -> None:
-        self.bar = Progress(console=Console(stderr=True), transient=True)
-        self.task = self.bar.add_task("encoding", total=num, completed=done)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self.bar.start()
-        return lambda num: self.bar.advance(self.task, num)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+@contextmanager
+def _progress(num: int, *, done: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar of items, and the function that advances it."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("encoding", total=num, completed=done)
+        yield lambda finished: bar.advance(task, finished)

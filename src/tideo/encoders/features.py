@@ -6,7 +6,7 @@ video frame:    normalise(image vector)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from tideo.types import Features, Frames, Modality, TextFrame, Tideo, UserError
 
 Item = TypeVar("Item")
 
-# Captions encoded between two writes of the cache: what a killed run loses at most.
+# Captions encoded between two writes of the cache: the most that a killed run loses.
 CAPTIONS_PER_SHARD = 32768
 
 
@@ -40,25 +40,18 @@ def tideo_features(
     encoder: DualEncoder,
     *,
     num_frames: int = 10,
-    noise_std: float = 0.0,
-    seed: int = 0,
     cache_dir: str | Path | None = None,
 ) -> Iterator[Features]:
     """Tideos → "text" Features [T, D], T at most `num_frames`, in the order of `tideos`.
 
-    Each distinct caption is encoded once, before the first result; with `cache_dir` once for good, and
-    stored as float16. Of a longer Tideo the frames (j · len) // num_frames are kept; a shorter one stays
-    shorter, as padding is the model's own affair. `noise_std` is the standard deviation of Gaussian noise
-    on each component, drawn from `seed` and the Tideo's id, after which the rows are normalised again (TOPA
-    names its square, 0 in all its scripts). Raises UserError for a Tideo without frames or a frame without
-    a caption.
+    Each distinct caption is encoded once, before the first result; with `cache_dir`, once for all runs, stored as
+    float16. A longer Tideo keeps the frames (j · len) // num_frames; a shorter one is not padded, as each model pads
+    in its own way. Raises UserError for a Tideo without frames or a frame without a caption.
     """
-    if num_frames < 1 or noise_std < 0:
-        raise UserError(
-            f"num_frames must be at least 1 and noise_std at least 0, not {num_frames} and {noise_std}"
-        )
+    if num_frames < 1:
+        raise UserError(f"num_frames must be at least 1, not {num_frames}")
     for tideo in tideos:
-        if not tideo.frames or not all(frame.captions for frame in tideo.frames):
+        if lacks_captions(tideo):
             raise UserError(
                 f"tideo {tideo.id}: every Tideo needs a frame, and every frame a caption; remove or repair it"
             )
@@ -66,17 +59,12 @@ def tideo_features(
     captions = [caption for frames in kept for frame in frames for caption in frame.captions]
     vector_of = text_vectors(captions, encoder, cache_dir=cache_dir)
 
-    def features_of(tideo: Tideo, frames: Sequence[TextFrame]) -> Features:
+    def features_of(frames: Sequence[TextFrame]) -> Features:
         rows = [np.mean([vector_of(caption) for caption in frame.captions], axis=0) for frame in frames]
         values_TD = unit_rows(np.stack(rows))
-        if noise_std:
-            noise = np.random.default_rng(int(key_of([seed, tideo.id]), 16))
-            values_TD = unit_rows(
-                values_TD + noise.normal(0.0, noise_std, values_TD.shape).astype(np.float32)
-            )
         return Features(values_TD=values_TD, pts_s_T=None, modality="text", encoder=encoder.id)
 
-    return map(features_of, tideos, kept)
+    return map(features_of, kept)
 
 
 def caption_memory(
@@ -89,8 +77,8 @@ def caption_memory(
 ) -> Memory:
     """The memory that image features are projected onto: the vectors of the Tideos' distinct captions.
 
-    Of more than `max_captions` (TOPA's code keeps 1,000,000) evenly spaced ones are kept, where TOPA takes
-    the first: a corpus lies in the order of its sources. `dtype` is a name in memory.DTYPES.
+    Of more than `max_captions` (1,000,000 in TOPA's code), evenly spaced ones are kept. TOPA keeps the first, but a
+    corpus is often ordered by its sources. `dtype` is a name in memory.DTYPES.
     """
     distinct = list(dict.fromkeys(c for tideo in tideos for frame in tideo.frames for c in frame.captions))
     captions = sampled(distinct, max_captions)
@@ -106,8 +94,8 @@ def text_vectors(
 ) -> Callable[[str], np.ndarray]:
     """Encode each distinct text once; returns a function from a text to its unit vector, float32 [D].
 
-    The cache is content-keyed: a directory for each encoder (its weights, tokenizer, preprocessing and
-    dtype), a key for each text. It grows a shard at a time, so a killed run continues.
+    The cache has a directory for each encoder (its weights, tokenizer, preprocessing and dtype) and a key for each
+    text. It grows a shard at a time, so a killed run continues.
     """
     distinct = list(dict.fromkeys(texts))
     if cache_dir is None:
@@ -124,29 +112,15 @@ def text_vectors(
 
 
 def open_features(directory: str | Path, encoder: DualEncoder, *, modality: Modality) -> FeatureStore:
-    """The store of one encoder's Features at `directory`, made where there is none.
+    """The store of one encoder's Features in `directory`, which is made if it does not exist.
 
-    Raises UserError where the directory holds another encoder's or another modality's.
+    Raises UserError if the directory holds features of another encoder or modality.
     """
     return FeatureStore(directory, dim=encoder.dim, about={"encoder": encoder.id, "modality": modality})
 
 
-def write_features(store: FeatureStore, features: Mapping[str, Features]) -> None:
-    """Add one shard of Features, by id. Vectors are stored as float16, times as float64."""
-    for item_id, item in features.items():
-        if (item.encoder, item.modality) != (store.about["encoder"], store.about["modality"]):
-            raise ValueError(
-                f"{item_id!r} is {item.modality} of {item.encoder}, the store holds {store.about}"
-            )
-    times = {item_id: item.pts_s_T for item_id, item in features.items() if item.pts_s_T is not None}
-    if times and len(times) < len(features):
-        raise ValueError("a shard's items have times either all or none")
-    store.write({item_id: item.values_TD for item_id, item in features.items()}, pts_s=times or None)
-
-
 def read_features(store: FeatureStore, item_id: str) -> Features:
-    """The Features of one id, as float32 and normalised again after float16. Raises UserError where it is
-    missing."""
+    """The Features of one id, as float32 unit rows again after float16. Raises UserError for an unknown id."""
     if item_id not in store:
         raise UserError(f"{store.directory} holds no features of {item_id!r}: encode it first")
     return Features(
@@ -157,9 +131,13 @@ def read_features(store: FeatureStore, item_id: str) -> Features:
     )
 
 
+def lacks_captions(tideo: Tideo) -> bool:
+    """Whether the Tideo has no frame, or a frame without a caption."""
+    return not tideo.frames or not all(frame.captions for frame in tideo.frames)
+
+
 def sampled(items: Sequence[Item], num: int) -> Sequence[Item]:
-    """At most `num` of the items: those at (j · len) // num, TOPA's rule (dataloader/textvid.py of its
-    code)."""
+    """At most `num` of the items: those at (j · len) // num, TOPA's rule (dataloader/textvid.py of its code)."""
     return items if len(items) <= num else [items[j * len(items) // num] for j in range(num)]
 
 

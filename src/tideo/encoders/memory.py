@@ -1,11 +1,12 @@
-"""Cross-modal projection: image features moved among the text features that a language model was trained on.
+"""Cross-modal projection: image features become means of the text features that a language model was trained on.
 
     v' = normalise(softmax(100 · v · Mᵀ) · M)          (TOPA, arXiv 2405.13911; llama/model.py of its code)
 
-M is a memory of caption features, unit rows [M, D]. The published code makes the [Q, M] matrix three times
-over; here M is read once, in chunks that stay in the processor's cache, with a running maximum and sum (the
-online softmax of Milakov and Gimelshein, arXiv 1805.02867). The result is exact and costs a few MB beside
-the memory.
+M is a memory of caption features, unit rows [M, D]. The published code makes the [Q, M] matrix three times. Here M is
+read once, in chunks that fit the processor's cache, with a running maximum and sum (the online softmax of Milakov and
+Gimelshein, arXiv 1805.02867). The result is exact and takes a few MB beside the memory.
+
+Shapes: Q queries (frames), M captions, C captions of a chunk, K nearest captions, D width.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from tideo.device import has_bfloat16
 from tideo.store.files import atomic_path
 from tideo.types import Features, UserError
 
-# Rows of M read at a time. 1024 × 768 float32 are 3 MB; larger chunks fall out of the cache before their
-# second use.
+# Rows of M read at a time. 1024 × 768 float32 are 3 MB; larger chunks leave the cache before their second use.
 CHUNK = 1024
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -35,9 +35,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 class Memory:
     """Caption features of one encoder: unit rows [M, D], float32, float16 or bfloat16.
 
-    float16 halves the size and stays within 1e-6 (1 - cosine) of float32; bfloat16 is the fast one on
-    processors with bfloat16 instructions, within 1e-4 (docs/projection.md). `threshold` is the familiarity
-    below which a video is unlike anything in the memory; None until `calibrated`.
+    float16 halves the size and stays within 1e-6 (1 - cosine) of float32. bfloat16 is fastest on processors with
+    bfloat16 instructions, and within 1e-4 (docs/projection.md). `threshold` is the familiarity below which a video is
+    out of distribution for the memory; None before `familiarity.calibrated`.
     """
 
     values_MD: torch.Tensor
@@ -56,8 +56,7 @@ class Memory:
         return len(self.values_MD)
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file, whole or not at all; encoder, size and threshold are JSON in its
-        header."""
+        """Write one safetensors file, whole or not at all. Encoder, size and threshold are JSON in its header."""
         about = {"encoder": self.encoder, "num_captions": len(self), "threshold": self.threshold}
         with atomic_path(path) as tmp:
             save_file(
@@ -66,10 +65,9 @@ class Memory:
 
     @classmethod
     def load(cls, path: str | Path, *, dtype: str | None = None, device: str = "cpu") -> Memory:
-        """Read what `save` wrote. As stored and on the CPU it stays a memory map; `dtype` (a name in
-        DTYPES) converts.
+        """Read what `save` wrote. With its own dtype, on the CPU, it stays a memory map; `dtype` is a name in DTYPES.
 
-        Raises UserError where the file is missing or is no memory.
+        Raises UserError if the file is missing or is no memory.
         """
         if dtype not in (None, *DTYPES):
             raise UserError(f"unknown memory dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
@@ -88,11 +86,11 @@ class Memory:
 def project(
     features: Features, memory: Memory, *, temperature: float = 100.0, top_k: int | None = None
 ) -> Features:
-    """Features [T, D] → "projected" Features [T, D]: each row a mean of the memory's rows, softmax-weighted.
+    """Features [T, D] → "projected" Features [T, D]: each row a softmax-weighted mean of the memory's rows.
 
-    `temperature` multiplies the cosines, 100 as published. `top_k` keeps each row's k nearest captions
-    only: less work, but an approximation that is coarse for small k (docs/projection.md has its measured
-    error). Raises UserError where features and memory come from different encoders.
+    `temperature` multiplies the cosines, 100 as published. `top_k` averages only each row's k nearest captions: less
+    work, but a coarse approximation for small k (docs/projection.md has its error). Raises UserError if features and
+    memory come from different encoders.
     """
     query_QD = _queries(features, memory)
     if not 0 < temperature < math.inf:
@@ -125,8 +123,7 @@ def _chunks(values_MD: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _softmax_mean(query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """softmax(temperature · q · Mᵀ) · M up to a positive factor for each row, which the caller normalises
-    away."""
+    """softmax(temperature · q · Mᵀ) · M up to a positive factor for each row, which the caller normalises away."""
     query_QD = query_QD * temperature
     best_Q1 = query_QD.new_full((len(query_QD), 1), -math.inf)
     mean_QD = torch.zeros_like(query_QD)
@@ -142,11 +139,10 @@ def _softmax_mean(query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperatur
 def _softmax_mean_bfloat16(
     query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
-    """The same with bfloat16 products, which return bfloat16: 8 bits, an error of 6% in a weight at a score
-    of 30.
+    """As `_softmax_mean`, with products in bfloat16.
 
-    So the running maximum is subtracted inside the product, whose sum is float32: the scores that come out
-    are small exactly where the weights are large.
+    Their results have 8 bits, at a score of 30 an error of 6% in the weight. So the running maximum is subtracted
+    inside the product, whose sum is float32: scores are then small, and exact enough, where weights are large.
     """
     query_QD = (query_QD * temperature).bfloat16()
     first_QC = query_QD.float() @ values_MD[:CHUNK].float().T
@@ -165,8 +161,7 @@ def _softmax_mean_bfloat16(
 def _nearest_mean(
     query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperature: float, k: int
 ) -> torch.Tensor:
-    """The softmax over each query's k nearest rows, found exactly; one query's rows are gathered at a
-    time."""
+    """The softmax over each query's k nearest rows, found exactly. Rows are gathered for one query at a time."""
     scores_QK = query_QD.new_empty((len(query_QD), 0))
     rows_QK = torch.empty((len(query_QD), 0), dtype=torch.long, device=query_QD.device)
     start = 0
@@ -183,14 +178,14 @@ def _nearest_mean(
 
 
 def _times_transposed(a_QK: torch.Tensor, b_NK: torch.Tensor) -> torch.Tensor:
-    """a · bᵀ in float32: by oneDNN on the CPU, as torch.mm goes to MKL, half as fast on AMD processors."""
+    """a · bᵀ in float32. On the CPU by oneDNN: torch.mm uses MKL, which is half as fast on AMD processors."""
     if _has_onednn(a_QK.device):
         return torch.ops.mkldnn._linear_pointwise(a_QK, b_NK, None, "none", [], "")
     return a_QK @ b_NK.T
 
 
 def _has_onednn(device: torch.device) -> bool:
-    """Whether torch has the operator, the one that torch.compile emits for a linear layer on the CPU."""
+    """Whether torch has the oneDNN operator that torch.compile emits for a linear layer on the CPU."""
     return (
         device.type == "cpu"
         and torch.backends.mkldnn.is_available()

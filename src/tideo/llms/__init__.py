@@ -1,1 +1,1 @@
-"""Language models that write: any server that speaks OpenAI's protocol."""
+"""Language models that write: a server that speaks OpenAI's protocol, or vLLM in this process."""

@@ -1,4 +1,4 @@
-"""What a language model that writes must do, and the limits of its calls."""
+"""The interface of a language model that writes, and the limits of its calls."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tideo.types import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Calls:
-    """How a server is called. Nothing here changes an answer.
+    """How a language model is called. None of it changes a reply.
 
-    A request that fails with 408, 409, 429, 5xx, by time-out or by a dropped connection is made again up to `retries`
-    times, each time after a longer wait with jitter, or as long as the server says. With a `cap`, in the money of
-    `price_in` and `price_out` (per million tokens), or `cap_tokens`, no request is begun once that is spent; those
-    under way may exceed it.
+    A request that fails with 408, 409, 429 or 5xx, by time-out or by a dropped connection is repeated up to `retries`
+    times, after waits that grow with jitter, or that the server asks for. `price_in` and `price_out` are for a million
+    tokens. Once `cap` (in the money of the prices) or `cap_tokens` is spent, no request is begun; those under way may
+    exceed it.
     """
 
     concurrency: int = 8
@@ -37,15 +37,14 @@ class Calls:
             )
         if self.cap is not None and (self.price_in is None or self.price_out is None):
             raise UserError("a cap needs prices: set price_in and price_out, per million tokens")
-        if any(
-            limit is not None and limit <= 0 for limit in (self.requests_per_minute, self.tokens_per_minute)
-        ):
+        limits = (self.requests_per_minute, self.tokens_per_minute)
+        if any(limit is not None and limit <= 0 for limit in limits):
             raise UserError("requests_per_minute and tokens_per_minute: expected more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """`text` as written, `truncated` where it came to the limit of tokens; tokens are 0 where the server tells none."""
+    """A language model's reply, `truncated` at the limit of tokens or not. Counts are 0 if the server gives none."""
 
     text: str
     truncated: bool
@@ -54,16 +53,16 @@ class Reply:
 
 
 class Unanswered(UserError):
-    """A request that failed for good. Others may fare better."""
+    """A request that failed for good. Other requests may succeed."""
 
 
 class LanguageModel(Protocol):
-    """Who writes: a server (llms/openai.py) or an engine in this process (llms/vllm.py), asked from several threads."""
+    """A server (llms/openai.py) or an engine in this process (llms/vllm.py). Safe to call from several threads."""
 
     name: str
     calls: Calls
-    spent: float
-    tokens: int
+    spent: float  # money, in all requests so far
+    tokens: int  # in all requests so far
 
     def ask(
         self,
@@ -73,6 +72,10 @@ class LanguageModel(Protocol):
         temperature: float = ...,
         seed: int | None = ...,
         response_format: Mapping[str, Any] | None = ...,
-    ) -> Reply: ...
+    ) -> Reply:
+        """The reply to a chat. Raises Unanswered for a request that failed, Stopped if no other can succeed."""
+        ...
 
-    def cost(self, tokens_in: int, tokens_out: int) -> float: ...
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
+        """What so many tokens cost, in the money of the prices."""
+        ...

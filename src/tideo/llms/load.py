@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
-from tideo.llms.interface import LanguageModel
+from tideo.config import override, split_settings
+from tideo.llms import vllm
+from tideo.llms.interface import Calls, LanguageModel
+from tideo.llms.openai import Server
 
 
-def _parted(pairs: Sequence[str], kind: type[Any]) -> tuple[list[str], list[str]]:
-    """The key=value pairs that name a field of the dataclass, and the others."""
-    names = {field.name for field in fields(kind)}
-    known = [pair for pair in pairs if pair.partition("=")[0].strip() in names]
-    return known, [pair for pair in pairs if pair not in known]
+def load_language_model(name: str, settings: Sequence[str]) -> LanguageModel:
+    """`openai:NAME@URL` or `vllm:MODEL`, with the settings of `--llm-args`: key=value pairs.
 
-
-def _language_model(name: str, pairs: Sequence[str]) -> LanguageModel:
-    """A server, or vLLM in this process, whose own options are those that are none of ours."""
-    from tideo.config import override
-    from tideo.llms import vllm
-    from tideo.llms.interface import Calls
-    from tideo.llms.openai import Server
-
+    The settings are fields of Calls. For vLLM any others are options of its engine. Raises UserError for an unknown
+    field or a wrong value, and as Server and Engine do.
+    """
     if not name.startswith(vllm.PREFIX):
-        return Server(name, calls=override(Calls(), pairs, option="--llm-args"))
-    of_calls, rest = _parted(pairs, Calls)
-    options = {key.strip(): _value(text.strip()) for key, _, text in (pair.partition("=") for pair in rest)}
+        return Server(name, calls=override(Calls(), settings, option="--llm-args"))
+    of_calls, of_engine = split_settings(settings, Calls)
+    pairs = (setting.partition("=") for setting in of_engine)
+    options = {key.strip(): _value(text.strip()) for key, _, text in pairs}
     return vllm.Engine(name, calls=override(vllm.CALLS, of_calls, option="--llm-args"), options=options)
 
 
 def _value(text: str) -> Any:
-    """A number, true, false or null as JSON has them; all else as it stands."""
+    """A JSON value, such as a number, true or null; any other text as it is."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI's chat protocol (OpenAI, vLLM, Ollama, llama.cpp, Gemini's compatible endpoint)."""
+"""Any server that speaks OpenAI's chat protocol: OpenAI, vLLM, Ollama, llama.cpp, Gemini's compatible endpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ PREFIX, KEY_VARIABLE = "openai:", "OPENAI_API_KEY"
 class Server:
     """`name` is `openai:NAME@URL`, or `openai:NAME` for OpenAI's own server. Safe to call from several threads.
 
-    The key comes from the environment variable OPENAI_API_KEY. Raises UserError where it or the extra is missing.
+    The key is read from the environment variable OPENAI_API_KEY. Raises UserError if the name is malformed, OpenAI's
+    own server has no key, or the extra is missing.
     """
 
     def __init__(self, name: str, *, calls: Calls | None = None) -> None:
@@ -35,7 +36,10 @@ class Server:
             )
         self.openai = registry.require("openai")
         self.name, self.model, self.url, self.calls = name, model, url, calls or Calls()
-        self.spent, self.tokens = 0.0, 0  # in all requests so far; a caller may add what was spent before
+        self.spent, self.tokens = (
+            0.0,
+            0,
+        )  # in all requests so far; a caller may add the spending of earlier runs
         self._lock = threading.Lock()
         self._pace = Pace(
             requests_per_minute=self.calls.requests_per_minute, tokens_per_minute=self.calls.tokens_per_minute
@@ -57,8 +61,8 @@ class Server:
     ) -> Reply:
         """One request; `options` are fields of OpenAI's protocol, such as `seed` and `response_format`.
 
-        Raises Unanswered where it failed for good, and Stopped where no other can fare better: no server, no right to
-        ask, or a cap.
+        Raises Unanswered for a request that failed for good, and Stopped if no other can succeed: the server is not
+        reached or refuses access, or a cap is spent.
         """
         self._check_caps()
         self._pace.wait()
@@ -73,27 +77,32 @@ class Server:
                 ) from error
             raise Unanswered(f"{self.name}: {_one_line(error)}") from error
         except self.openai.APITimeoutError as error:
-            told = f"no answer within {self.calls.timeout_s} s, {self.calls.retries + 1} times"
-            raise Unanswered(f"{self.name}: {told}") from error
+            attempts = self.calls.retries + 1
+            raise Unanswered(
+                f"{self.name}: no answer within {self.calls.timeout_s} s, {attempts} times"
+            ) from error
         except self.openai.APIConnectionError as error:
             raise Stopped(
                 f"{self.name}: the server cannot be reached ({error.__cause__ or error}); start it, or check the URL"
             ) from error
-        except (self.openai.APIError, json.JSONDecodeError) as error:  # the client lets half a JSON through
+        except (
+            self.openai.APIError,
+            json.JSONDecodeError,
+        ) as error:  # the client does not catch a JSON that was cut short
             raise Unanswered(f"{self.name}: {_one_line(error)}") from error
-        usage = self._count(completion)
+        tokens_in, tokens_out = self._count(completion)
         first = next(iter(getattr(completion, "choices", None) or ()), None)
         if first is None or not isinstance(first.message.content, str):
-            raise Unanswered(f"{self.name}: the server's answer holds no text")
+            raise Unanswered(f"{self.name}: the server's reply holds no text")
         return Reply(
             text=first.message.content.strip(),
             truncated=first.finish_reason == "length",
-            tokens_in=usage[0],
-            tokens_out=usage[1],
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
         )
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """Money of the prices; 0 without them."""
+        """What so many tokens cost, in the money of the prices; 0 without prices."""
         return (tokens_in * (self.calls.price_in or 0) + tokens_out * (self.calls.price_out or 0)) / 1e6
 
     def _check_caps(self) -> None:
@@ -104,23 +113,20 @@ class Server:
                 )
 
     def _count(self, completion: Any) -> tuple[int, int]:
+        """Add the tokens of a reply, in and out, to the totals and return them."""
         usage = getattr(completion, "usage", None)
         if usage is None:
-            if (
-                self.calls.cap is not None
-                or self.calls.cap_tokens is not None
-                or self.calls.tokens_per_minute
-            ):
+            if any((self.calls.cap, self.calls.cap_tokens, self.calls.tokens_per_minute)):
                 raise Stopped(
-                    f"{self.name}: the server does not tell tokens, so a cap cannot be kept; leave it out"
+                    f"{self.name}: the server does not count tokens, so a cap cannot be kept; leave it out"
                 )
             return 0, 0
-        told = usage.prompt_tokens, usage.completion_tokens
+        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
         with self._lock:
-            self.spent += self.cost(*told)
-            self.tokens += sum(told)
-        self._pace.used(sum(told))
-        return told
+            self.spent += self.cost(tokens_in, tokens_out)
+            self.tokens += tokens_in + tokens_out
+        self._pace.used(tokens_in + tokens_out)
+        return tokens_in, tokens_out
 
 
 def _one_line(error: Exception) -> str:

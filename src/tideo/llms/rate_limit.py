@@ -1,4 +1,4 @@
-"""So many requests and tokens a minute, whatever the number of threads."""
+"""A limit on requests and tokens a minute, shared by all threads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 
 class Pace:
-    """`wait` returns when the next request may begin; `used` tells the tokens of one that is done.
+    """`wait` returns when the next request may begin; `used` takes the tokens of a finished one.
 
-    Requests are spread evenly: n a minute begin at least 60/n seconds apart. Tokens are known afterwards only, so each
-    reply puts the next request off by what it took; those under way may exceed the limit.
+    Requests are spread evenly: n a minute begin at least 60/n seconds apart. Tokens are known only afterwards, so each
+    reply delays the next request by its tokens; requests under way may exceed the limit.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A language model that vLLM runs in this process: no server to start, its batches filled as requests come."""
+"""A language model that vLLM runs in this process: it needs no server, and batches requests as they come."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tideo.llms.interface import Calls, Reply, Unanswered
 from tideo.types import Stopped, UserError
 
 PREFIX = "vllm:"
-CALLS = Calls(concurrency=64, timeout_s=600.0)  # requests wait in the engine's queue, not in ours
-START_S = 3600.0  # a large model takes minutes to be read and compiled
+CALLS = Calls(concurrency=64, timeout_s=600.0)  # many at once: they wait in the engine's own queue
+START_S = 3600.0  # the limit for a start; reading and compiling a large model takes minutes
 
 
 class Engine:
-    """`name` is `vllm:MODEL`, a folder or a Hugging Face id; `options` are vLLM's own, as of `vllm serve`.
+    """`name` is `vllm:MODEL`, a folder or a Hugging Face id; `options` are vLLM's own, those of `vllm serve`.
 
-    Asked as an `llms.openai.Server` is, from several threads at once. What it writes costs no money; `cap_tokens` is
-    kept. Raises UserError where vLLM is missing or does not take the model.
+    Safe to call from several threads. Its replies cost no money; `cap_tokens` is kept. Raises UserError if vLLM is
+    missing or cannot run the model.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Engine:
         limits = ("requests_per_minute", "tokens_per_minute", "price_in", "price_out", "cap")
         if given := [limit for limit in limits if getattr(self.calls, limit) is not None]:
             raise UserError(
-                f"{name} runs on this machine, nobody counts or is paid: leave out {', '.join(given)}"
+                f"{name} runs on this machine, without rate limits or prices: leave out {', '.join(given)}"
             )
         registry.require("vllm")
         from vllm import AsyncEngineArgs, SamplingParams
@@ -44,11 +44,8 @@ class Engine:
 
         self.spent, self.tokens = 0.0, 0
         self._lock, self._numbers = threading.Lock(), itertools.count()
-        self._sampling, self._schema, self._whole = (
-            SamplingParams,
-            StructuredOutputsParams,
-            RequestOutputKind.FINAL_ONLY,
-        )
+        self._sampling_params, self._structured_outputs = SamplingParams, StructuredOutputsParams
+        self._output_kind = RequestOutputKind.FINAL_ONLY
         self._engine: Any = None
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -63,7 +60,7 @@ class Engine:
             raise UserError(f"{name}: vLLM does not start ({_one_line(error)})") from error
         atexit.register(self.close)
         if not getattr(self._tokenizer, "chat_template", None):
-            raise UserError(f"{name}: the model has no chat template: give one that was trained to chat")
+            raise UserError(f"{name}: the model has no chat template: give a model that was trained to chat")
 
     def ask(
         self,
@@ -74,64 +71,64 @@ class Engine:
         seed: int | None = None,
         response_format: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """One request. Raises Unanswered where it came to nothing, and Stopped where the cap or the engine ends all."""
+        """One request. Raises Unanswered if it failed, and Stopped if the cap is spent or the engine broke down."""
         if self.calls.cap_tokens is not None and self.tokens >= self.calls.cap_tokens:
             raise Stopped(
                 f"{self.name}: the cap of {self.calls.cap_tokens} tokens is reached; raise it and run this again"
             )
         schema = response_format["json_schema"]["schema"] if response_format else None
         prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        params = self._sampling(
+        params = self._sampling_params(
             max_tokens=max_tokens,
             temperature=temperature,
             seed=seed,
-            output_kind=self._whole,
-            structured_outputs=self._schema(json=schema) if schema else None,
+            output_kind=self._output_kind,
+            structured_outputs=self._structured_outputs(json=schema) if schema else None,
         )
         try:
-            done = self._run(self._generate(prompt, params), timeout_s=self.calls.timeout_s)
+            output = self._run(self._generate(prompt, params), timeout_s=self.calls.timeout_s)
         except TimeoutError as error:
             raise Unanswered(f"{self.name}: no answer within {self.calls.timeout_s} s") from error
-        except ValueError as error:  # of a prompt that is too long, or a schema that cannot be held to
+        except ValueError as error:  # the prompt is too long, or the schema is unsupported
             raise Unanswered(f"{self.name}: {_one_line(error)}") from error
         except Exception as error:
             if self._engine.errored:
                 raise Stopped(f"{self.name}: vLLM broke down ({_one_line(error)})") from error
             raise Unanswered(f"{self.name}: {_one_line(error)}") from error
-        said = done.outputs[0]
-        told = len(done.prompt_token_ids or ()), len(said.token_ids)
+        completion = output.outputs[0]
+        tokens_in, tokens_out = len(output.prompt_token_ids or ()), len(completion.token_ids)
         with self._lock:
-            self.tokens += sum(told)
+            self.tokens += tokens_in + tokens_out
         return Reply(
-            text=said.text.strip(),
-            truncated=said.finish_reason == "length",
-            tokens_in=told[0],
-            tokens_out=told[1],
+            text=completion.text.strip(),
+            truncated=completion.finish_reason == "length",
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
         )
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """Nothing: the machine is the user's."""
+        """0: the user's own machine does the work."""
         return 0.0
 
     def close(self) -> None:
-        """End the engine and give the model's memory back; done when this process ends, too."""
+        """End the engine and free the model's memory. It also runs when this process ends."""
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.shutdown()
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _generate(self, prompt: str, params: Any) -> Any:
-        # vLLM puts the tokens of its own before a text; the chat template has them already.
+        # Given a text, vLLM would add special tokens, which the chat template already has.
         ids = self._tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        made = self._engine.generate({"prompt_token_ids": ids}, params, str(next(self._numbers)))
-        return [output async for output in made][-1]
+        outputs = self._engine.generate({"prompt_token_ids": ids}, params, str(next(self._numbers)))
+        return [output async for output in outputs][-1]
 
     def _run(self, work: Any, *, timeout_s: float) -> Any:
         waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return waiting.result(timeout_s)
         except TimeoutError:
-            waiting.cancel()  # the engine stops on it too
+            waiting.cancel()  # so the engine stops working on it, too
             raise
 
 

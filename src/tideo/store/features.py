@@ -12,22 +12,20 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tideo.store.files import _jsonable, atomic_path, atomic_write_text, canonical_json, key_of
+from tideo.store.files import atomic_path, atomic_write_text, canonical_json, jsonable, key_of
 from tideo.types import UserError
-
-# --- features: float16 rows of many items ---
 
 
 class FeatureStore:
-    """The feature rows of many items, read at random through memory maps, added a shard at a time.
+    """The feature rows of many items: read at random through memory maps, added one shard at a time.
 
         DIR/store.json              the width D, and `about`: what made the features (encoder, modality, …)
-        DIR/shard-KEY.safetensors   "values" float16 [sum_T, D], and "pts_s" float64 [sum_T] if timed
-        DIR/shard-KEY.json          the ids, and the number of rows of each, in the order of the rows
+        DIR/shard-KEY.safetensors   "values" float16 [sum_T, D], and "pts_s" float64 [sum_T] if the items have times
+        DIR/shard-KEY.json          the ids and the number of rows of each, in the order of the rows
 
-    KEY hashes the shard's content, so several writers may share a directory. A shard counts from the moment
-    its JSON exists, so a kill leaves no half shard. An id in several shards is read from the first by name.
-    `dim` makes a new store; `dim` and `about`, where given, must be those of an existing one (UserError).
+    KEY hashes the shard's content, so several writers may share a directory. A shard counts once its JSON exists, so
+    a kill leaves no half shard. An id in several shards is read from the first by name. Without an existing store,
+    `dim` makes one. With one, `dim` and `about` must match it if given; UserError otherwise.
     """
 
     def __init__(
@@ -41,7 +39,7 @@ class FeatureStore:
                     f"no features in {directory}: store.json is missing; make them with tideo encode"
                 )
             atomic_write_text(
-                head_path, json.dumps({"dim": dim, "about": dict(about or {})}, default=_jsonable)
+                head_path, json.dumps({"dim": dim, "about": dict(about or {})}, default=jsonable)
             )
         head = json.loads(head_path.read_text())
         self.dim: int = head["dim"]
@@ -58,10 +56,10 @@ class FeatureStore:
             self._open_shard(index_path)
 
     def write(self, rows: Mapping[str, np.ndarray], *, pts_s: Mapping[str, np.ndarray] | None = None) -> None:
-        """Add one shard of items: id → [T, D], stored as float16, and, where they have a clock, id → [T].
+        """Add one shard of items: id → rows [T, D], stored as float16, and id → times [T] for items with a clock.
 
-        Raises ValueError for an id written before, another width, a wrong number of times, or a value that
-        float16 cannot hold. A few thousand rows a shard are a good size.
+        Raises ValueError for an id that exists, another width, a wrong number of times, or a value that float16
+        cannot hold. A few thousand rows are a good size for a shard.
         """
         if not rows:
             return
@@ -74,7 +72,7 @@ class FeatureStore:
                 raise ValueError(
                     f"pts_s of {item_id!r} must be [{len(values)}], not {list(pts_s[item_id].shape)}"
                 )
-        with np.errstate(over="ignore"):  # told below
+        with np.errstate(over="ignore"):  # an overflow raises below
             tensors = {"values": np.concatenate(list(rows.values())).astype(np.float16)}
         if not np.isfinite(tensors["values"]).all():
             raise ValueError(f"a value in {next(iter(rows))!r} or after it is not finite in float16")
@@ -94,7 +92,7 @@ class FeatureStore:
         index = json.loads(index_path.read_text())
         shard_path = index_path.with_suffix(".safetensors")
         try:
-            # The torch back end maps the file and keeps no descriptor; the numpy one would copy it.
+            # The torch back end maps the file and keeps no descriptor open; the numpy one would copy it.
             with safe_open(shard_path, framework="pt") as shard:
                 arrays = {name: shard.get_tensor(name).numpy() for name in shard.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
@@ -112,12 +110,12 @@ class FeatureStore:
         self._pts_s.append(arrays.get("pts_s"))
 
     def __getitem__(self, item_id: str) -> np.ndarray:
-        """The rows of one item, float16 [T, D]: a read-only view of the file. Raises KeyError."""
+        """The rows of one item, float16 [T, D]: a read-only view of the file. Raises KeyError for an unknown id."""
         shard, start, end = self._spans[item_id]
         return self._values[shard][start:end]
 
     def pts_s(self, item_id: str) -> np.ndarray | None:
-        """The times of one item's rows, float64 [T], or None where it has no clock. Raises KeyError."""
+        """The times of one item's rows, float64 [T], or None without a clock. Raises KeyError for an unknown id."""
         shard, start, end = self._spans[item_id]
         pts_s = self._pts_s[shard]
         return None if pts_s is None else pts_s[start:end]

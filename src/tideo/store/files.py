@@ -1,8 +1,4 @@
-"""Storage that survives being killed: atomic files, append-only records, sharded features.
-
-A reader sees a file whole or not at all. A record or a shard that was cut short by a crash is dropped,
-and told; what was finished before it is kept, so that every long job continues where it stopped.
-"""
+"""Keys of content, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,23 +14,23 @@ from typing import Any
 
 import numpy as np
 
-_BLOCK = 65536  # bytes of a large file's beginning, middle and end
+_BLOCK = 65536  # bytes that `content_key` reads at a file's beginning, middle and end
 
 
 def key_of(obj: Any) -> str:
     """The sha256, in hexadecimal, of `obj` as canonical JSON: the same content has the same key anywhere.
 
-    `obj` is made of JSON values, tuples (as lists) and dataclasses (as dicts). A NaN or any other object
-    raises: a key that hashed only a name or an address would return another input's answer.
+    `obj` is made of JSON values, tuples (as lists) and dataclasses (as dicts). A NaN or any other object raises:
+    if only its name or address were hashed, different inputs would share a key.
     """
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
 
 
 def content_key(path: str | Path) -> str | None:
-    """What stands for a video's content: its size, beginning, middle and end; of a folder of pictures their names and
-    sizes. None where it is missing.
+    """A key of a video's content: of its size, beginning, middle and end. None if the file is missing.
 
-    Reading whole data sets anew at every start would take longer than answering.
+    For a folder of pictures, a key of their names and sizes. Reading a whole data set at every start would take
+    longer than answering.
     """
     try:
         if Path(path).is_dir():
@@ -51,11 +47,12 @@ def content_key(path: str | Path) -> str | None:
 
 
 def canonical_json(obj: Any) -> str:
-    """`obj` as JSON with sorted keys and no spaces. Raises TypeError or ValueError for what JSON lacks."""
-    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_jsonable)
+    """`obj` as JSON with sorted keys and no spaces. Raises TypeError or ValueError for values that JSON lacks."""
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False, default=jsonable)
 
 
-def _jsonable(obj: Any) -> Any:
+def jsonable(obj: Any) -> Any:
+    """A dataclass or a NumPy scalar as JSON values: the `default` of `json.dumps`. Raises TypeError for others."""
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         return dataclasses.asdict(obj)
     if isinstance(obj, np.integer | np.floating | np.bool_):
@@ -67,7 +64,7 @@ def _jsonable(obj: Any) -> Any:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place when the block ends without an error."""
+    """A temporary path beside `path`; it replaces `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
@@ -80,13 +77,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         tmp.unlink(missing_ok=True)
 
 
-def atomic_write_bytes(path: str | Path, data: bytes) -> None:
-    with atomic_path(path) as tmp:
-        tmp.write_bytes(data)
-
-
 def atomic_write_text(path: str | Path, text: str) -> None:
-    atomic_write_bytes(path, text.encode())
+    with atomic_path(path) as tmp:
+        tmp.write_bytes(text.encode())
 
 
 def _fsync(path: Path) -> None:
@@ -98,7 +91,7 @@ def _fsync(path: Path) -> None:
 
 
 def files_key(directory: Path, patterns: Sequence[str]) -> str:
-    """A hash of the names and contents of the files that match."""
+    """A key of the names and contents of the directory's files that match any of the patterns."""
     paths = sorted({path for pattern in patterns for path in directory.glob(pattern) if path.is_file()})
     return key_of({str(path.relative_to(directory)): _sha256(path) for path in paths})
 

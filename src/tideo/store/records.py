@@ -1,4 +1,4 @@
-"""Records on disk, one JSON object a line."""
+"""Records on disk: JSON Lines files, one object a line, read, written at once, or appended to."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tideo.store.files import _jsonable
+from tideo.store.files import atomic_write_text, jsonable
 from tideo.types import UserError
-
-# --- records: one JSON object a line ---
 
 
 def read_records(path: str | Path) -> list[dict[str, Any]]:
@@ -26,29 +24,36 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
     return records
 
 
-def _parse_records(path: Path) -> tuple[list[dict[str, Any]], int, int]:
-    """Records, the bytes they take, and the bytes of a torn line after them.
+def write_records(
+    path: str | Path, records: Iterable[Mapping[str, Any]], *, ensure_ascii: bool = True
+) -> None:
+    """Write a whole JSONL file at once. Without `ensure_ascii` its texts stay readable in any script."""
+    lines = (json.dumps(record, ensure_ascii=ensure_ascii) + "\n" for record in records)
+    atomic_write_text(path, "".join(lines))
 
-    No beginning of a JSON object is itself an object, so a last line that parses is whole even where its
-    newline is missing.
+
+def _parse_records(path: Path) -> tuple[list[dict[str, Any]], int, int]:
+    """The records, the bytes they take, and the bytes of a torn line after them.
+
+    No beginning of a JSON object is itself an object, so a last line that parses is whole even without a newline.
     """
     records: list[dict[str, Any]] = []
-    good = 0
+    num_bytes = 0
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 record = _parse_line(line, where=f"{path} line {number}")
                 if record is None:
-                    return records, good, len(line)
+                    return records, num_bytes, len(line)
                 records.append(record)
-                good += len(line)
+                num_bytes += len(line)
     except OSError as error:
         raise UserError(f"cannot read records from {path}: {error.strerror}") from error
-    return records, good, 0
+    return records, num_bytes, 0
 
 
 def _parse_line(line: bytes, *, where: str) -> dict[str, Any] | None:
-    """The record of a line; None for a beginning without its end, which only the last line can be."""
+    """The record of a line; None for a line that was cut short, which only the last one can be."""
     try:
         record = json.loads(line)
     except ValueError as error:
@@ -65,13 +70,13 @@ def _parse_line(line: bytes, *, where: str) -> dict[str, Any] | None:
 class RecordStore:
     """An append-only JSONL file of records, each with its own id, for one writer at a time.
 
-    Opening an existing file continues it: `ids` says what is done. A last line that a kill cut short is
-    removed, with a warning. An id can be written only once. A record has reached the operating system when
-    `append` returns, so a killed process loses nothing that it appended. An fsync follows when the last is
-    `fsync_s` seconds old (0: each record; inf: only on close), for a power cut.
+    Opening an existing file continues it: `ids` holds the records that are there. A last line that a kill cut short
+    is removed, with a warning. An id can be written only once. A record has reached the operating system when
+    `append` returns, so a killed process loses nothing that it appended. Against a power cut, `append` calls fsync if
+    the last call was `fsync_s` seconds ago (0: for each record; inf: only on close).
 
-    Raises UserError for a broken line, a repeated id, or a second writer. POSIX only: the lock is flock,
-    which the kernel releases when the writer dies.
+    Raises UserError for a broken line, a repeated id, or a second writer. POSIX only: the lock is flock, which the
+    kernel releases when the writer dies.
     """
 
     def __init__(self, path: str | Path, *, id_field: str = "id", fsync_s: float = 5.0) -> None:
@@ -84,7 +89,7 @@ class RecordStore:
         except BlockingIOError as error:
             os.close(self._fd)
             raise UserError(
-                f"{self.path}: another process writes it; wait for it, or write elsewhere"
+                f"{self.path}: another process writes to it; wait for that process, or write elsewhere"
             ) from error
         except UserError:
             os.close(self._fd)
@@ -92,7 +97,7 @@ class RecordStore:
         self._synced_s = time.monotonic()
 
     def _resume(self) -> set[str]:
-        records, good, torn = _parse_records(self.path)
+        records, num_bytes, torn = _parse_records(self.path)
         ids: set[str] = set()
         for number, record in enumerate(records, start=1):
             record_id = self._id_of(record, where=f"{self.path} line {number}")
@@ -102,9 +107,9 @@ class RecordStore:
                 )
             ids.add(record_id)
         if torn:
-            os.ftruncate(self._fd, good)
+            os.ftruncate(self._fd, num_bytes)
             warnings.warn(f"{self.path}: removed a last line that was cut short ({torn} bytes)", stacklevel=3)
-        elif good and os.pread(self._fd, 1, good - 1) != b"\n":
+        elif num_bytes and os.pread(self._fd, 1, num_bytes - 1) != b"\n":
             self._write(b"\n")
         return ids
 
@@ -115,12 +120,11 @@ class RecordStore:
         return record_id
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add one record of JSON values, tuples and dataclasses. Raises ValueError for an id written
-        before."""
+        """Add one record of JSON values, tuples and dataclasses. Raises ValueError for an id that exists."""
         record_id = self._id_of(record, where=str(self.path))
         if record_id in self.ids:
             raise ValueError(f"{self.path} already holds {self.id_field} {record_id!r}")
-        self._write(json.dumps(dict(record), allow_nan=False, default=_jsonable).encode() + b"\n")
+        self._write(json.dumps(dict(record), allow_nan=False, default=jsonable).encode() + b"\n")
         self.ids.add(record_id)
         if time.monotonic() - self._synced_s >= self.fsync_s:
             os.fsync(self._fd)
@@ -129,10 +133,10 @@ class RecordStore:
     def _write(self, data: bytes) -> None:
         size = os.fstat(self._fd).st_size
         try:
-            while data:  # a signal or a full disk may write less than was asked
+            while data:  # a signal or a full disk may cut a write short
                 data = data[os.write(self._fd, data) :]
         except BaseException:
-            os.ftruncate(self._fd, size)  # half a line would spoil the next one
+            os.ftruncate(self._fd, size)  # half a line would spoil the next record
             raise
 
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""TextVid: textual videos (Tideos) as JSON, written by a language model, and checked."""

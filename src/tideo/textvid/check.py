@@ -1,9 +1,9 @@
-"""Is a TextVid any good? Faults of single Tideos, measures of the whole, and what is left when the faults are dropped.
+"""A check of Tideos: faults of single ones, measures of the whole set, and the set without the faulty ones.
 
-OUT/check.json    figures, and the reasons for each Tideo that has a fault
-OUT/check.html    the same as a page with plots, no network needed
-OUT/kept/         with `keep`: the Tideos without fault, as a folder that trainings read
-OUT/dropped.jsonl with `keep`: the others, each with its reasons
+OUT/check.json      the measures, and the reasons for each Tideo with a fault
+OUT/check.html      the same as a page with plots; it needs no network
+OUT/kept/           with `keep`: the Tideos without fault, as a folder for trainings
+OUT/dropped.jsonl   with `keep`: the others, each with its reasons
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 from tideo.encoders.dual import DualEncoder
 from tideo.encoders.features import text_vectors
 from tideo.store.files import atomic_write_text
-from tideo.textvid.faults import Reads, clauses, copies, disorder, doubtful, strangers, unread
+from tideo.store.records import write_records
+from tideo.textvid.faults import OptionScorer, clauses, copies, disorder, doubtful, strangers, unread
 from tideo.textvid.page import Checked, page
 from tideo.textvid.schema import SHARDS, Record, dump, load_each, to_tideo
 from tideo.textvid.statistics import balance, detail, diversity, overlap
@@ -33,31 +34,30 @@ def check(
     *,
     out: str | Path,
     encoder: DualEncoder,
-    reader: Reads | None = None,
+    reader: OptionScorer | None = None,
     against: Mapping[str, Sequence[str]] | None = None,
     keep: bool = False,
 ) -> Checked:
-    """Check a file or folder of Tideos and write OUT. Without a `reader` no answer is doubted and no leak told.
+    """Check a file or folder of Tideos and write OUT. Without a `reader`, answers and leakage are not checked.
 
-    `against`: by name of a benchmark its questions. Raises UserError where no Tideo can be read at all.
+    `against` maps a benchmark's name to its questions. Raises UserError if no record is a valid Tideo.
     """
     source, out = Path(source), Path(out)
     records: list[Record] = []
     tideos: list[Tideo] = []
     faults: dict[str, dict[str, str]] = {}
-    for where, read in load_each(source):
-        if isinstance(read, UserError):
-            faults[where] = {"schema": str(read)}
-            continue
+    for where, record in load_each(source):
         try:
-            tideos.append(to_tideo(read))
+            if isinstance(record, UserError):
+                raise record
+            tideos.append(to_tideo(record))
         except UserError as error:
             faults[where] = {"schema": str(error)}
-            continue
-        records.append(read)
+        else:
+            records.append(record)
     num = len(records) + len(faults)
     if not tideos:
-        first = next(iter(faults.values()), {"schema": "there is none"})["schema"]
+        first = next(iter(faults.values()), {"schema": "there are none"})["schema"]
         raise UserError(f"{source}: none of {num} records is a Tideo: {first}")
     texts = [c for t in tideos for f in t.frames for c in f.captions]
     vector_of = text_vectors([*texts, *(p for t in tideos for p in clauses(t.summary))], encoder)
@@ -66,21 +66,23 @@ def check(
     for kind, found in (("copy", copies(tideos)), ("order", unordered), ("stranger", unlike)):
         for n, reason in found.items():
             faults.setdefault(tideos[n].id, {})[kind] = reason
-    asked = [q for t in tideos for q in t.questions]
+    questions = [q for t in tideos for q in t.questions]
     measures: dict[str, Any] = {
         "tideos": len(tideos),
-        "questions": len(asked),
+        "questions": len(questions),
         "detail": detail(tideos),
         "diversity": diversity(tideos, vector_of),
-        "balance": balance(asked),
-        "overlap": overlap(asked, against or {}),
+        "balance": balance(questions),
+        "overlap": overlap(questions, against or {}),
     }
     doubts: dict[tuple[int, int], str] = {}
     if reader is not None:
         doubts, measures["leakage"] = doubtful(tideos, reader)
         for (n, i), reason in doubts.items():
-            told = faults.setdefault(tideos[n].id, {})
-            told["answer"] = "; ".join(filter(None, (told.get("answer"), f"question {i + 1}: {reason}")))
+            reasons = faults.setdefault(tideos[n].id, {})
+            reasons["answer"] = "; ".join(
+                filter(None, (reasons.get("answer"), f"question {i + 1}: {reason}"))
+            )
         for n, reason in unread(tideos, doubts).items():
             faults[tideos[n].id]["unread"] = reason
     checked = Checked(
@@ -94,9 +96,9 @@ def check(
 
 
 def write(checked: Checked, out: str | Path) -> None:
-    """OUT/check.json and OUT/check.html."""
-    told = asdict(checked) | {"counts": checked.counts}
-    atomic_write_text(Path(out) / CHECK_FILE, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    """Write OUT/check.json and OUT/check.html."""
+    results = asdict(checked) | {"counts": checked.counts}
+    atomic_write_text(Path(out) / CHECK_FILE, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     atomic_write_text(Path(out) / PAGE_FILE, page(checked))
 
 
@@ -117,23 +119,24 @@ def _keep(
             kept.append(record.model_copy(update={"QAs": good}) if len(good) < len(record.QAs) else record)
     broken = [{"idx": where, "reasons": r} for where, r in checked.faults.items() if "schema" in r]
     dump(kept, out / "kept" / SHARDS.replace("*", "00000"))
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*broken, *dropped])
-    atomic_write_text(out / DROPPED_FILE, text)
+    write_records(out / DROPPED_FILE, [*broken, *dropped], ensure_ascii=False)
 
 
 def check_questions(
     tideos: Sequence[Tideo],
     *,
     source: str,
-    reader: Reads | None,
+    reader: OptionScorer | None,
     against: Mapping[str, Sequence[str]] | None = None,
 ) -> Checked:
-    """What can be said of questions without frames, such as a benchmark's own: balance, leakage, overlap."""
-    asked = [q for t in tideos for q in t.questions]
+    """Balance, leakage and overlap of questions without frames, such as a benchmark's own."""
+    questions = [q for t in tideos for q in t.questions]
     measures: dict[str, Any] = {
-        "questions": len(asked), "balance": balance(asked), "overlap": overlap(asked, against or {}),
-    }  # fmt: skip
+        "questions": len(questions),
+        "balance": balance(questions),
+        "overlap": overlap(questions, against or {}),
+    }
     if reader is not None:
-        _, told = doubtful([replace(t, frames=()) for t in tideos], reader)
-        measures["leakage"] = {"questions": told["questions"], "blind": told["blind"]}
+        _, leakage = doubtful([replace(t, frames=()) for t in tideos], reader)
+        measures["leakage"] = {"questions": leakage["questions"], "blind": leakage["blind"]}
     return Checked(source=source, num=len(tideos), faults={}, measures=measures)

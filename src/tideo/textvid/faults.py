@@ -1,7 +1,7 @@
-"""What is wrong with single Tideos: copies, disorder, a frame of another video, doubtful answers, frames without them.
+"""Faults of single Tideos: copies, disorder, a frame of another video, doubtful answers, frames without the answers.
 
-Each function takes Tideos and gives, for those that it finds fault with, the reason. The thresholds are set on planted
-faults (docs/textvid.md). Shapes: N Tideos, T frames of one, C clauses of its summary, O orders of frames, D width.
+Each function takes Tideos and returns a reason for each that is at fault. The thresholds were set on planted faults
+(docs/textvid.md). Shapes: N Tideos, T frames, C clauses of a summary, K kinds of caption, O orders of frames, D width.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tideo import registry
 from tideo.textvid.schema import CAPTIONS
 from tideo.types import Question, Tideo
 
-Reasons = dict[int, str]  # by place
+Reasons = dict[int, str]  # by the Tideo's index
 TextVector = Callable[[str], np.ndarray]  # a text's unit vector [D]
 _CLAUSE = re.compile(r"[.;:,]\s+|\s+(?:and )?then\s+")
 _WORD = re.compile(r"\w+")
-NEAR, SHINGLE, PERMUTATIONS = 0.8, 3, 128
+NEAR, SHINGLE, PERMUTATIONS = 0.8, 3, 128  # Jaccard similarity, words, hashes of a sketch
 
 
-class Reads(Protocol):
+class OptionScorer(Protocol):
     """A language model that scores options after a video in words (textvid/reader.py)."""
 
     def scores(self, lines: Sequence[str], questions: Sequence[Question]) -> list[list[float]]: ...
@@ -36,20 +36,20 @@ def lines_of(tideo: Tideo) -> list[str]:
 
 
 def copies(tideos: Sequence[Tideo]) -> Reasons:
-    """Tideos whose frames say what those of an earlier one say, word for word or nearly.
+    """Tideos whose frames repeat those of an earlier one, word for word or nearly.
 
-    Nearly: Jaccard similarity of their three-word runs, estimated by MinHash, above 0.8.
+    Nearly means a Jaccard similarity of their three-word runs, estimated by MinHash, above 0.8.
     """
     datasketch = registry.require("datasketch")
-    seen: dict[tuple[str, ...], int] = {}
+    first: dict[tuple[str, ...], int] = {}
     index = datasketch.MinHashLSH(threshold=NEAR, num_perm=PERMUTATIONS)
     found: Reasons = {}
     for n, tideo in enumerate(tideos):
         words = tuple(_WORD.findall(" ".join(lines_of(tideo)).lower()))
-        if words in seen:
-            found[n] = f"the same frames as {tideos[seen[words]].id}"
+        if words in first:
+            found[n] = f"the same frames as {tideos[first[words]].id}"
             continue
-        seen[words] = n
+        first[words] = n
         runs = {" ".join(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
         sketch = datasketch.MinHash(num_perm=PERMUTATIONS, seed=1)
         sketch.update_batch([run.encode() for run in sorted(runs)])
@@ -64,16 +64,16 @@ def copies(tideos: Sequence[Tideo]) -> Reasons:
 def disorder(
     tideos: Sequence[Tideo], vector_of: TextVector, *, least: float = 0.05, orders: int = 300
 ) -> tuple[Reasons, np.ndarray]:
-    """Tideos whose frames do not come in the order in which the summary tells them, and p of each Tideo.
+    """Tideos whose frames are not in the order of the summary, and p of each Tideo.
 
-    p is the share of random orders of the frames that fit the summary as well as their own does; more than `least` is
-    a fault. An order fits by the best sum of similarities of clauses to frames, a later clause never to an earlier
-    frame. NaN where the summary has fewer than three clauses or there are fewer than three frames.
+    p is the share of random orders of the frames that fit the summary at least as well as their own; above `least` it
+    is a fault. The fit of an order is the best sum of similarities of clauses to frames in which no later clause takes
+    an earlier frame. p is NaN for a Tideo with fewer than three clauses or three frames.
     """
     rng = np.random.default_rng(0)
     p_N = np.array([_disorder(tideo, vector_of, orders=orders, rng=rng) for tideo in tideos])
-    told = "{:.0%} of random orders of its frames fit the summary as well as its own"
-    return {n: told.format(p) for n, p in enumerate(p_N) if p > least}, p_N
+    reason = "{:.0%} of random orders of its frames fit the summary as well as its own"
+    return {n: reason.format(p) for n, p in enumerate(p_N) if p > least}, p_N
 
 
 def _disorder(tideo: Tideo, vector_of: TextVector, *, orders: int, rng: np.random.Generator) -> float:
@@ -82,10 +82,10 @@ def _disorder(tideo: Tideo, vector_of: TextVector, *, orders: int, rng: np.rando
         return np.nan
     frames_TD = np.stack([vector_of(frame.main) for frame in tideo.frames])
     similar_CT = np.stack([vector_of(part) for part in parts]) @ frames_TD.T
-    similar_CT = similar_CT - similar_CT.mean(axis=0)  # a frame that is near to everything tells nothing
+    similar_CT = similar_CT - similar_CT.mean(axis=0)  # a frame that is near every clause orders nothing
     similar_CT = similar_CT - similar_CT.mean(axis=1, keepdims=True)
     order_OT = np.stack([np.arange(num), *(rng.permutation(num) for _ in range(orders))])
-    best_OT = np.zeros(order_OT.shape)  # of the clauses so far, the last of them at frame t
+    best_OT = np.zeros(order_OT.shape)  # the best sum of the clauses so far, the last one at frame t
     for similar_T in similar_CT:
         best_OT = np.maximum.accumulate(best_OT, axis=1) + similar_T[order_OT]
     fit_O = best_OT.max(axis=1)
@@ -93,39 +93,39 @@ def _disorder(tideo: Tideo, vector_of: TextVector, *, orders: int, rng: np.rando
 
 
 def clauses(summary: str) -> list[str]:
-    """The parts of a summary, in its order."""
+    """The clauses of a summary, in its order."""
     return [part.strip() for part in _CLAUSE.split(summary) if len(part.split()) > 1]
 
 
 def strangers(
     tideos: Sequence[Tideo], vector_of: TextVector, *, least: float = 3.3
 ) -> tuple[Reasons, np.ndarray]:
-    """Tideos with a frame that does not belong, and for each Tideo how far its oddest frame is off.
+    """Tideos with a frame of another video, and how far the oddest frame of each Tideo deviates.
 
-    A caption is compared with those of its kind (main, foreground, background) in the Tideo's other frames: its mean
-    similarity, in standard deviations below the mean of the corpus. A frame's kinds are added, and divided by the root
-    of their number; `least` and more is a fault.
+    A caption's deviation is its mean similarity to those of its kind (main, foreground, background) in the Tideo's
+    other frames, in standard deviations below the mean of the corpus. A frame's deviation is the sum over its kinds,
+    divided by the root of their number; from `least` on it is a fault.
     """
     kinds = [_similar_to_others(tideo, vector_of) for tideo in tideos]
     off_N = np.zeros(len(tideos))
     usual = [_usual(np.concatenate([of[k] for of in kinds])) for k in range(len(CAPTIONS))]
     for n, of in enumerate(kinds):
         z_KT = np.stack([(values - mean) / spread for values, (mean, spread) in zip(of, usual, strict=True)])
-        told_T = np.isfinite(z_KT).sum(axis=0)
-        off_N[n] = (-np.nansum(z_KT, axis=0) / np.sqrt(np.maximum(told_T, 1))).max()
+        num_kinds_T = np.isfinite(z_KT).sum(axis=0)
+        off_N[n] = (-np.nansum(z_KT, axis=0) / np.sqrt(np.maximum(num_kinds_T, 1))).max()
     return {
         n: f"a frame is unlike the others by {x:.1f} deviations" for n, x in enumerate(off_N) if x >= least
     }, off_N
 
 
 def _usual(values: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of what is no NaN."""
+    """Mean and standard deviation of the finite values."""
     known = values[np.isfinite(values)]
     return (float(known.mean()), max(float(known.std()), 1e-6)) if len(known) else (0.0, 1.0)
 
 
 def _similar_to_others(tideo: Tideo, vector_of: TextVector) -> list[np.ndarray]:
-    """For each kind of caption, the mean similarity of each frame's to the others' [T]; NaN where it has none."""
+    """By kind of caption, each frame's mean similarity to the other frames [T]; NaN for a frame without that kind."""
     found = []
     for kind in CAPTIONS:
         texts = [getattr(frame, kind) for frame in tideo.frames]
@@ -140,12 +140,12 @@ def _similar_to_others(tideo: Tideo, vector_of: TextVector) -> list[np.ndarray]:
 
 
 def doubtful(
-    tideos: Sequence[Tideo], reader: Reads, *, least: float = 0.5
+    tideos: Sequence[Tideo], reader: OptionScorer, *, least: float = 0.5
 ) -> tuple[dict[tuple[int, int], str], dict[str, float]]:
-    """Questions, by place of the Tideo and of the question, whose answer a language model does not find in the frames.
+    """Questions whose marked answer a language model does not find in the frames, by Tideo and question; and measures.
 
-    It reads the frames and likes another option better than the marked one by `least` nats a token. Beside them, over
-    all questions with options: `reading`, the share that it answers as marked, and `blind`, that without the frames.
+    The model reads the frames and scores another option higher by at least `least` nats a token. The measures, over
+    all questions with options: `reading`, the share that it answers as marked, and `blind`, the same without frames.
     """
     found: dict[tuple[int, int], str] = {}
     right = blind = num = 0
@@ -153,30 +153,30 @@ def doubtful(
         known = [
             (i, q, q.answer) for i, q in enumerate(tideo.questions) if q.answer is not None and q.options
         ]
-        asked = [q for _, q, _ in known]
-        read, guessed = reader.scores(lines_of(tideo), asked), reader.scores([], asked)
-        for (i, question, answer), scores, without in zip(known, read, guessed, strict=True):
+        questions = [q for _, q, _ in known]
+        reading, guessing = reader.scores(lines_of(tideo), questions), reader.scores([], questions)
+        for (i, question, answer), scores, blind_scores in zip(known, reading, guessing, strict=True):
             best = int(np.argmax(scores))
             right += best == answer
-            blind += int(np.argmax(without)) == answer
+            blind += int(np.argmax(blind_scores)) == answer
             num += 1
             if scores[best] - scores[answer] >= least:
-                rather, marked = question.options[best], question.options[answer]
-                found[n, i] = f"the frames rather say {rather!r} than {marked!r}"
+                better, marked = question.options[best], question.options[answer]
+                found[n, i] = f"the frames rather say {better!r} than {marked!r}"
     return found, {"questions": num, "reading": right / max(1, num), "blind": blind / max(1, num)}
 
 
 def unread(
     tideos: Sequence[Tideo], doubts: Iterable[tuple[int, int]], *, least: float = 0.25, few: int = 2
 ) -> Reasons:
-    """Tideos of whose answers `few` and more, and the share `least`, are doubted: their frames are not to be trusted.
+    """Tideos whose frames cannot be trusted: at least `few` answers, and the share `least` of all, are doubted.
 
-    A single doubt is its question's fault; several show frames that tell of something else.
+    A single doubt is a fault of its question; several show that the frames are about something else.
     """
     counts = Counter(n for n, _ in doubts)
-    asked = {n: sum(q.answer is not None for q in tideos[n].questions) for n in counts}
+    totals = {n: sum(q.answer is not None for q in tideos[n].questions) for n in counts}
     return {
-        n: f"the frames do not tell {count} of {asked[n]} answers"
+        n: f"the frames do not show {count} of {totals[n]} answers"
         for n, count in sorted(counts.items())
-        if count >= max(few, least * asked[n])
+        if count >= max(few, least * totals[n])
     }

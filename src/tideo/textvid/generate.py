@@ -1,11 +1,11 @@
-"""Conditions → Tideos that a language model writes, in shards that a kill at any time cannot spoil.
+"""Conditions → Tideos that a language model writes, in shards that a kill at any time leaves whole.
 
-    OUT/run.json             what was asked for: model, pack, conditions, seed
+    OUT/run.json             the run: model, pack, conditions, seed
     OUT/tideos-00000.jsonl   TextVid records, a thousand places a shard
-    OUT/rejected.jsonl       what came to nothing, with the reason and the last reply
+    OUT/rejected.jsonl       rejected places, with the reason and the last reply
 
-A Tideo's place (its `idx`) fixes its condition and its seed. Places that have neither a record nor a rejection are
-written by the next call; what was under way at a kill is asked for again.
+A Tideo's place (its `idx`) fixes its condition and its seed. The next call writes the places that have neither a
+record nor a rejection, which includes those under way at a kill.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from tideo.runs import RUN_FILE, read_run, write_run
 from tideo.store.records import RecordStore, read_records
 from tideo.textvid.packs import load_pack, read_conditions
 from tideo.textvid.schema import SHARDS, Record
-from tideo.textvid.writer import Asking, Rejected, Spent, Writer
+from tideo.textvid.writer import Rejected, Usage, Writer, WriterSettings
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
 SHARD, REJECTED_FILE = 1000, "rejected.jsonl"
-_REJECTED_BEFORE = "rejected-*.jsonl"  # asked for again since; what they took still counts
-TELL_S = 30.0  # between lines of progress where there is no terminal
+_REJECTED_BEFORE = "rejected-*.jsonl"  # places that were tried again since; their usage still counts
+REPORT_EVERY_S = 30.0  # between lines of progress without a terminal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """What lies in a folder after a run: `accepted` and `rejected` Tideos of `num`, and what all of them took."""
+    """The contents of a folder: `accepted` and `rejected` Tideos of `num`, and the usage of all of them."""
 
     num: int
     accepted: int
@@ -57,27 +57,28 @@ def generate(
     conditions: str | Path | None = None,
     pack: str = "everyday",
     seed: int = 0,
-    asking: Asking | None = None,
+    settings: WriterSettings | None = None,
     retry_rejected: bool = False,
 ) -> Generated:
-    """Write the Tideos of `num` places that are not there yet; conditions are gone through in an order drawn by `seed`.
+    """Write those of `num` Tideos that the folder lacks; `seed` draws the order of the conditions.
 
-    Caps and limits are the language model's `calls`; what a folder's Tideos took before counts towards the caps. Raises
-    UserError for a folder of another run, and Stopped where no request can be answered; nothing written is lost.
+    Caps and limits are in the language model's `calls`; the usage of Tideos already in the folder counts towards the
+    caps. Raises UserError for a folder of another run, and Stopped if no request can succeed. Tideos already written
+    stay in either case.
     """
     if num < 1:
-        raise UserError(f"{num} Tideos asked for; expected at least 1")
-    out, chosen, asking = Path(out), load_pack(pack), asking or Asking()
+        raise UserError(f"{num} Tideos: expected at least 1")
+    out, chosen, settings = Path(out), load_pack(pack), settings or WriterSettings()
     lines = read_conditions(conditions, chosen)
-    writer = Writer(llm=llm, pack=chosen, asking=asking)
+    writer = Writer(llm=llm, pack=chosen, settings=settings)
     recipe = {
         "llm": llm.name,
         "pack": chosen.name,
         "prompts": chosen.digest,
         "conditions": hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12],
         "seed": seed,
-        "num_questions": asking.num_questions,
-        "temperature": asking.temperature,
+        "num_questions": settings.num_questions,
+        "temperature": settings.temperature,
     }
     _check_same_run(out, recipe)
     write_run(out, recipe=recipe, seed=seed)
@@ -85,53 +86,51 @@ def generate(
         number = len(list(out.glob(_REJECTED_BEFORE))) + 1
         (out / REJECTED_FILE).rename(out / _REJECTED_BEFORE.replace("*", str(number)))
     with RecordStore(out / REJECTED_FILE, id_field="idx") as rejected, _Shards(out) as shards:
-        for took in _took(out):
-            llm.spent += took["cost"]
-            llm.tokens += took["tokens_in"] + took["tokens_out"]
+        before = summary(out, num=num)
+        llm.spent += before.cost
+        llm.tokens += before.tokens
         missing = [p for p in range(num) if (name := _name(p)) not in shards.ids and name not in rejected]
         order = _order(len(lines), num, seed=seed)
 
-        def write(place: int) -> tuple[int, Record | Rejected, Spent]:
-            spent = Spent()
+        def write(place: int) -> tuple[int, Record | Rejected, Usage]:
+            usage = Usage()
             try:
-                written = writer.write(lines[order[place]], seed=seed, idx=_name(place), spent=spent)
+                record = writer.write(lines[order[place]], seed=seed, idx=_name(place), usage=usage)
             except Rejected as error:
-                return place, error, spent
-            return place, written, spent
+                return place, error, usage
+            return place, record, usage
 
-        with _Telling(num, done=num - len(missing), llm=llm) as telling:
-            for place, made, spent in finished(write, missing, at_once=llm.calls.concurrency):
-                if isinstance(made, Rejected):
-                    cost = llm.cost(spent.tokens_in, spent.tokens_out)
+        with _Progress(num, done=num - len(missing), llm=llm) as progress:
+            for place, result, usage in finished(write, missing, at_once=llm.calls.concurrency):
+                if isinstance(result, Rejected):
+                    cost = llm.cost(usage.tokens_in, usage.tokens_out)
                     rejected.append(
-                        {"idx": _name(place), "condition": lines[order[place]], "reason": str(made)}
-                        | {"reply": made.reply, **asdict(spent), "cost": cost}
+                        {"idx": _name(place), "condition": lines[order[place]], "reason": str(result)}
+                        | {"reply": result.reply, **asdict(usage), "cost": cost}
                     )
                 else:
-                    shards.append(place, made)
-                telling.one()
+                    shards.append(place, result)
+                progress.advance()
     return summary(out, num=num)
 
 
 def summary(out: str | Path, *, num: int) -> Generated:
-    """What lies in the folder."""
-    took = list(_took(Path(out)))
-    num_rejected = len(read_records(Path(out) / REJECTED_FILE))
+    """The Tideos and rejections in the folder, and the usage of all, rejections that were tried again included."""
+
+    def read(pattern: str) -> list[dict[str, Any]]:
+        return [record for path in sorted(Path(out).glob(pattern)) for record in read_records(path)]
+
+    accepted = [record["provenance"] for record in read(SHARDS)]
+    rejected = read(REJECTED_FILE)
+    usages = accepted + rejected + read(_REJECTED_BEFORE)
     return Generated(
         num=num,
-        accepted=sum(len(read_records(path)) for path in sorted(Path(out).glob(SHARDS))),
-        rejected=num_rejected,
-        requests=sum(t["requests"] for t in took),
-        tokens=sum(t["tokens_in"] + t["tokens_out"] for t in took),
-        cost=sum(t["cost"] for t in took),
+        accepted=len(accepted),
+        rejected=len(rejected),
+        requests=sum(usage["requests"] for usage in usages),
+        tokens=sum(usage["tokens_in"] + usage["tokens_out"] for usage in usages),
+        cost=sum(usage["cost"] for usage in usages),
     )
-
-
-def _took(out: Path) -> list[dict[str, Any]]:
-    """What each accepted and each rejected Tideo took."""
-    accepted = [r["provenance"] for path in sorted(out.glob(SHARDS)) for r in read_records(path)]
-    before = [r for path in sorted(out.glob(_REJECTED_BEFORE)) for r in read_records(path)]
-    return accepted + read_records(out / REJECTED_FILE) + before
 
 
 def _name(place: int) -> str:
@@ -139,12 +138,12 @@ def _name(place: int) -> str:
 
 
 def _order(num_conditions: int, num: int, *, seed: int) -> list[int]:
-    """The condition of each place: all of them once in a random order, then all of them again in another."""
+    """The condition of each place: all conditions once in a random order, then all in another, and so on."""
     order: list[int] = []
     while len(order) < num:
-        again = list(range(num_conditions))
-        random.Random(f"{seed}/{len(order)}").shuffle(again)
-        order += again
+        shuffled = list(range(num_conditions))
+        random.Random(f"{seed}/{len(order)}").shuffle(shuffled)
+        order += shuffled
     return order[:num]
 
 
@@ -152,14 +151,14 @@ def _check_same_run(out: Path, recipe: dict[str, Any]) -> None:
     if not (out / RUN_FILE).is_file():
         return
     there = read_run(out).recipe
-    other = [name for name in recipe if there.get(name) != recipe[name]]
-    if other:
-        told = ", ".join(f"{name} {there.get(name)!r} there, {recipe[name]!r} now" for name in other)
-        raise UserError(f"{out} holds Tideos of another run ({told}): give another --out")
+    changed = [name for name in recipe if there.get(name) != recipe[name]]
+    if changed:
+        changes = ", ".join(f"{name} {there.get(name)!r} there, {recipe[name]!r} now" for name in changed)
+        raise UserError(f"{out} holds Tideos of another run ({changes}): give another --out")
 
 
 class _Shards:
-    """The shards of a folder; a record goes into that of its place."""
+    """The shards of a folder. A record goes into the shard of its place."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -180,13 +179,13 @@ class _Shards:
             store.close()
 
 
-class _Telling:
-    """A bar on a terminal, a line now and then elsewhere: how many, how fast, for how much, how long still."""
+class _Progress:
+    """Number, rate, cost and remaining time: as a bar on a terminal, elsewhere as a log line now and then."""
 
     def __init__(self, num: int, *, done: int, llm: LanguageModel) -> None:
         self.num, self.done, self.llm = num, done, llm
-        self.begun, self.begun_s = done, time.monotonic()
-        self.told_s = self.begun_s
+        self.num_before, self.begun_s = done, time.monotonic()
+        self.reported_s = self.begun_s
         console = Console(stderr=True)
         self.bar = Progress(
             TextColumn("writing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
@@ -195,22 +194,22 @@ class _Telling:
         self.task = self.bar.add_task("", total=num, completed=done, rate="")
         self.lines = not sys.stderr.isatty()
 
-    def __enter__(self) -> _Telling:
+    def __enter__(self) -> _Progress:
         self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def one(self) -> None:
+    def advance(self) -> None:
         self.done += 1
         now_s = time.monotonic()
         minutes = (now_s - self.begun_s) / 60
-        rate = (self.done - self.begun) / max(minutes, 1e-9)
+        rate = (self.done - self.num_before) / max(minutes, 1e-9)
         cost = f", {self.llm.spent:.2f} spent" if self.llm.spent else ""
-        told = f"{rate:.0f} a minute, {self.llm.tokens} tokens{cost}"
-        self.bar.update(self.task, completed=self.done, rate=told)
-        if self.lines and now_s - self.told_s > TELL_S:
-            self.told_s = now_s
+        status = f"{rate:.0f} a minute, {self.llm.tokens} tokens{cost}"
+        self.bar.update(self.task, completed=self.done, rate=status)
+        if self.lines and now_s - self.reported_s > REPORT_EVERY_S:
+            self.reported_s = now_s
             left = (self.num - self.done) / max(rate, 1e-9)
-            log.info("%d of %d, %s, %.1f min left", self.done, self.num, told, left)
+            log.info("%d of %d, %s, %.1f min left", self.done, self.num, status, left)

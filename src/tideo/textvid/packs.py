@@ -1,4 +1,4 @@
-"""A domain pack: how a language model is asked to write Tideos, in one TOML file."""
+"""A domain pack: the prompts with which a language model writes Tideos, in one TOML file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIELDS = {
 
 
 class Pack(BaseModel):
-    """The texts of a pack. `name` is its file's, `digest` hashes the file."""
+    """The prompts and settings of a pack. `name` is the file's name, `digest` a hash of the file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +45,7 @@ class Pack(BaseModel):
 
 
 def load_pack(name: str) -> Pack:
-    """A pack that ships with tideo, or a file; what `like` names has all that the file does not say itself.
+    """A pack that ships with tideo, or a file. A file inherits what it leaves out from the pack that `like` names.
 
     Raises UserError that names the file and the field.
     """
@@ -55,12 +55,12 @@ def load_pack(name: str) -> Pack:
         raise UserError(unknown(name, known=builtin, what="pack") + "; or give a file like those")
     data = path.read_bytes()
     try:
-        told: dict[str, Any] = tomllib.loads(data.decode())
-        if (base := told.pop("like", None)) is not None:
+        values: dict[str, Any] = tomllib.loads(data.decode())
+        if (base := values.pop("like", None)) is not None:
             other = load_pack(str(builtin.get(base, path.parent / base)))
-            told = other.model_dump(exclude={"name", "digest"}) | told
+            values = other.model_dump(exclude={"name", "digest"}) | values
             data += other.digest.encode()
-        pack = Pack(name=path.stem, digest=hashlib.sha256(data).hexdigest()[:12], **told)
+        pack = Pack(name=path.stem, digest=hashlib.sha256(data).hexdigest()[:12], **values)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a pack: {error}") from error
     except ValidationError as error:
@@ -75,26 +75,26 @@ def _check_fields(text: str, fields: set[str], *, where: str) -> None:
     try:
         found = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError as error:
-        raise UserError(f"{where}: {error}; a brace that is meant is written twice") from error
+        raise UserError(f"{where}: {error}; write a literal brace twice") from error
     if found != fields:
         wrong = ", ".join(sorted(found ^ fields))
         raise UserError(
-            f"{where}: expected the fields {', '.join(sorted(fields))}, each once at least; see {wrong}"
+            f"{where}: expected each of the fields {', '.join(sorted(fields))}, and no other; see {wrong}"
         )
 
 
 def read_conditions(path: str | Path | None, pack: Pack) -> list[str]:
-    """The lines of a file that are not blank, or the pack's own. Raises UserError where there is none."""
+    """The conditions: a file's lines that are not blank, or the pack's own. Raises UserError if there are none."""
     if path is None:
         lines = list(pack.conditions)
-        told = f"pack {pack.name} has no conditions: give a file with --conditions"
+        message = f"pack {pack.name} has no conditions: give a file with --conditions"
     else:
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"conditions {path} cannot be read: {error}") from error
-        told = f"{path} holds no condition: expected a title, caption, scene or list of objects a line"
+        message = f"{path} holds no condition: expected a title, caption, scene or list of objects a line"
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:
-        raise UserError(told)
+        raise UserError(message)
     return lines

@@ -1,4 +1,4 @@
-"""What a check found, as lines for a terminal and as one HTML page."""
+"""The results of a check, as lines for a terminal and as one HTML page."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SAID = {
+FAULT_NAMES = {
     "schema": "not a Tideo",
     "copy": "copy of another",
     "order": "frames out of order",
     "stranger": "a frame of another video",
     "answer": "doubtful answer",
-    "unread": "frames that do not tell the answers",
+    "unread": "frames that do not show the answers",
 }
-FIGURES = {
+FIGURE_NAMES = {
     "words": "words a frame",
     "objects": "things named a frame",
     "attributes": "attributes a frame",
@@ -32,7 +32,7 @@ FIGURES = {
     "blind": "right without the frames",
     "chance": "right by chance",
 }
-MOST_FAULTS = 200
+MAX_LISTED = 200  # faults on the page
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -44,10 +44,10 @@ svg { width: 100%; height: auto; background: #fff; border-radius: 6px; } .soft {
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """check.json. `faults`: by id of the Tideo, kind of fault → reason; `num` counts all that were read, whole or not.
+    """The contents of check.json. `num` counts all records, valid or not; `faults` maps a Tideo's id to kind → reason.
 
-    A doubtful answer is a fault of its question: the Tideo is kept without it, unless several are doubtful or none is
-    left. `spread` has for plots: of each Tideo `order` (p) and `stranger` (deviations).
+    A doubtful answer is a fault of its question: the Tideo is kept without that question, unless several are doubtful
+    or none is left. `spread` holds values of every Tideo for plots: `order` (p) and `stranger` (deviations).
     """
 
     source: str
@@ -58,9 +58,9 @@ class Checked:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Tideos with each kind of fault."""
+        """The number of Tideos with each kind of fault."""
         found = Counter(kind for reasons in self.faults.values() for kind in reasons)
-        return {kind: found[kind] for kind in SAID}
+        return {kind: found[kind] for kind in FAULT_NAMES}
 
 
 def rows(checked: Checked) -> Iterator[tuple[str, str, str]]:
@@ -68,7 +68,7 @@ def rows(checked: Checked) -> Iterator[tuple[str, str, str]]:
     yield "faults", "records read", str(checked.num)
     if "tideos" in checked.measures:
         for kind, num in checked.counts.items():
-            yield "faults", SAID[kind], f"{num} ({num / max(1, checked.num):.1%})"
+            yield "faults", FAULT_NAMES[kind], f"{num} ({num / max(1, checked.num):.1%})"
     for section in ("detail", "diversity", "balance", "leakage", "overlap"):
         for name, value in _flat(checked.measures.get(section, {})):
             yield section, name, value
@@ -76,7 +76,7 @@ def rows(checked: Checked) -> Iterator[tuple[str, str, str]]:
 
 def _flat(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     for name, value in figures.items():
-        name = f"{before}{FIGURES.get(name, name)}".replace("_", " ")
+        name = f"{before}{FIGURE_NAMES.get(name, name)}".replace("_", " ")
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}: ")
         else:
@@ -92,11 +92,12 @@ def page(checked: Checked) -> str:
         f"<h1>Check of {html.escape(checked.source)}</h1>",
     ]  # fmt: skip
     section = ""
-    for of, name, value in rows(checked):
-        if of != section:
-            parts += ["</table>"] if section else []
-            parts += [f"<h2>{of.capitalize()}</h2>", "<table>"]
-            section = of
+    for group, name, value in rows(checked):
+        if group != section:
+            if section:
+                parts.append("</table>")
+            parts += [f"<h2>{group.capitalize()}</h2>", "<table>"]
+            section = group
         parts.append(f'<tr><td>{html.escape(name)}</td><td class="n">{html.escape(value)}</td></tr>')
     parts.append("</table>")
     if any(any(v is not None for v in values) for values in checked.spread.values()):
@@ -106,13 +107,13 @@ def page(checked: Checked) -> str:
             "<h2>Tideos with a fault</h2>",
             "<table><tr><th>Tideo</th><th>fault</th><th>reason</th></tr>",
         ]
-        listed = [(i, kind, reason) for i, of in checked.faults.items() for kind, reason in of.items()]
-        for cells in listed[:MOST_FAULTS]:
+        listed = [(idx, *fault) for idx, faults in checked.faults.items() for fault in faults.items()]
+        for cells in listed[:MAX_LISTED]:
             idx, kind, reason = map(html.escape, cells)
-            parts.append(f"<tr><td>{idx}</td><td>{SAID.get(kind, kind)}</td><td>{reason}</td></tr>")
+            parts.append(f"<tr><td>{idx}</td><td>{FAULT_NAMES.get(kind, kind)}</td><td>{reason}</td></tr>")
         parts.append("</table>")
-        if len(listed) > MOST_FAULTS:
-            parts.append(f'<p class="soft">and {len(listed) - MOST_FAULTS} more, in check.json</p>')
+        if len(listed) > MAX_LISTED:
+            parts.append(f'<p class="soft">and {len(listed) - MAX_LISTED} more, in check.json</p>')
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 

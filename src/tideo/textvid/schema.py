@@ -1,10 +1,10 @@
-"""TextVid's JSON: what the code of TOPA (arXiv 2405.13911) reads, and the `Tideo` that it means.
+"""TextVid's JSON, as the code of TOPA (arXiv 2405.13911) reads it, and the `Tideo` of a record.
 
     {"idx", "frames": [{"main": …, "foreground": …, …}], "global_video_caption",
      "QAs": [{"question", "options": [5], "answer": "A".."E", "answer_open_ended"}]}
 
-Nothing is lost on the way: `dump(load(path))` gives the same values, with keys that are not known
-here kept as they are; `to_tideo(from_tideo(tideo)) == tideo`.
+Nothing is lost: `dump(load(path))` writes the same values, unknown keys included, and
+`to_tideo(from_tideo(tideo)) == tideo`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tideo.store.files import atomic_write_text
+from tideo.store.records import write_records
 from tideo.types import Question, TextFrame, Tideo, UserError
 
 LETTERS = "ABCDE"
-SHARDS = "tideos-*.jsonl"  # a folder's files, in order
+SHARDS = "tideos-*.jsonl"  # the files of a folder
 CAPTIONS = ("main", "foreground", "background")
 Text = Annotated[str, Field(min_length=1)]
 
 
 class QA(BaseModel):
-    """A question with its options. `type` and `evidence_s` are ours."""
+    """A question with its options. `type` and `evidence_s` are additions of Tideo's."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -46,7 +47,7 @@ class QA(BaseModel):
 
 
 class Record(BaseModel):
-    """One textual video. Each value of a frame is one caption of it. `provenance` is ours."""
+    """One textual video. A frame maps kinds of caption to captions. `provenance` is an addition of Tideo's."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -66,7 +67,7 @@ def load(path: str | Path) -> list[Record]:
 
 
 def load_each(path: str | Path) -> Iterator[tuple[str, Record | UserError]]:
-    """As `load`, each record with the place where it stands; or instead of a bad one what is wrong with it."""
+    """As `load`, but each record with its file and line or entry, and an error in place of each bad record."""
     for where, read in _each(Path(path)):
         try:
             yield where, read()
@@ -84,7 +85,7 @@ def _each(path: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file} cannot be read as TextVid JSON: {error}") from error
         if file.suffix == ".jsonl":
-            # Not splitlines: a JSON string may hold other line separators.
+            # splitlines would also split at other line separators, which a JSON string may hold.
             for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
                 where = f"{file} line {number}"
                 yield where, partial(_line, line, where=where)
@@ -102,13 +103,12 @@ def _line(line: str, *, where: str) -> Record:
 
 
 def dump(records: Iterable[Record], path: str | Path) -> None:
-    """Write the records in the layout that the file's name asks for: .jsonl one a line, else a JSON list."""
+    """Write the records: one a line to a .jsonl file, a JSON list to any other."""
     plain = [record.model_dump(exclude_unset=True) for record in records]
     if Path(path).suffix == ".jsonl":
-        text = "".join(json.dumps(p, ensure_ascii=False) + "\n" for p in plain)
+        write_records(path, plain, ensure_ascii=False)
     else:
-        text = json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
-    atomic_write_text(path, text)
+        atomic_write_text(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 
 def _json(text: str, *, where: str) -> Any:
@@ -124,18 +124,15 @@ def _record(data: Any, *, where: str) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the record"
-        told = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}, {field}: {told}") from error
-
-
-# --- Record ↔ Tideo --------------------------------------------------------------------------------
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}, {field}: {message}") from error
 
 
 def to_tideo(record: Record) -> Tideo:
-    """The Tideo that a record tells.
+    """The Tideo of a record.
 
-    Raises UserError for a frame with captions other than main, foreground and background, which are all that
-    a TextFrame holds.
+    Raises UserError for a frame without a main caption, or with captions other than the three of a TextFrame: main,
+    foreground and background.
     """
     return Tideo(
         id=str(record.idx),
@@ -149,7 +146,7 @@ def to_tideo(record: Record) -> Tideo:
 
 
 def from_tideo(tideo: Tideo) -> Record:
-    """The record that tells a Tideo; kind, evidence and provenance go into keys of ours."""
+    """The record of a Tideo. Kind, evidence and provenance go into the keys that Tideo adds."""
     return Record.model_validate(
         {
             "idx": tideo.id,
@@ -178,7 +175,7 @@ def _frame(captions: dict[str, str], *, where: str) -> TextFrame:
     if "main" not in captions or set(captions) - set(CAPTIONS):
         raise UserError(
             f"{where} has the captions {', '.join(captions)}; "
-            "expected main, and foreground and background at most"
+            "expected main, and at most foreground and background beside it"
         )
     return TextFrame(**captions)
 

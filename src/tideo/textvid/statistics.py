@@ -1,4 +1,4 @@
-"""What a set of Tideos is like as a whole: detail, diversity, balance of its answers, what they give away, overlap.
+"""Measures of a whole set of Tideos: detail, diversity, balance of the answers, overlap with benchmarks.
 
 Shapes: N Tideos, D width.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tideo.encoders.features import sampled
 from tideo.textvid.faults import TextVector, lines_of
 from tideo.textvid.schema import LETTERS
 from tideo.types import Question, Tideo
@@ -26,12 +27,12 @@ _ATTRIBUTE = re.compile(
     r"small|large|big|tall|short|long|round|wooden|metal|glass|plastic|old|young|new|empty|full|wet|dry|"
     r"one|two|three|four|five|six|seven|eight|nine|ten)\b"
 )
-MOST = 2000  # Tideos that the similarities of all pairs are taken of
+MAX_TIDEOS = 2000  # of which the similarities of all pairs are taken
 NGRAM = 8
 
 
 def detail(tideos: Sequence[Tideo]) -> dict[str, float]:
-    """Per frame, on average: words, things named, attributes, actions. By word lists and endings, of English only."""
+    """Averages a frame: words, objects, attributes, actions, by word lists and endings, for English only."""
     frames = [line.lower() for tideo in tideos for line in lines_of(tideo)]
     if not frames:
         return {}
@@ -46,34 +47,38 @@ def detail(tideos: Sequence[Tideo]) -> dict[str, float]:
 
 
 def diversity(tideos: Sequence[Tideo], vector_of: TextVector) -> dict[str, float]:
-    """distinct-1 to 3 (Li et al., 2016); the effective number of Tideos (Vendi score, Friedman and Dieng, 2023); the
-    conditions that were used, and how evenly (1: all alike)."""
+    """distinct-1 to 3 (Li et al., 2016), the effective number of Tideos, the number of conditions and their evenness.
+
+    The effective number is the Vendi score (Friedman and Dieng, 2023). An evenness of 1 means equally many Tideos of
+    each condition.
+    """
     words = [_WORD.findall(line.lower()) for tideo in tideos for line in lines_of(tideo)]
-    told: dict[str, float] = {}
+    measures: dict[str, float] = {}
     for n in (1, 2, 3):
         grams = Counter(tuple(w[i : i + n]) for w in words for i in range(len(w) - n + 1))
-        told[f"distinct_{n}"] = len(grams) / max(1, grams.total())
-    some = tideos if len(tideos) <= MOST else [tideos[i * len(tideos) // MOST] for i in range(MOST)]
+        measures[f"distinct_{n}"] = len(grams) / max(1, grams.total())
+    some = sampled(tideos, MAX_TIDEOS)
     means_ND = np.stack([np.mean([vector_of(c) for f in t.frames for c in f.captions], axis=0) for t in some])
-    means_ND = means_ND - means_ND.mean(axis=0)  # what all share is no likeness
+    means_ND = means_ND - means_ND.mean(axis=0)  # what all have in common makes no two alike
     means_ND /= np.maximum(np.linalg.norm(means_ND, axis=1, keepdims=True), 1e-9)
     values = np.linalg.svd(means_ND / np.sqrt(len(some)), compute_uv=False) ** 2
     values = values[values > 1e-12] / values.sum() if values.sum() > 0 else np.ones(1)
-    told["effective_tideos"] = float(np.exp(-(values * np.log(values)).sum()))
+    measures["effective_tideos"] = float(np.exp(-(values * np.log(values)).sum()))
     conditions = Counter(c for t in tideos if (c := t.provenance.get("condition")) is not None)
     if conditions:
         shares = np.array(list(conditions.values())) / conditions.total()
-        told["conditions"] = len(conditions)
-        told["condition_evenness"] = (
+        measures["conditions"] = len(conditions)
+        measures["condition_evenness"] = (
             float(-(shares * np.log(shares)).sum() / np.log(len(shares))) if len(shares) > 1 else 1.0
         )
-    return told
+    return measures
 
 
 def balance(questions: Sequence[Question]) -> dict[str, Any]:
-    """Shares of the right answers by letter, and how often the longest or the shortest option is the right one.
+    """Shares of the right answers by letter, and how often a rule that ignores the video finds the right option.
 
-    Equals share: of two longest options each counts a half. `chance` is what a guess among the options would get.
+    The rules: the longest option, the shortest, and the one that shares most words with the question. Ties share: of
+    two longest options each counts a half. `chance` is the expectation of a random guess.
     """
     known = [(q, q.answer) for q in questions if q.answer is not None and len(q.options) > 1]
     if not known:
@@ -83,37 +88,36 @@ def balance(questions: Sequence[Question]) -> dict[str, Any]:
         "questions": len(known),
         "chance": float(np.mean([1 / len(q.options) for q, _ in known])),
         "letters": {letter: letters[letter] / len(known) for letter in sorted(letters)},
-        "longest_option": float(np.mean([_rule(q, a, sign=1) for q, a in known])),
-        "shortest_option": float(np.mean([_rule(q, a, sign=-1) for q, a in known])),
-        "in_question": float(np.mean([_named(q, a) for q, a in known])),
+        "longest_option": float(np.mean([_best_share([len(o) for o in q.options], a) for q, a in known])),
+        "shortest_option": float(np.mean([_best_share([-len(o) for o in q.options], a) for q, a in known])),
+        "in_question": float(np.mean([_best_share(_shared_words(q), a) for q, a in known])),
     }
 
 
-def _rule(question: Question, answer: int, *, sign: int) -> float:
-    lengths = [sign * len(option) for option in question.options]
-    best = max(lengths)
-    return (lengths[answer] == best) / lengths.count(best)
+def _best_share(scores: Sequence[int], answer: int) -> float:
+    """The chance that a guess among the options of the highest score is right."""
+    best = max(scores)
+    return (scores[answer] == best) / scores.count(best)
 
 
-def _named(question: Question, answer: int) -> float:
-    """Right by the rule: the option that shares most words with the question."""
+def _shared_words(question: Question) -> list[int]:
+    """How many words each option shares with the question."""
     words = set(_WORD.findall(question.question.lower()))
-    shared = [len(words & set(_WORD.findall(option.lower()))) for option in question.options]
-    return (shared[answer] == max(shared)) / shared.count(max(shared))
+    return [len(words & set(_WORD.findall(option.lower()))) for option in question.options]
 
 
 def overlap(questions: Sequence[Question], others: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """By name of a benchmark: how many questions are also its own, word for word or by a run of eight words."""
-    told = {}
+    """By benchmark: how many questions are also in it, word for word or by a run of eight words."""
+    found = {}
     ours = [_WORD.findall(q.question.lower()) for q in questions]
     for name, texts in others.items():
         theirs = [_WORD.findall(text.lower()) for text in texts]
         same = {tuple(words) for words in theirs}
         grams = {tuple(words[i : i + NGRAM]) for words in theirs for i in range(len(words) - NGRAM + 1)}
         runs = [{tuple(w[i : i + NGRAM]) for i in range(len(w) - NGRAM + 1)} for w in ours]
-        told[name] = {
+        found[name] = {
             "questions": len(texts),
             "same": sum(tuple(words) in same for words in ours),
             "shared_run": sum(bool(run & grams) for run in runs),
         }
-    return told
+    return found

@@ -1,7 +1,7 @@
-"""One Tideo from a language model: three requests, each reply read strictly, a bad one asked for again.
+"""One Tideo from a language model: three requests, whose replies are read strictly and requested again if bad.
 
 frames and summary → questions with their answers → wrong options. The right answer's place among the options is drawn
-here: left to itself a language model prefers some letters.
+here, because a language model left to choose prefers some letters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Text = Annotated[str, Field(min_length=1, max_length=2000)]
 NUM_WRONG = 4
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
 _SCHEMA = re.compile(r"response_format|json_schema")
-Wanted = TypeVar("Wanted", bound=BaseModel)
+Parsed = TypeVar("Parsed", bound=BaseModel)
+Check = Callable[[Parsed], str | None]  # what is wrong with a reply that parsed, or None
 
 
 class _Strict(BaseModel):
@@ -66,8 +67,8 @@ class WrittenOptions(_Strict):
 
 
 @dataclass
-class Spent:
-    """What one Tideo took."""
+class Usage:
+    """Tokens and requests of one Tideo."""
 
     tokens_in: int = 0
     tokens_out: int = 0
@@ -80,7 +81,7 @@ class Spent:
 
 
 class Rejected(UserError):
-    """No Tideo came of it after the last try; `reply` is the last one, where there was one."""
+    """No Tideo after the last try. `reply` is the last one, or empty if none came."""
 
     def __init__(self, reason: str, *, reply: str = "") -> None:
         super().__init__(reason)
@@ -88,10 +89,10 @@ class Rejected(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
-    """How a Tideo is asked for. Each of its three requests is made up to `tries` times.
+class WriterSettings:
+    """How a Tideo is requested. Each of its three requests is made up to `tries` times.
 
-    With `use_schema` the language model is asked to hold to the reply's JSON schema.
+    With `use_schema` a request carries the JSON schema of its reply, for servers that can enforce one.
     """
 
     num_questions: int = 4
@@ -110,38 +111,38 @@ class Asking:
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """How Tideos are asked for. Safe to use from several threads."""
+    """Writes Tideos with a language model. Safe to use from several threads."""
 
     llm: LanguageModel
     pack: Pack
-    asking: Asking
+    settings: WriterSettings
 
-    def write(self, condition: str, *, seed: int, idx: str, spent: Spent) -> Record:
-        """The Tideo, with where it came from; `spent` grows by what it takes, also where nothing comes of it.
+    def write(self, condition: str, *, seed: int, idx: str, usage: Usage) -> Record:
+        """The Tideo with its provenance. `usage` counts its requests and tokens, also if it is rejected.
 
         Raises Rejected, and Stopped as its language model does.
         """
         rng = random.Random(f"{seed}/{idx}")
         pack = self.pack
-        first, wanted = rng.getrandbits(31), rng.randint(pack.min_frames, pack.max_frames)
-        prompt = pack.frames.format(condition=condition, num_frames=wanted)
-        video = self._ask(
-            prompt, WrittenVideo, seed=first, spent=spent, unfit=lambda found: _miscounted(found, pack)
-        )
-        told = as_text(video)
-        prompt = pack.questions.format(video=told, num_questions=self.asking.num_questions)
-        asked = self._ask(prompt, WrittenQuestions, seed=first, spent=spent).questions
-        listed = "\n".join(f"{i}. {q.question} Right answer: {q.answer}" for i, q in enumerate(asked, 1))
-        prompt = pack.options.format(video=told, questions=listed)
-        options = self._ask(
-            prompt, WrittenOptions, seed=first, spent=spent, unfit=lambda found: _unfit(found, asked)
-        )
+        first_seed, num_frames = rng.getrandbits(31), rng.randint(pack.min_frames, pack.max_frames)
+
+        def request(prompt: str, kind: type[Parsed], check: Check[Parsed] = lambda parsed: None) -> Parsed:
+            return self._request(prompt, kind, seed=first_seed, usage=usage, check=check)
+
+        prompt = pack.frames.format(condition=condition, num_frames=num_frames)
+        video = request(prompt, WrittenVideo, lambda parsed: _check_video(parsed, pack))
+        text = as_text(video)
+        prompt = pack.questions.format(video=text, num_questions=self.settings.num_questions)
+        questions = request(prompt, WrittenQuestions).questions
+        listed = "\n".join(f"{i}. {q.question} Right answer: {q.answer}" for i, q in enumerate(questions, 1))
+        prompt = pack.options.format(video=text, questions=listed)
+        options = request(prompt, WrittenOptions, lambda parsed: _check_options(parsed, questions))
         return Record.model_validate(
             {
                 "idx": idx,
                 "frames": [frame.model_dump(exclude_none=True) for frame in video.frames],
                 "global_video_caption": video.summary,
-                "QAs": [_qa(q, wrong, rng) for q, wrong in zip(asked, options.wrong, strict=True)],
+                "QAs": [_qa(q, wrong, rng) for q, wrong in zip(questions, options.wrong, strict=True)],
                 "provenance": {
                     "model": self.llm.name,
                     "pack": pack.name,
@@ -150,63 +151,57 @@ class Writer:
                     "condition": condition,
                     "seed": seed,
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    **asdict(spent),
-                    "cost": self.llm.cost(spent.tokens_in, spent.tokens_out),
+                    **asdict(usage),
+                    "cost": self.llm.cost(usage.tokens_in, usage.tokens_out),
                 },
             }
         )
 
-    def _ask(
-        self,
-        prompt: str,
-        kind: type[Wanted],
-        *,
-        seed: int,
-        spent: Spent,
-        unfit: Callable[[Wanted], str | None] = lambda found: None,
-    ) -> Wanted:
-        """One request, and up to `tries` in all; a reply that was read and is unfit is told why."""
+    def _request(
+        self, prompt: str, kind: type[Parsed], *, seed: int, usage: Usage, check: Check[Parsed]
+    ) -> Parsed:
+        """The reply as `kind`, in up to `tries` requests. A further request names the fault of the last reply."""
         messages = [
             {"role": "system", "content": self.pack.system.strip()},
             {"role": "user", "content": prompt.strip()},
         ]
         reason = last = ""
-        given = _format(kind) if self.asking.use_schema else {}
-        for attempt in range(self.asking.tries):
+        schema = _format(kind) if self.settings.use_schema else {}
+        for attempt in range(self.settings.tries):
             try:
                 reply = self.llm.ask(
-                    [*messages, *_corrected(last, reason)], max_tokens=self.asking.max_tokens,
-                    temperature=self.asking.temperature, seed=seed + attempt, **given,
+                    [*messages, *_correction(last, reason)], max_tokens=self.settings.max_tokens,
+                    temperature=self.settings.temperature, seed=seed + attempt, **schema,
                 )  # fmt: skip
             except Unanswered as error:
-                if self.asking.use_schema and _SCHEMA.search(str(error)):
+                if self.settings.use_schema and _SCHEMA.search(str(error)):
                     raise Stopped(
                         f"{error}: if the server takes no JSON schema, set use_schema=false"
                     ) from error
                 reason, last = str(error), ""
                 continue
-            spent.add(reply)
-            found, reason = read_reply(reply.text, kind)
-            if found is not None:
-                reason = unfit(found) or ""
+            usage.add(reply)
+            parsed, reason = read_reply(reply.text, kind)
+            if parsed is not None:
+                reason = check(parsed) or ""
                 if not reason:
-                    return found
+                    return parsed
             elif reply.truncated:
-                reason = f"it was cut at {self.asking.max_tokens} tokens"
+                reason = f"it was cut at {self.settings.max_tokens} tokens"
             last = reply.text[:4000]
         raise Rejected(f"{kind.__name__}: {reason}", reply=last)
 
 
-def _corrected(reply: str, reason: str) -> list[dict[str, str]]:
-    """The turns that follow a reply which could not be used."""
+def _correction(reply: str, reason: str) -> list[dict[str, str]]:
+    """The turns that a further request adds after a reply that could not be used."""
     if not reply:
         return []
-    told = f"This cannot be used: {reason}. Reply again, with the JSON alone."
-    return [{"role": "assistant", "content": reply}, {"role": "user", "content": told}]
+    correction = f"This cannot be used: {reason}. Reply again, with the JSON alone."
+    return [{"role": "assistant", "content": reply}, {"role": "user", "content": correction}]
 
 
-def read_reply(text: str, kind: type[Wanted]) -> tuple[Wanted | None, str]:
-    """The JSON of a reply as `kind`, or None with the reason. A fence of code around it is taken off, nothing else."""
+def read_reply(text: str, kind: type[Parsed]) -> tuple[Parsed | None, str]:
+    """The JSON of a reply as `kind`, or None and the reason. Only a code fence around the JSON is removed."""
     text = text.strip()
     if fenced := _FENCE.match(text):
         text = fenced[1]
@@ -221,7 +216,7 @@ def read_reply(text: str, kind: type[Wanted]) -> tuple[Wanted | None, str]:
 
 
 def as_text(video: WrittenVideo) -> str:
-    """The video as later prompts show it."""
+    """The video as the later prompts show it."""
     lines = []
     for number, frame in enumerate(video.frames, 1):
         parts = (frame.main, frame.foreground, frame.background)
@@ -234,17 +229,17 @@ def _format(kind: type[BaseModel]) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
-def _miscounted(video: WrittenVideo, pack: Pack) -> str | None:
+def _check_video(video: WrittenVideo, pack: Pack) -> str | None:
     num = len(video.frames)
     if pack.min_frames <= num <= pack.max_frames:
         return None
     return f"expected {pack.min_frames} to {pack.max_frames} frames, not {num}"
 
 
-def _unfit(options: WrittenOptions, asked: Sequence[WrittenQuestion]) -> str | None:
-    if len(options.wrong) != len(asked):
-        return f"expected wrong answers to {len(asked)} questions, not to {len(options.wrong)}"
-    for number, (question, wrong) in enumerate(zip(asked, options.wrong, strict=True), 1):
+def _check_options(options: WrittenOptions, questions: Sequence[WrittenQuestion]) -> str | None:
+    if len(options.wrong) != len(questions):
+        return f"expected wrong answers to {len(questions)} questions, not to {len(options.wrong)}"
+    for number, (question, wrong) in enumerate(zip(questions, options.wrong, strict=True), 1):
         if len({_plain(text) for text in (question.answer, *wrong)}) < NUM_WRONG + 1:
             return f"the options of question {number} are not all different"
     return None

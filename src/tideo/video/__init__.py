@@ -1,1 +1,1 @@
-"""Video to frames: `decode` (exact frames at times) and `samplers` (which times); below them `streams`."""
+"""Video to frames and grids: `samplers` choose times, `decode` gives the exact frames, `grid` pastes them."""

@@ -1,8 +1,8 @@
 """Which compressed frames no other frame refers to, read from the headers of their NAL units.
 
-H.264: `nal_ref_idc` is 0, ITU-T H.264 section 7.4.1. HEVC: the sub-layer non-reference types, ITU-T H.265
-table 7-1; they may still serve a higher temporal layer, so only those of the highest layer count.
-To decode such a frame helps nobody but the one who wants to see it.
+Such a frame needs decoding only where the frame itself is wanted. H.264 marks it with `nal_ref_idc` 0
+(ITU-T H.264, section 7.4.1), HEVC with the sub-layer non-reference types (ITU-T H.265, table 7-1). Those may
+still serve a higher temporal layer, so only those of the highest layer count.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import av
 
 
 def droppable(codec: str, extradata: bytes | None) -> Callable[[av.Packet], bool]:
-    """A test for packets that no other packet needs. Where that cannot be told, it holds for none."""
-    if extradata is None or len(extradata) < 23 or extradata[0] != 1:  # Annex B, neither avcC nor hvcC
+    """A test for packets that no other packet needs; False for every packet of a codec or layout it cannot read."""
+    if extradata is None or len(extradata) < 23 or extradata[0] != 1:  # not avcC or hvcC, so Annex B
         return lambda packet: False
     if codec == "h264":
         return lambda packet: _unneeded_h264(memoryview(packet), (extradata[4] & 3) + 1)
@@ -37,7 +37,7 @@ def _unneeded_hevc(data: memoryview, size_bytes: int, num_layers: int) -> bool:
 
 
 def _units(data: memoryview, size_bytes: int) -> list[int]:
-    """Where each unit starts, or nothing where the sizes do not add up to the packet's."""
+    """Where each unit starts; empty if the units' sizes do not add up to the packet's."""
     starts = []
     end = 0
     while end < len(data):

@@ -1,7 +1,7 @@
-"""Frames at given times, exactly those that a decode from the first to the last would show, for less work.
+"""Frames at given times: exactly those that a decode from first to last would show, for less work.
 
-Decoding starts at the key frame before each time, leaves out what no other frame refers to, and ends at the
-last frame wanted of a stretch, where the decoder is drained instead of being fed until it lets go of it.
+Decoding starts at the key frame before each time, skips frames that no other frame refers to, and stops at the
+last frame wanted of a stretch. There the decoder is drained, so that it needs no later packets to release it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tideo.types import Frames, UserError, VideoError
 from tideo.video.bitstream import droppable
 from tideo.video.streams import OpenVideo, Source
 
-# H.264 and HEVC reorder over at most 16 frames: once 17 later ones were read, no earlier one follows.
+# H.264 and HEVC reorder over at most 16 frames: after 17 later frames, no earlier one follows.
 LOOKAHEAD = 17
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video's header tells; width and height as displayed, fps 0 where the file does not tell."""
+    """Facts about a video stream; width and height as displayed, fps 0 if the file does not give it."""
 
     duration_s: float
     start_s: float  # the first frame's time: seldom 0 in transport streams
@@ -41,15 +41,15 @@ class VideoInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Frames to decode from one key frame: seek to `seek`, start at the packet `key`, end after `wanted`."""
+    """Frames to decode from one key frame. All values are ticks."""
 
-    seek: int | None  # None: the start of the file
-    key: int
-    wanted: frozenset[int]
+    seek: int | None  # where to seek; None is the start of the file
+    key: int  # the key frame's packet, the first one to decode
+    wanted: frozenset[int]  # decoding ends after the last of these
 
 
 def probe(source: Source) -> VideoInfo:
-    """Facts about the best video stream. Decodes one frame. Raises VideoError where there is none."""
+    """Facts about the best video stream. Decodes one frame. Raises VideoError if there is no frame."""
     with OpenVideo(source) as video:
         first = next(((tick, frame) for tick, frame in video.frames() if frame is not None), None)
         if first is None:
@@ -75,23 +75,10 @@ def decode_at(
 
     Pixel for pixel what a sequential decode of the best video stream gives, rotation applied; or scaled
     straight to `size` (width, height). Times may be unsorted and may repeat. A time whose frame is damaged or
-    cut off is listed in `missing_s`, with one warning; VideoError where no frame at all could be decoded.
+    cut off is listed in `missing_s` and in one warning. Raises VideoError if no frame at all could be decoded.
     """
     with OpenVideo(source) as video:
         return frames_at(video, times_s, size=size, video_id=video_id)
-
-
-def read_all(source: Source, *, size: tuple[int, int] | None = None, video_id: str = "") -> Frames:
-    """Every frame, by a sequential decode: the reference for `decode_at`, and heavy on memory."""
-    with OpenVideo(source) as video:
-        shown = [(tick, video.rgb(frame, size)) for tick, frame in video.frames() if frame is not None]
-        if not shown:
-            raise nothing_decoded(video)
-        return Frames(
-            rgb_THWC=np.stack([rgb_HWC for _, rgb_HWC in shown]),
-            pts_s_T=np.array([video.seconds(tick) for tick, _ in shown]),
-            video_id=video_id,
-        )
 
 
 def frames_at(
@@ -103,31 +90,26 @@ def frames_at(
     if size is not None and min(size) < 1:
         raise UserError(f"size {size}: expected (width, height) of at least one pixel each")
     ticks = [video.floor_tick(time_s) for time_s in times_s]
-    shown: dict[
-        int, int | None
-    ] = {}  # by the tick asked for: the tick of its frame; None: the file ends before
-    rgb = _Kept(video, size=size, num=len(set(ticks)))
+    # Wanted tick → tick of the frame on display, or None if the file ends before it.
+    shown: dict[int, int | None] = {}
+    rgb = _FrameBlock(video, size=size, num=len(set(ticks)))
     if video.indexed:
-        shown, stretches = plan(video, sorted(set(ticks)))
+        shown, stretches = plan_stretches(video, sorted(set(ticks)))
         for stretch in stretches:
             for at, frame in decode_stretch(video, stretch):
                 rgb.keep(at, frame)
-    # Where the shortcut did not give the frame, or there is none, only watching from the start is exact.
-    unsure = {tick for tick in ticks if tick not in shown or shown[tick] not in (None, *rgb.row)}
-    shown |= dict.fromkeys(unsure)
-    for tick, seen_at, frame in watch(video, sorted(unsure)):
-        shown[tick] = seen_at
-        rgb.keep(seen_at, frame)
+    # Without an index, or where the shortcut gave no frame, only decoding from the start is exact.
+    unresolved = {tick for tick in ticks if tick not in shown or shown[tick] not in (None, *rgb.row)}
+    shown |= dict.fromkeys(unresolved)
+    for tick, at, frame in decode_from_start(video, sorted(unresolved)):
+        shown[tick] = at
+        rgb.keep(at, frame)
     if not rgb.row:
         raise nothing_decoded(video)
     found = [frame_tick for tick in ticks if (frame_tick := shown[tick]) is not None]
     missing_s = tuple(time_s for time_s, tick in zip(times_s, ticks, strict=True) if shown[tick] is None)
     if missing_s:
-        listed = ", ".join(f"{time_s:.3f} s" for time_s in missing_s)
-        warnings.warn(
-            f"video {video.name}: damaged or cut off are the frames at {listed}; {len(found)} were decoded",
-            stacklevel=3,
-        )
+        warnings.warn(f"video {video.name}: of {len(ticks)} frames, {lost_frames(missing_s)}", stacklevel=3)
     return Frames(
         rgb_THWC=rgb.rows(found),
         pts_s_T=np.array([video.seconds(at) for at in found]),
@@ -136,8 +118,14 @@ def frames_at(
     )
 
 
-class _Kept:
-    """The frames kept, converted one by one into one block, so that no second copy of all is made."""
+def lost_frames(missing_s: Sequence[float]) -> str:
+    """Words for the times whose frames could not be decoded, the same in every report. Empty if there are none."""
+    times = ", ".join(f"{time_s:.3f} s" for time_s in missing_s)
+    return f"{len(missing_s)} could not be decoded (damaged or cut off: {times})" if missing_s else ""
+
+
+class _FrameBlock:
+    """RGB frames in one array. Each is converted into its place there, which saves a second copy of all."""
 
     def __init__(self, video: OpenVideo, *, size: tuple[int, int] | None, num: int) -> None:
         self._video, self._size, self._num = video, size, num
@@ -154,16 +142,16 @@ class _Kept:
         self._block_THWC[self.row[at]] = rgb_HWC
 
     def rows(self, ticks: Sequence[int]) -> np.ndarray:
-        """[T, H, W, 3], one for each of the ticks, which may be unsorted and may repeat."""
+        """[T, H, W, 3], a frame for each of the ticks, which may be unsorted and may repeat."""
         rows = [self.row[tick] for tick in ticks]
         in_order = rows == list(range(len(rows)))
         return self._block_THWC[: len(rows)] if in_order else self._block_THWC[rows]
 
 
-def plan(video: OpenVideo, ticks: Sequence[int]) -> tuple[dict[int, int | None], list[Stretch]]:
-    """Which frame is on display at each of the sorted ticks, and from which key frames to decode them all.
+def plan_stretches(video: OpenVideo, ticks: Sequence[int]) -> tuple[dict[int, int | None], list[Stretch]]:
+    """Which frame is on display at each of the sorted ticks, and the stretches that decode them all.
 
-    Reads packets and decodes nothing. Leaves out the ticks of which nothing can be said.
+    Reads packets and decodes nothing. Leaves out the ticks that the packets cannot settle.
     """
     shown: dict[int, int | None] = {}
     stretches = []
@@ -179,9 +167,9 @@ def plan(video: OpenVideo, ticks: Sequence[int]) -> tuple[dict[int, int | None],
 
 
 def _scan(video: OpenVideo, seek: int | None, ticks: Sequence[int]) -> tuple[int, dict[int, int | None]]:
-    """The key frame before the first tick, and the frames shown at the ticks up to the next key frame."""
+    """The key frame before the first tick, and the frames on display at the ticks before the next key frame."""
     key: int | None = None
-    pts: list[int] = []  # sorted, of the frames that are shown
+    pts: list[int] = []  # of the frames that are displayed, sorted
     longest = 0
     for packet in video.packets(seek):
         if packet.pts is None:
@@ -208,7 +196,7 @@ def _scan(video: OpenVideo, seek: int | None, ticks: Sequence[int]) -> tuple[int
 
 
 def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The wanted frames with their ticks, up to the first sign of damage: what follows it may differ."""
+    """The wanted frames with their ticks, up to the first damage: frames after it may differ from a full decode."""
     for packet in chain(_packets_needed(video, stretch), [None]):  # None drains the decoder
         if packet is not None and packet.is_corrupt:
             return
@@ -224,7 +212,7 @@ def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av
 
 
 def _packets_needed(video: OpenVideo, stretch: Stretch) -> Iterator[av.Packet]:
-    needless = droppable(video.decoder.codec.canonical_name, video.decoder.extradata)
+    is_droppable = droppable(video.decoder.codec.canonical_name, video.decoder.extradata)
     unsent = set(stretch.wanted)
     for packet in dropwhile(lambda packet: packet.pts != stretch.key, video.packets(stretch.seek)):
         if packet.pts in unsent and not packet.is_discard:
@@ -232,37 +220,37 @@ def _packets_needed(video: OpenVideo, stretch: Stretch) -> Iterator[av.Packet]:
             unsent.remove(packet.pts)
             if not unsent:
                 return
-        elif not needless(packet):
+        elif not is_droppable(packet):
             yield packet
 
 
-def watch(video: OpenVideo, ticks: Sequence[int]) -> Iterator[tuple[int, int, av.VideoFrame]]:
-    """A sequential decode as far as the sorted ticks need: each with the tick of its frame, and the frame.
+def decode_from_start(video: OpenVideo, ticks: Sequence[int]) -> Iterator[tuple[int, int, av.VideoFrame]]:
+    """Each of the sorted ticks with the tick of its frame and the frame, by a sequential decode.
 
     Leaves out a tick whose frame is damaged or cut off.
     """
-    todo = deque(ticks)
+    waiting = deque(ticks)
     damaged: list[int] = []
     shown: tuple[int, av.VideoFrame] | None = None
 
     def is_sound(tick: int, at: int) -> bool:
         return not any(each <= tick and (each > at or at > tick) for each in damaged)
 
-    for at, frame in video.frames() if todo else ():
+    for at, frame in video.frames() if waiting else ():
         if frame is None:
             damaged.append(at)
             continue
         shown = shown or (at, frame)
-        while todo and at > todo[0]:
-            tick = todo.popleft()
+        while waiting and at > waiting[0]:
+            tick = waiting.popleft()
             if is_sound(tick, shown[0]):
                 yield tick, *shown
-        if not todo:
+        if not waiting:
             return
         shown = at, frame
     if shown is not None:
         at, frame = shown
-        for tick in todo:
+        for tick in waiting:
             if is_sound(tick, at) and not video.is_cut_off(tick, last=at, duration=frame.duration):
                 yield tick, at, frame
 

@@ -1,4 +1,4 @@
-"""A folder of numbered pictures as a video, as TVQA and MVBench hand out theirs: frames_fps3_hq/CLIP/00001.jpg …"""
+"""A folder of numbered pictures as a video, the form of TVQA and part of MVBench: frames_fps3_hq/CLIP/00001.jpg …"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RATE = re.compile(r"fps(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True, kw_only=True)
 class FrameFolder:
-    """`pattern` and `options` are what FFmpeg's demuxer of pictures takes."""
+    """The file name and the options for `image2`, FFmpeg's demuxer of pictures."""
 
     pattern: str
     options: dict[str, str]
@@ -22,8 +22,9 @@ class FrameFolder:
 def frame_folder(folder: Path) -> FrameFolder:
     """The pictures of a folder in the order of their numbers.
 
-    The rate stands in the folder's name or in that of a folder above, as in frames_fps3. Raises ValueError, in one
-    line, where it stands nowhere, and where there are no pictures, or a number between the first and the last lacks.
+    The frame rate is read from the name of the folder or of a folder above it, as in frames_fps3. Raises a one-line
+    ValueError if no name has a rate, if there are no pictures, or if a number between the first and the last is
+    missing.
     """
     rates = [found[1] for name in reversed(folder.resolve().parts) if (found := _RATE.search(name))]
     if not rates:
@@ -37,7 +38,7 @@ def frame_folder(folder: Path) -> FrameFolder:
     first, last = numbers[0], numbers[-1]
     widths, endings = {len(name[1]) for name in names}, {name[2] for name in names}
     if len(widths) > 1 or len(endings) > 1:
-        raise ValueError("its pictures are named in several ways; expected 00001.jpg, 00002.jpg, …")
+        raise ValueError("the names of its pictures differ in form; expected 00001.jpg, 00002.jpg, …")
     if numbers != list(range(first, last + 1)):
         gap = next(a + 1 for a, b in pairwise(numbers) if b != a + 1)
         raise ValueError(f"picture {gap} is missing between {first} and {last}")

@@ -1,7 +1,7 @@
 """The whole video as one picture: rows × cols frames pasted in reading order (arXiv 2409.07748).
 
-The image is filled to the last pixel also where its side is no multiple of the cells: their edges lie at
-round(i · side / cells), so cells differ by one pixel at most. Shapes: H, W, C of the grid, T frames.
+The cells fill the image to the last pixel, even if its side is no multiple of their number: their edges lie at
+round(i · side / cells), so cells differ by at most one pixel. Shapes: H, W, C of the grid, T frames.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from tideo.types import Frames, Grid, UserError, Video
+from tideo.video.decode import lost_frames
 from tideo.video.samplers import sample_frames
 
 log = logging.getLogger(__name__)
 
-IMAGE_SIZE = 336  # pixels a side: what CLIP ViT-L/14-336 takes, as in the paper
+IMAGE_SIZE = 336  # pixels a side: the input of CLIP ViT-L/14-336, as in the paper
 MAX_SIDE = 16384
 RESAMPLING = Image.Resampling.BICUBIC  # as CLIP's own image processor
 BLANK = (0, 0, 0)
@@ -37,7 +38,7 @@ def _crop(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
     return ImageOps.fit(frame, size, RESAMPLING)
 
 
-# How a frame fills its cell: its shape changed (the paper), kept with bars, or kept with its sides cut off.
+# How a frame fills its cell: stretched to it (the paper), with bars, or with its sides cut off.
 FITS: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
     "squash": _squash,
     "letterbox": _letterbox,
@@ -48,7 +49,7 @@ FITS: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
 def check_shape(
     *, rows: int, cols: int, image_size: int | tuple[int, int] | None = IMAGE_SIZE, fit: str = "squash"
 ) -> None:
-    """Raises UserError where no grid can be so, before a frame is read."""
+    """Raises UserError for a grid that cannot be made, before any frame is read."""
     if rows < 1 or cols < 1:
         raise UserError(f"a grid of {rows} x {cols}: expected at least one row and one column")
     if fit not in FITS:
@@ -75,10 +76,10 @@ def make_grid(
     fit: str = "squash",
     stamps: bool = False,
 ) -> Grid:
-    """Frames [T, H, W, 3] → one Grid, T at most rows × cols; the cells behind the last frame are black.
+    """Frames [T, H, W, 3] → one Grid, T at most rows × cols; the cells after the last frame are black.
 
     `image_size` is the side of a square or (width, height) in pixels; None keeps the frames' own size, as IG-VLM
-    does. `stamps` writes each frame's time into its cell. Raises UserError where the shape cannot be.
+    does. `stamps` writes each frame's time into its cell. Raises UserError for a shape that `check_shape` refuses.
     """
     if image_size is None:
         image_size = (cols * frames.rgb_THWC.shape[2], rows * frames.rgb_THWC.shape[1])
@@ -117,9 +118,9 @@ def make_panels(
     fit: str = "squash",
     stamps: bool = False,
 ) -> list[Grid]:
-    """The video as up to `panels` grids one after another in time (Video Panels, arXiv 2509.23724).
+    """The video as up to `panels` grids that follow one another in time (Video Panels, arXiv 2509.23724).
 
-    A panel that would hold no frame is left out. Raises UserError as `make_grid`.
+    A panel that would hold no frame is left out. Raises UserError as `make_grid` does.
     """
     if panels < 1:
         raise UserError(f"{panels} panels: expected at least one")
@@ -148,8 +149,8 @@ def video_grid(
 ) -> Grid:
     """rows × cols frames of a video or its segment as one picture. No frame comes twice.
 
-    A video of fewer distinct frames leaves blank cells, which are counted and told in one line of the log. Raises
-    VideoError where no frame can be read, UserError where the shape cannot be.
+    A video with fewer distinct frames leaves blank cells and logs their number. Raises VideoError if no frame can
+    be read, and UserError for a shape that `check_shape` refuses.
     """
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
     frames = sample_frames(video, rows * cols, sampler=sampler)
@@ -159,10 +160,10 @@ def video_grid(
 
 
 def tell_blanks(grid: Grid, *, video_id: str) -> None:
-    """Blank cells in one line of the log, and of frames that could not be decoded."""
+    """Log the number of blank cells, and the frames that could not be decoded."""
     if not grid.num_blank:
         return
-    lost = f", {len(grid.missing_s)} could not be decoded" if grid.missing_s else ""
+    lost = f", {lost_frames(grid.missing_s)}" if grid.missing_s else ""
     log.warning(
         "%s: %d distinct frames for %d cells, %d stay blank%s",
         video_id or "video", len(grid.pts_s), grid.rows * grid.cols, grid.num_blank, lost,
@@ -170,7 +171,7 @@ def tell_blanks(grid: Grid, *, video_id: str) -> None:
 
 
 def edges(side: int, cells: int) -> list[int]:
-    """Where each of `cells` begins along `side` pixels, and the end: round(i · side / cells)."""
+    """Where each of `cells` begins along `side` pixels, and the end of the last: round(i · side / cells)."""
     return [(2 * i * side + cells) // (2 * cells) for i in range(cells + 1)]
 
 

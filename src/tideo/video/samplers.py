@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from tideo.types import Frames, UserError, Video
 from tideo.video.decode import frames_at
 from tideo.video.streams import OpenVideo, Source
 
-MOST_A_SECOND = 1.0  # of `fps`: the usual rate of video language models
+MAX_FPS = 1.0  # of the sampler `fps`; the usual rate of video language models
 
-# (open video, number of frames, start_s, end_s) -> times_s in ascending order
+# (open video, number of frames, start_s, end_s) → ascending times_s
 Sampler = Callable[[OpenVideo, int, float, float], list[float]]
 
 
@@ -25,23 +26,20 @@ def middle(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[flo
 
 
 def uniform(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[float]:
-    """Frame k * floor(n / num) of the n frames, as IG-VLM takes them. Reads every packet.
-
-    All n where they are fewer than `num`.
-    """
+    """Frame k * floor(n / num) of the n frames, IG-VLM's rule; all n if they are fewer. Reads every packet."""
     times_s = [time_s for time_s in map(video.seconds, video.frame_ticks()) if start_s <= time_s <= end_s]
     step = max(1, len(times_s) // num)
     return times_s[: step * num : step]
 
 
 def fps(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[float]:
-    """A frame a second from the start on; a lower steady rate where that would be more than `num`."""
-    step_s = max(1 / MOST_A_SECOND, (end_s - start_s) / num)
+    """A frame a second from the start on; a lower steady rate if that would exceed `num`."""
+    step_s = max(1 / MAX_FPS, (end_s - start_s) / num)
     return [start_s + k * step_s for k in range(num) if k == 0 or start_s + k * step_s < end_s]
 
 
 def keyframes(video: OpenVideo, num: int, start_s: float, end_s: float) -> list[float]:
-    """The key frames nearest to the times of `middle`, each once. Nothing else needs decoding."""
+    """The key frames nearest to the times of `middle`, each once. No other frame needs decoding."""
     keys = [(video.seconds(tick), tick) for tick in video.key_ticks()]
     keys = [(key_s, tick) for key_s, tick in keys if start_s <= key_s <= end_s]
     num = min(num, len(keys))
@@ -62,26 +60,26 @@ def sample_frames(
 ) -> Frames:
     """At most `num` distinct frames of a video, or of its segment, in time order; `size` is (width, height).
 
-    No frame comes twice: where the segment holds fewer than `num` frames (or, for `keyframes`, key frames),
-    fewer come back. A segment is cut to the video's own end. Raises UserError for a segment without frames.
+    No frame comes twice: a segment with fewer than `num` frames (for `keyframes`, key frames) gives fewer. A
+    segment is cut to the video's own start and end. Raises UserError for a segment without frames.
     """
     chosen: Sampler = registry.load("samplers", sampler)
     if num < 1:
         raise UserError(f"{num} frames: expected at least 1")
     if isinstance(video, Video):
         source: Source = video.path
-        video_id, asked_start_s, asked_end_s = video.id, video.start_s, video.end_s
+        video_id, segment_start_s, segment_end_s = video.id, video.start_s, video.end_s
     else:
         source = video
         video_id = "" if isinstance(video, bytes) else Path(video).stem
-        asked_start_s = asked_end_s = None
+        segment_start_s = segment_end_s = None
     with OpenVideo(source) as opened:
         first_s, last_s = opened.seconds(opened.start), opened.seconds(opened.end)
-        start_s = first_s if asked_start_s is None else max(asked_start_s, first_s)
-        end_s = last_s if asked_end_s is None else min(asked_end_s, last_s)
+        start_s = first_s if segment_start_s is None else max(segment_start_s, first_s)
+        end_s = last_s if segment_end_s is None else min(segment_end_s, last_s)
         if end_s < start_s:
             raise opened.error(
-                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment asked for"
+                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment"
             )
         times_s = chosen(opened, num, start_s, end_s)
         if not times_s:
@@ -92,9 +90,4 @@ def sample_frames(
     _, distinct = np.unique(frames.pts_s_T, return_index=True)
     if len(distinct) == len(frames):
         return frames
-    return Frames(
-        rgb_THWC=frames.rgb_THWC[distinct],
-        pts_s_T=frames.pts_s_T[distinct],
-        video_id=video_id,
-        missing_s=frames.missing_s,
-    )
+    return replace(frames, rgb_THWC=frames.rgb_THWC[distinct], pts_s_T=frames.pts_s_T[distinct])

@@ -1,6 +1,6 @@
-"""One opened video stream: its packets, its clock, its pictures as RGB.
+"""An open video stream: its packets, its clock, and its frames as RGB.
 
-A tick is one unit of the stream's time base; seconds are `tick * time_base`, nothing subtracted.
+A tick is one unit of the stream's time base; seconds are `tick * time_base`, with nothing subtracted.
 """
 
 from __future__ import annotations
@@ -30,19 +30,17 @@ FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,gif,apng,ogg,asf,h264,hevc,m4v,ivf,obu,"
     "nut,mxf,rm,dv,mjpeg,yuv4mpegpipe"
 )
-# One packet is one frame with its own time, and a key frame is marked and can be sought.
-INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "image2")
-PICTURES = "image2"  # of a folder of numbered pictures
-
+PICTURES = "image2"  # a folder of numbered pictures
+# Here a packet is one frame with its own time, and key frames are marked and can be sought.
+INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", PICTURES)
 ESTIMATED = ("mpegts", "mpeg", "flv")  # their duration is FFmpeg's estimate
-
-FPS_UNTOLD = 25  # FFmpeg's own assumption for raw streams
+DEFAULT_FPS = 25  # FFmpeg's own assumption for raw streams
 
 
 class OpenVideo:
     """The best video stream of a file or of bytes, or a folder of numbered pictures; decoded on one thread.
 
-    A context manager. Raises VideoError, in one line, for what is no video.
+    A context manager. Raises a one-line VideoError for a file that is no video.
     """
 
     def __init__(self, source: Source) -> None:
@@ -60,7 +58,7 @@ class OpenVideo:
             head = self._head(source)
             if not head:
                 raise self.error("it is empty (0 bytes); copy or download it again")
-            # Opening decodes the first frames to learn what an mp4 says in its header: skip that.
+            # Opening would decode frames to learn what an mp4's header already says.
             if head[4:8] == b"ftyp":
                 self._options["skip_frame"] = "all"
         self._reformatter = VideoReformatter()
@@ -125,12 +123,12 @@ class OpenVideo:
 
     @property
     def _timed(self) -> bool:
-        """False for an avi with B-frames, which tells decoding times only."""
+        """Whether frames have their own times; an avi with B-frames has only decoding times."""
         return self.container.format.name != "avi" or not self.decoder.has_b_frames
 
     @property
     def fps(self) -> float:
-        """The average frame rate, or 0 where the file does not tell."""
+        """The average frame rate, or 0 if the file does not give it."""
         return float(self.stream.average_rate or self.stream.guessed_rate or 0)
 
     @property
@@ -140,7 +138,7 @@ class OpenVideo:
 
     @property
     def declared_end(self) -> int | None:
-        """The tick at which the last frame ends, as the header says."""
+        """The tick at which the last frame ends, by the header; None if the header does not give it."""
         if self.container.format.name in ESTIMATED:
             return None
         if self.stream.duration:
@@ -154,19 +152,19 @@ class OpenVideo:
 
     @cached_property
     def end(self) -> int:
-        """The tick at which the last frame ends; reads every packet where the header does not say."""
+        """The tick at which the last frame ends. Reads every packet if the header does not give it."""
         if self.declared_end is not None:
             return self.declared_end
         packets = [(packet.pts, packet.duration or 0) for packet in self.packets(None)]
         ends = [pts + duration for pts, duration in packets if pts is not None]
-        return max(ends, default=self.start + self.floor_tick(len(packets) / (self.fps or FPS_UNTOLD)))
+        return max(ends, default=self.start + self.floor_tick(len(packets) / (self.fps or DEFAULT_FPS)))
 
     def is_cut_off(self, tick: int, *, last: int, duration: int | None) -> bool:
-        """True where the last readable frame, `last`, ends long before `tick` and the header promised more.
+        """Whether the last readable frame, `last`, ends before `tick` although the header promised more.
 
-        Two frames of slack, because headers round.
+        Two frames of slack are allowed, because headers round.
         """
-        slack = max(duration or 0, self.floor_tick(2 / (self.fps or FPS_UNTOLD)))
+        slack = max(duration or 0, self.floor_tick(2 / (self.fps or DEFAULT_FPS)))
         return self.declared_end is not None and last + slack < tick < self.declared_end
 
     def seconds(self, tick: int) -> float:
@@ -178,13 +176,13 @@ class OpenVideo:
         return tick + 1 if self.seconds(tick + 1) <= time_s else tick
 
     def seek_point(self, tick: int) -> int | None:
-        """Where to seek so that the first key frame read is shown by `tick`; None: the file's start."""
+        """Where to seek so that the first key frame read is displayed by `tick`; None is the file's start."""
         at = tick
         for back_s in (0, *(2.0**n for n in range(-1, 20))):
             first = next((packet for packet in self.packets(at) if packet.is_keyframe), None)
             if first is not None and first.pts is not None and first.pts <= tick:
                 return at
-            # Seeking goes by decoding times in mp4, so it can land on a key frame shown after `tick`.
+            # In mp4 seeking goes by decoding times, so it can land on a key frame displayed after `tick`.
             read = at if first is None or first.dts is None else min(at, first.dts)
             at = read - 1 - self.floor_tick(back_s)
             if at < self.start - self.floor_tick(1):
@@ -192,7 +190,7 @@ class OpenVideo:
         return None
 
     def packets(self, at: int | None) -> Iterator[av.Packet]:
-        """The packets from the seek to tick `at`, or from the file's start (None), while they can be read."""
+        """The packets from a seek to tick `at` on, or from the file's start (None), while they can be read."""
         try:
             if at is not None:
                 self.container.seek(at, stream=self.stream)
@@ -201,18 +199,18 @@ class OpenVideo:
                 self._open()
             self._unread = False
             for packet in self.container.demux(self.stream):
-                if packet.size:  # the last one is empty, as is a frame that an avi repeats
+                if packet.size:  # the last packet is empty, and so is a repeated frame of an avi
                     yield packet
         except av.FFmpegError:
-            return  # cut off or damaged: whoever needs the rest finds it missing
+            return  # the file is cut off or damaged; the caller finds the frames missing
 
     def frames(self) -> Iterator[tuple[int, av.VideoFrame | None]]:
-        """Every frame of the file with its tick, in display order; None for what could not be decoded.
+        """Every frame of the file with its tick, in display order; None for one that could not be decoded.
 
-        A frame without a time of its own (raw streams, avi) gets its number divided by the frame rate.
+        A frame without a time (raw streams, avi) gets its number divided by the frame rate.
         """
         tick, num = self.start, 0
-        torn: set[int] = set()  # times of packets that the file holds in part
+        torn: set[int] = set()  # the times of packets that the file holds only in part
         for packet in chain(self.packets(None), [None]):
             if packet is not None and packet.is_corrupt and packet.pts is not None:
                 torn.add(packet.pts)
@@ -227,45 +225,45 @@ class OpenVideo:
                 yield tick, None if frame.is_corrupt or frame.pts in torn else frame
 
     def frame_ticks(self) -> list[int]:
-        """The ticks of all frames, in order, from every packet read once and none decoded."""
-        read = [packet.pts for packet in self.packets(None) if not packet.is_discard]
-        if None in read or not self._timed:
-            return [self._tick_of(num) for num in range(len(read))]
-        return sorted(pts for pts in read if pts is not None)
+        """The ticks of all frames, in order. Reads every packet and decodes none."""
+        ticks = [packet.pts for packet in self.packets(None) if not packet.is_discard]
+        if None in ticks or not self._timed:
+            return [self._tick_of(num) for num in range(len(ticks))]
+        return sorted(pts for pts in ticks if pts is not None)
 
     def key_ticks(self) -> list[int]:
-        """Where the key frames are, in order: from the index of an mp4, else from every packet read once.
+        """The ticks of the key frames, in order: from the index of an mp4, else by reading every packet.
 
-        An mp4's index holds decoding times; the first key frame's delay, added to all, brings them close.
+        An mp4's index holds decoding times. Adding the first key frame's delay to all makes them nearly exact.
         """
         if self.container.format.name != INDEXED[0]:
-            read = [each.pts for each in self.packets(None) if each.is_keyframe and not each.is_discard]
-            return sorted(pts for pts in read if pts is not None)
+            ticks = [each.pts for each in self.packets(None) if each.is_keyframe and not each.is_discard]
+            return sorted(pts for pts in ticks if pts is not None)
         entries = self.stream.index_entries
         keys = [each.timestamp for each in entries if each.is_keyframe and not each.is_discard]
         return [key + self.start - keys[0] for key in keys]
 
     def key_shown(self, key_tick: int) -> int:
-        """The exact tick of a key frame of `key_ticks`."""
+        """The exact tick of a key frame that `key_ticks` gave."""
         if self.container.format.name != INDEXED[0]:
             return key_tick
-        read = (each.pts for each in self.packets(key_tick) if each.is_keyframe)
-        return next((pts for pts in read if pts is not None), key_tick)
+        ticks = (each.pts for each in self.packets(key_tick) if each.is_keyframe)
+        return next((pts for pts in ticks if pts is not None), key_tick)
 
     def _tick_of(self, num: int) -> int:
-        """The tick of frame `num` where the file gives the frames no times."""
-        return self.floor_tick(num / (self.fps or FPS_UNTOLD) + 1e-9)
+        """The tick of frame `num` in a file without frame times."""
+        return self.floor_tick(num / (self.fps or DEFAULT_FPS) + 1e-9)
 
     def rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None) -> np.ndarray:
-        """uint8 [H, W, 3] as displayed: turned and mirrored as the file says; of `size` (W, H) where given. A view.
+        """uint8 [H, W, 3], a view: rotated and mirrored as the file asks, scaled to `size` (W, H) if given.
 
-        Where the frame size changes within a stream, the size of the first frame asked for holds.
+        A stream whose frame size changes gets the size of its first converted frame throughout.
         """
         a, b, c, d = _display_matrix(frame)
-        turned = abs(b) > abs(a)
-        self._size = self._size or ((frame.height, frame.width) if turned else (frame.width, frame.height))
+        rotated = abs(b) > abs(a)
+        self._size = self._size or ((frame.height, frame.width) if rotated else (frame.width, frame.height))
         width, height = size or self._size
-        if turned:
+        if rotated:
             width, height = height, width
         scaled = (width, height) != (frame.width, frame.height)
         converted = self._reformatter.reformat(
@@ -276,19 +274,19 @@ class OpenVideo:
             interpolation=Interpolation.BICUBIC if scaled else Interpolation.BILINEAR,
             threads=1,
         )
-        # A view of the frame's own memory: to_ndarray would copy it, as whoever keeps it does anyway.
+        # A view of the frame's own memory: to_ndarray would copy it, and a caller that keeps it copies it anyway.
         plane = converted.planes[0]
         rgb_HWC = np.ndarray(
             (height, width, 3), np.uint8, buffer=memoryview(plane), strides=(plane.line_size, 3, 1)
         )
-        if turned:
+        if rotated:
             rgb_HWC = rgb_HWC.transpose(1, 0, 2)
-        across, down = (c, b) if turned else (a, d)
+        across, down = (c, b) if rotated else (a, d)
         return rgb_HWC[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
 def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """a, b, c, d of ISO/IEC 14496-12 section 6.2.2: a point goes to x' = a x + c y, y' = b x + d y."""
+    """a, b, c, d of ISO/IEC 14496-12, section 6.2.2: a point moves to x' = a x + c y, y' = b x + d y."""
     matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return 1, 0, 0, 1
@@ -297,6 +295,6 @@ def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
 
 def _clock_s(text: str) -> float | None:
-    """Seconds of Matroska's "hh:mm:ss.fraction", or None where the text is something else."""
+    """Seconds of Matroska's "hh:mm:ss.fraction", or None for any other text."""
     match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None

@@ -278,7 +278,7 @@ def test_a_cap_needs_prices_and_told_tokens(serve: Serve, data: Path, tmp_path: 
         Calls(cap=1.0)
     server = serve(lambda n, request: said("A", usage=None))
     calls = Calls(price_in=1.0, price_out=1.0, cap=1.0)
-    with pytest.raises(Stopped, match="does not tell tokens"):
+    with pytest.raises(Stopped, match="does not count tokens"):
         run(data, Remote(f"openai:m@{server.url}", calls=calls), tmp_path)
 
 
