@@ -4,12 +4,12 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
-SOURCES := src tests benchmarks examples
+SOURCES := src tests speed examples
 
-.PHONY: help install demo test test-slow lint format docs clean
+.PHONY: help install demo test test-slow test-gpu lint format docs clean
 
 help:
-	@echo "make demo | test | test-slow | lint | format | docs | clean"
+	@echo "make demo | test | test-slow | test-gpu | lint | format | docs | clean"
 
 install: $(STAMP)
 
@@ -27,6 +27,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and not gpu' || [ $$? -eq 5 ]  # 5: there is none
+
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu || [ $$? -eq 5 ]  # 5: there is none
 
 lint: $(STAMP)
 	$(BIN)/ruff check $(wildcard $(SOURCES))

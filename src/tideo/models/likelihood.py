@@ -4,7 +4,7 @@ The published way runs every option as a full padded sequence. Here the prefix i
 follow in the same forward under a tree mask (`packed`), or, where the prefix is long enough for a mask over
 it to cost more than a second forward, in one on its key-value cache (`cached`). `expanded` repeats the cache
 for a padded batch of options and needs no mask. `full` is the published way with logits only where they are
-needed: the reference. benchmarks/scoring.py measures all of them.
+needed: the reference. speed/scoring.py measures all of them.
 
 Shapes: P prefix tokens, S tokens of one forward, C tokens already in the cache, N options, H hidden width,
 V vocabulary.

@@ -1,7 +1,7 @@
 """CPU time for 16 frames of a long video, against the usual libraries; every frame checked.
 
-    python benchmarks/decode.py                     # 3 minutes of 720p30, a key frame every 250 and every 48
-    python benchmarks/decode.py --seconds 30 --rounds 2
+    python speed/decode.py                     # 3 minutes of 720p30, a key frame every 250 and every 48
+    python speed/decode.py --seconds 30 --rounds 2
 
 The video is synthesized: two smooth textures that slide over each other, moving squares, fresh noise in every
 frame; H.264 by x264, every second frame a B-frame that no other refers to. All methods run in one process in

@@ -1,6 +1,6 @@
 """Random reads of encoded items: our store of mapped shards against a pickle file for each video (the published way).
 
-    OMP_NUM_THREADS=1 python benchmarks/store.py [--items 20000] [--reads 20000] [--repeats 3]
+    OMP_NUM_THREADS=1 python speed/store.py [--items 20000] [--reads 20000] [--repeats 3]
 
 Both hold the same float16 vectors of ten frames, width 768. `in hand`: the array is there, of the store's as a view of
 the file whose bytes are not yet touched; `in a batch`: also copied into one, as a training does, which costs both the

@@ -1,6 +1,6 @@
 """What keeping a frozen tower's output is worth: an epoch of finetuning on grids, with pixels and with kept features.
 
-    OMP_NUM_THREADS=2 python benchmarks/tower.py [--grids 64] [--repeats 3]
+    OMP_NUM_THREADS=2 python speed/tower.py [--grids 64] [--repeats 3]
 
 The tiny LLaVA of the dollhouse reads the same grids in turns: drawn, brought to the processor, through the tower and
 trained on; or the tower's output read from disk and trained on. The least seconds of the repeats, forward and backward;

@@ -1,6 +1,6 @@
 """Cross-modal projection, ours against the published way: CPU time, extra memory, and the same results.
 
-    python benchmarks/projection.py --captions 1000000 --queries 10 320
+    python speed/projection.py --captions 1000000 --queries 10 320
 
 The published way is softmax(100 · q · Mᵀ) · M with the whole matrix (llama/model.py of TOPA's code). All
 methods run in turn in one process, on one thread, and the least CPU time (user + system) of the repeats

@@ -1,6 +1,6 @@
 """Scoring options after a shared prompt: what computing the prompt once is worth.
 
-    OMP_NUM_THREADS=1 python benchmarks/scoring.py [--repeats 5] [--out scoring.md]
+    OMP_NUM_THREADS=1 python speed/scoring.py [--repeats 5] [--out scoring.md]
 
 Random Llama models in float32 on one core. Every method scores the same options; their log-likelihoods must
 agree with the fair baseline's within 1e-4, or the run fails. The methods take turns within each repeat; the
