@@ -17,8 +17,8 @@ from tideo.dollhouse.script import sample_episode
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.familiarity import calibrated
 from tideo.encoders.features import caption_memory, tideo_features
-from tideo.models.topa.checkpoint import load_llm
-from tideo.models.topa.prefix_lm import PrefixLM, PrefixLMConfig
+from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
+from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import Settings
 
 DIM = 16

@@ -59,10 +59,10 @@ def test_there_and_back(name: str, tmp_path: Path, tmp_path_factory: pytest.Temp
         assert not any(place.startswith("steps") for place in files)
         assert b"library_name: tideo" in files["README.md"]
         (tmp_path / "run").rename(tmp_path / "gone")
-        told = tideo("ask", *question, "--model", "us/model", of=there, home=tmp_path / "down")
-        assert told.returncode == 0, told.stderr
+        reply = tideo("ask", *question, "--model", "us/model", of=there, home=tmp_path / "down")
+        assert reply.returncode == 0, reply.stderr
     here = tideo("ask", *question, "--model", name, of=there, home=tmp_path / "down")
-    assert json.loads(told.stdout)["loglikelihoods"] == json.loads(here.stdout)["loglikelihoods"]
+    assert json.loads(reply.stdout)["loglikelihoods"] == json.loads(here.stdout)["loglikelihoods"]
 
 
 def test_what_the_hub_refuses_is_one_line(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_what_the_hub_refuses_is_one_line(tmp_path: Path) -> None:
         there.refuse = True
         refused = tideo("push", str(ASSETS / "dollhouse-topa"), "us/model", of=there, home=tmp_path)
         assert refused.returncode == 2
-        assert refused.stderr.startswith("tideo: the hub does not take us/model: ")
+        assert refused.stderr.startswith("tideo: the hub refuses us/model: ")
         assert refused.stderr.count("\n") == 1
         absent = tideo("ask", "v.mp4", "why?", "--model", "us/absent", of=there, home=tmp_path)
         assert absent.returncode == 2
@@ -83,7 +83,7 @@ def test_a_folder_of_this_machine_is_not_named_elsewhere(tmp_path: Path) -> None
     fields = json.loads((folder / "config.json").read_text()) | {"llm": "../llama"}
     (folder / "config.json").write_text(json.dumps(fields))
     with pytest.raises(
-        UserError, match=r"names ../llama, a folder of this machine: write the Hugging Face id"
+        UserError, match=r"names ../llama, a folder of this machine: replace it with the Hugging Face id"
     ):
         collected(folder)
     fields["llm"] = "meta-llama/Llama-2-7b-hf"
@@ -93,7 +93,7 @@ def test_a_folder_of_this_machine_is_not_named_elsewhere(tmp_path: Path) -> None
         collected(ASSETS / "dollhouse-fusion")
 
 
-def test_the_card_tells_the_recipe(tmp_path: Path) -> None:
+def test_the_card_names_the_recipe(tmp_path: Path) -> None:
     folder = in_runs("dollhouse-topa", tmp_path)
     assert "How it was trained" not in card(folder)
     run = {"recipe": {"num": 7}, "versions": {"torch": "2"}, "commit": None, "seed": 3, "command": "x"}

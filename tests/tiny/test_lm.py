@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from tideo.models.prompts import IGNORE
 from tideo.tiny.lm import Curriculum, LMConfig, Stage, pretrain_lm
 from tideo.tiny.lm_corpus import Drills, Glimpses, Stories, corpus
 from tideo.tiny.lm_documents import collate
 from tideo.tiny.tokenizer import train_tokenizer
-from tideo.train.packing import IGNORE
 
 STAGES = (Stage(steps=2, batch=2, drills=1.0, bare=1.0), Stage(steps=2, batch=3, glimpses=0.5, pressed=0.5))
 

@@ -1,7 +1,7 @@
-"""Models on the Hugging Face Hub: upload what a folder needs to answer elsewhere, and load it by its id.
+"""Models on the Hugging Face Hub: upload a model with everything it needs, and find a model by its repository.
 
-A model of ours names its language model and its encoder. Named by id they stay where they are; those that ship with the
-package travel along, in folders of the repository.
+A TOPA model names its language model and its encoder. If a name is a Hugging Face id, it stays as it is; if it is a
+bundled model, that model is uploaded too, to a folder of the repository.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from tideo.runs import RUN_FILE, read_run
 from tideo.types import UserError
 
 CARD = "README.md"
-NAMES = (("config.json", "llm"), (SETTINGS_FILE, "encoder"))  # which field of which file names another model
+NAMES = (("config.json", "llm"), (SETTINGS_FILE, "encoder"))  # the fields of files that name another model
 _LEFT_OUT = ("steps", "align", "imitate", "checkpoints")
 
 
 def push(folder: str | Path, repo: str, *, private: bool = False) -> str:
-    """Create the repository where it is missing, upload the model in one commit; returns its address.
+    """Upload a model in one commit, to a repository that is created if it is missing; returns its address.
 
-    The token is what `hf auth login` keeps, or HF_TOKEN. Raises UserError for a folder that is no model, one that names
-    another folder of this machine, and for what the hub refuses.
+    The token is the one that `hf auth login` saved, or HF_TOKEN. Raises UserError if the folder is not a model, if it
+    names another folder of this machine, and if the hub refuses the upload.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     files = collected(Path(folder))
-    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=of) for name, of in files.items()]
+    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
     api = HfApi(library_name="tideo")
     try:
         address = api.create_repo(repo, private=private, exist_ok=True)
         api.create_commit(repo, operations, commit_message="Upload with tideo push")
     except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the hub does not take {repo}: {reason}; see hf auth login") from error
+        raise UserError(f"the hub refuses {repo}: {reason}; see hf auth login") from error
     return str(address)
 
 
 def collected(folder: Path) -> dict[str, Path | bytes]:
-    """Place in the repository → file or content: the model, what it names that ships with us, and a card."""
+    """Path in the repository → file or content: the model, the bundled models that it names, and a model card."""
     if not any((folder / name).is_file() for name in (SETTINGS_FILE, GRID_FILE)):
         reason = " (a fusion names other models: upload those)" if (folder / FUSION_FILE).is_file() else ""
         raise UserError(
-            f"{folder} is no model of tideo{reason}: expected {SETTINGS_FILE} or {GRID_FILE}, as training writes"
+            f"{folder} is not a model of tideo{reason}: expected {SETTINGS_FILE} or {GRID_FILE}, as training writes it"
         )
     files: dict[str, Path | bytes] = dict(_files(folder))
     if (folder / SETTINGS_FILE).is_file():
@@ -60,8 +60,8 @@ def collected(folder: Path) -> dict[str, Path | bytes]:
                 continue
             if ASSETS not in named.resolve().parents:
                 raise UserError(
-                    f"{folder / file} names {fields[field]}, a folder of this machine: write the Hugging Face id of "
-                    f"that {field} there"
+                    f"{folder / file} names {fields[field]}, a folder of this machine: replace it with the Hugging "
+                    f"Face id of that {field}"
                 )
             fields[field] = named.resolve().name
             files[file] = (json.dumps(fields, indent=2) + "\n").encode()
@@ -72,21 +72,21 @@ def collected(folder: Path) -> dict[str, Path | bytes]:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    places = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
         place.as_posix(): path
-        for place, path in places.items()
+        for place, path in files.items()
         if place.parts[0] not in _LEFT_OUT and not any(part.startswith(".") for part in place.parts)
     }
 
 
 def card(folder: Path) -> str:
-    """A model card that tells how the model was made, from its run.json, and how to use it."""
+    """A model card: how to use the model and, if it has a run.json, how it was trained."""
     is_grid = not (folder / SETTINGS_FILE).is_file()
-    how = "an image-text model that reads a video as a grid" if is_grid else "pre-aligned on text alone"
+    kind = "an image-text model that reads a video as a grid" if is_grid else "pre-aligned on text alone"
     head = ["---", "library_name: tideo", "pipeline_tag: video-text-to-text", "---", f"# {folder.name}", ""]
     body = [
-        f"Answers questions about videos: {how}. Made with tideo.",
+        f"Answers questions about videos: {kind}. Made with tideo.",
         "",
         "```sh",
         'tideo ask video.mp4 "what does the man do after pouring tea?" --model OWNER/NAME',
@@ -94,15 +94,15 @@ def card(folder: Path) -> str:
     ]
     if (folder / RUN_FILE).is_file():
         run = read_run(folder)
-        told: Mapping[str, Any] = {"recipe": run.recipe, "seed": run.seed, "versions": run.versions}
-        body += ["", "How it was trained:", "", "```json", json.dumps(told, indent=2), "```"]
+        fields: Mapping[str, Any] = {"recipe": run.recipe, "seed": run.seed, "versions": run.versions}
+        body += ["", "How it was trained:", "", "```json", json.dumps(fields, indent=2), "```"]
     return "\n".join([*head, *body]) + "\n"
 
 
 def fetched(repo: str) -> Path | None:
-    """The folder of a model of ours on the hub, downloaded unless it is there; None where the repository is another's.
+    """The local folder of a TOPA model on the hub, downloaded if need be; None if the repository holds no such model.
 
-    A repository that cannot be reached is left to whoever loads it: it may be in the cache.
+    Also None if the hub cannot be reached: the caller's loader may still find the repository in its cache.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
@@ -115,7 +115,7 @@ def fetched(repo: str) -> Path | None:
 
 
 def grid_settings(repo: str) -> Path:
-    """A folder with the grid.json of a repository; the repository's name where it has none."""
+    """A local folder that holds the repository's grid.json; the repository's name as a path if it has none."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 

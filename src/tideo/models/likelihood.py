@@ -1,10 +1,9 @@
 """Token log-probabilities of several continuations after one shared prefix, for any causal language model.
 
-The published way runs every option as a full padded sequence. Here the prefix is computed once. Its options
-follow in the same forward under a tree mask (`packed`), or, where the prefix is long enough for a mask over
-it to cost more than a second forward, in one on its key-value cache (`cached`). `expanded` repeats the cache
-for a padded batch of options and needs no mask. `full` is the published way with logits only where they are
-needed: the reference. speed/scoring.py measures all of them.
+`full`, the published way and the reference, runs every option as a padded sequence of its own. The others compute
+the prefix once: `packed` runs the options in the same forward under a tree mask, `cached` in a second forward on the
+prefix's key-value cache, which pays for a long prefix because the mask leaves it out. `expanded` repeats the cache
+for a padded batch of options and needs no mask. speed/scoring.py measures all of them.
 
 Shapes: P prefix tokens, S tokens of one forward, C tokens already in the cache, N options, H hidden width,
 V vocabulary.
@@ -12,6 +11,7 @@ V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -22,7 +22,10 @@ from transformers import DynamicCache
 
 from tideo.types import UserError
 
-LONG_PREFIX = 400  # tokens, from which on `cached` was faster than `packed`; measured at 150 and 676
+LONG_PREFIX = 400  # tokens; `cached` was slower than `packed` at 150 and faster at 676
+TokenIds = Sequence[Sequence[int]]  # of each option
+TokenScores = list[torch.Tensor]  # of each option: float32 log-probabilities [tokens]
+Kwargs = Mapping[str, Any]  # of the model's forward
 
 
 class OptionScores(NamedTuple):
@@ -36,15 +39,15 @@ def option_loglikelihoods(
     model: nn.Module,
     *,
     prefix: torch.Tensor,
-    options_ids: Sequence[Sequence[int]],
+    options_ids: TokenIds,
     method: str | None = None,
-    model_kwargs: Mapping[str, Any] | None = None,
+    model_kwargs: Kwargs | None = None,
 ) -> OptionScores:
     """Score each option as the continuation of `prefix`: token ids [P] or embeddings [P, H], P at least 1.
 
-    `method` is a name in `METHODS`; None takes the fastest that is exact for this model and length.
-    `model_kwargs` go to every forward of the model, unchanged. Raises UserError for an empty option, a
-    sequence beyond the model's context, or a method that a sliding window makes inexact.
+    `method` is a name in `METHODS`; None takes the fastest one that is exact for this model and length.
+    `model_kwargs` go to every forward of the model. Raises UserError for an empty option, a sequence beyond
+    the model's context, or a method that a sliding window makes inexact.
     """
     tokens = token_loglikelihoods(
         model, prefix=prefix, options_ids=options_ids, method=method, model_kwargs=model_kwargs
@@ -57,11 +60,11 @@ def token_loglikelihoods(
     model: nn.Module,
     *,
     prefix: torch.Tensor,
-    options_ids: Sequence[Sequence[int]],
+    options_ids: TokenIds,
     method: str | None = None,
-    model_kwargs: Mapping[str, Any] | None = None,
-) -> list[torch.Tensor]:
-    """As `option_loglikelihoods`, but per token: one float32 tensor [tokens] for each option."""
+    model_kwargs: Kwargs | None = None,
+) -> TokenScores:
+    """As `option_loglikelihoods`, but per token."""
     length = _check(model, len(prefix), options_ids)
     name = _choose_method(model, method=method, num_prefix=len(prefix), length=length)
     return METHODS[name](model, embed(model, prefix), options_ids, dict(model_kwargs or {}))
@@ -72,14 +75,14 @@ def question_loglikelihoods(
     model: nn.Module,
     *,
     prefix: torch.Tensor,
-    questions: Sequence[tuple[torch.Tensor, Sequence[Sequence[int]]]],
-    model_kwargs: Mapping[str, Any] | None = None,
+    questions: Sequence[tuple[torch.Tensor, TokenIds]],
+    model_kwargs: Kwargs | None = None,
 ) -> list[OptionScores]:
     """Score several questions after one shared prefix (the video), which is computed once.
 
-    A question is its stem, token ids [P] or embeddings [P, H] with P at least 1, and its options' token ids.
-    Each is one packed forward on the prefix's cache, which is cropped back afterwards: one mask over all
-    questions would pay for attention between them.
+    A question is its stem (token ids [P] or embeddings [P, H], P at least 1) and its options' token ids.
+    Each question is one packed forward on the prefix's cache, which is cropped back afterwards: a single mask
+    over all questions would pay for attention between them.
     """
     kwargs, prefix_PH = dict(model_kwargs or {}), embed(model, prefix)
     lengths = [_check(model, len(prefix) + len(stem), options) for stem, options in questions]
@@ -98,14 +101,14 @@ def cached_loglikelihoods(
     model: nn.Module,
     *,
     cache: DynamicCache,
-    questions: Sequence[tuple[torch.Tensor, Sequence[Sequence[int]]]],
+    questions: Sequence[tuple[torch.Tensor, TokenIds]],
     offset: int = 0,
-    model_kwargs: Mapping[str, Any] | None = None,
+    model_kwargs: Kwargs | None = None,
 ) -> list[OptionScores]:
-    """As `question_loglikelihoods` after a prefix that is in `cache` already, an image for example.
+    """As `question_loglikelihoods`, after a prefix that is already in `cache`, for example an image.
 
-    `offset` is added to the positions after the cache, for models that give an image fewer positions than tokens.
-    Raises UserError also where no mask over the cache would be exact.
+    `offset` is added to the positions after the cache: some models give an image fewer positions than tokens.
+    Raises UserError also where no mask over the cache is exact.
     """
     kwargs, num_cached, scores = dict(model_kwargs or {}), cache.get_seq_length(), []
     for stem, options in questions:
@@ -129,8 +132,8 @@ def embed(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     return embeds
 
 
-def _prefill(model: nn.Module, prefix_PH: torch.Tensor, kwargs: dict[str, Any]) -> DynamicCache:
-    """The key-value cache of a prefix, under plain causal attention."""
+def _prefill(model: nn.Module, prefix_PH: torch.Tensor, kwargs: Kwargs) -> DynamicCache:
+    """The key-value cache of a prefix under plain causal attention."""
     cache = DynamicCache()
     if len(prefix_PH):
         model(
@@ -142,27 +145,27 @@ def _prefill(model: nn.Module, prefix_PH: torch.Tensor, kwargs: dict[str, Any]) 
 def _packed(
     model: nn.Module,
     prefix_PH: torch.Tensor,
-    options_ids: Sequence[Sequence[int]],
-    kwargs: dict[str, Any],
+    options: TokenIds,
+    kwargs: Kwargs,
     *,
     cache: DynamicCache | None = None,
     offset: int = 0,
-) -> list[torch.Tensor]:
-    """One forward over the prefix and all options, each option seeing the prefix and itself."""
+) -> TokenScores:
+    """One forward over the prefix and all options; each option attends to the prefix and itself."""
     device, num_prefix = prefix_PH.device, len(prefix_PH)
     num_cached = cache.get_seq_length() if cache is not None else 0
     # An option's last token predicts nothing, so it is no input.
-    inputs = [torch.tensor(ids[:-1], dtype=torch.long, device=device) for ids in options_ids]
+    inputs = [torch.tensor(ids[:-1], dtype=torch.long, device=device) for ids in options]
     lengths = [len(ids) for ids in inputs]
     embeds_SH = torch.cat([prefix_PH, embed(model, torch.cat(inputs)).to(prefix_PH.dtype)])
     order_S = torch.arange(len(embeds_SH), device=device)
     positions_S = torch.cat([order_S[:num_prefix], *(num_prefix + order_S[:n] for n in lengths)])
     branches = torch.arange(len(inputs) + 1, device=device)  # 0 is the trunk, the prefix
     branch_S = branches.repeat_interleave(torch.tensor([num_prefix, *lengths], device=device))
-    seen_SS = (order_S[:, None] >= order_S) & ((branch_S == 0) | (branch_S[:, None] == branch_S))
+    visible_SS = (order_S[:, None] >= order_S) & ((branch_S == 0) | (branch_S[:, None] == branch_S))
     shape = (1, 1, len(order_S), num_cached + len(order_S))
     mask = torch.zeros(shape, dtype=prefix_PH.dtype, device=device)
-    mask[..., num_cached:].masked_fill_(~seen_SS, torch.finfo(prefix_PH.dtype).min)
+    mask[..., num_cached:].masked_fill_(~visible_SS, torch.finfo(prefix_PH.dtype).min)
     logits = model(
         inputs_embeds=embeds_SH[None],
         attention_mask=mask,
@@ -176,61 +179,54 @@ def _packed(
     ends = list(accumulate(lengths, initial=1))
     places = [
         (row, token)
-        for start, end, ids in zip(ends[:-1], ends[1:], options_ids, strict=True)
+        for start, end, ids in zip(ends[:-1], ends[1:], options, strict=True)
         for row, token in zip([0, *range(start, end)], ids, strict=True)
     ]
-    return list(_logprobs(logits, places).split([len(ids) for ids in options_ids]))
+    return list(_logprobs(logits, places).split([len(ids) for ids in options]))
 
 
-def _cached(
-    model: nn.Module, prefix_PH: torch.Tensor, options_ids: Sequence[Sequence[int]], kwargs: dict[str, Any]
-) -> list[torch.Tensor]:
-    """All but the last prefix token into a cache; that one, which predicts, with the options behind it."""
+def _cached(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: Kwargs) -> TokenScores:
+    """The prefix without its last token fills a cache; that token, which predicts, runs with the options."""
     cache = _prefill(model, prefix_PH[:-1], kwargs)
-    return _packed(model, prefix_PH[-1:], options_ids, kwargs, cache=cache)
+    return _packed(model, prefix_PH[-1:], options, kwargs, cache=cache)
 
 
-def _expanded(
-    model: nn.Module, prefix_PH: torch.Tensor, options_ids: Sequence[Sequence[int]], kwargs: dict[str, Any]
-) -> list[torch.Tensor]:
-    """The prefix once into a cache, then the options as a small padded batch on the repeated cache."""
+def _expanded(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: Kwargs) -> TokenScores:
+    """The prefix fills a cache; the options run as a small padded batch on the repeated cache."""
     cache = DynamicCache()
     first_V = model(
         inputs_embeds=prefix_PH[None], past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs
     ).logits[0, -1]
-    firsts = _logprobs(first_V[None], [(0, ids[0]) for ids in options_ids])
-    longest = max(len(ids) for ids in options_ids)
-    if longest == 1:
+    firsts = _logprobs(first_V[None], [(0, ids[0]) for ids in options])
+    padded = _padded_inputs(options, device=prefix_PH.device)
+    if not padded.shape[1]:
         return list(firsts.split(1))
-    cache.batch_repeat_interleave(len(options_ids))
-    padded = _pad(options_ids, width=longest)[:, :-1].to(prefix_PH.device)
+    cache.batch_repeat_interleave(len(options))
     logits = model(
         inputs_embeds=embed(model, padded),
-        position_ids=len(prefix_PH) + torch.arange(longest - 1, device=prefix_PH.device)[None],
+        position_ids=len(prefix_PH) + torch.arange(padded.shape[1], device=prefix_PH.device)[None],
         past_key_values=cache,
         use_cache=True,
         **kwargs,
     ).logits
     return [
         torch.cat([firsts[i : i + 1], _logprobs(logits[i], list(enumerate(ids[1:])))])
-        for i, ids in enumerate(options_ids)
+        for i, ids in enumerate(options)
     ]
 
 
-def _full(
-    model: nn.Module, prefix_PH: torch.Tensor, options_ids: Sequence[Sequence[int]], kwargs: dict[str, Any]
-) -> list[torch.Tensor]:
-    """Every option as its own full sequence, padded on the right, where causal attention never looks."""
-    padded = _pad(options_ids, width=max(len(ids) for ids in options_ids))[:, :-1].to(prefix_PH.device)
+def _full(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: Kwargs) -> TokenScores:
+    """Every option is a full sequence, padded on the right, where causal attention never looks."""
+    padded = _padded_inputs(options, device=prefix_PH.device)
     options_NSH = embed(model, padded).to(prefix_PH.dtype)
     embeds_NSH = torch.cat([prefix_PH.expand(len(padded), -1, -1), options_NSH], dim=1)
     logits = model(
         inputs_embeds=embeds_NSH, use_cache=False, logits_to_keep=padded.shape[1] + 1, **kwargs
     ).logits
-    return [_logprobs(logits[i], list(enumerate(ids))) for i, ids in enumerate(options_ids)]
+    return [_logprobs(logits[i], list(enumerate(ids))) for i, ids in enumerate(options)]
 
 
-METHODS: dict[str, Callable[..., list[torch.Tensor]]] = {
+METHODS: dict[str, Callable[..., TokenScores]] = {
     "packed": _packed,
     "cached": _cached,
     "expanded": _expanded,
@@ -241,58 +237,56 @@ METHODS: dict[str, Callable[..., list[torch.Tensor]]] = {
 def _choose_method(model: nn.Module, *, method: str | None, num_prefix: int, length: int) -> str:
     if method is not None and method not in METHODS:
         raise UserError(f"scoring method {method!r} is unknown; expected one of {', '.join(METHODS)}")
-    window = sliding_window(model.config.get_text_config())
-    if window is not None and length > window:
-        # Our mask and our cache know no window; the model's own forward does.
+    if length > (window := _window(model)):
+        # The masks and caches of this module ignore a window; the model's own forward respects it.
         if method not in (None, "full"):
             raise UserError(
-                f"method {method!r}: {length} tokens exceed the sliding window of {window}: use method 'full'"
+                f"method {method!r}: {length} tokens exceed the sliding window of {window:.0f}: use method 'full'"
             )
         return "full"
-    if method is None:
-        if not _takes_mask(model, length):
-            return "expanded"
-        return "packed" if num_prefix < LONG_PREFIX else "cached"
-    return method
+    if method is None and not _takes_mask(model, length):
+        return "expanded"
+    return method or ("packed" if num_prefix < LONG_PREFIX else "cached")
 
 
 def _takes_mask(model: nn.Module, length: int) -> bool:
-    """Whether a [1, 1, S, C + S] mask is exact: not with flash or flex attention, nor beyond a window."""
+    """Whether a [1, 1, S, C + S] mask is exact: neither with flash or flex attention nor beyond a window."""
+    attention: str = model.config.get_text_config()._attn_implementation
+    return not attention.startswith(("flash", "flex")) and length <= _window(model)
+
+
+def _window(model: nn.Module) -> float:
+    """How many last tokens some layers of the model attend to; infinity where all of them attend to all tokens."""
     config = model.config.get_text_config()
-    window = sliding_window(config)
-    masked = not config._attn_implementation.startswith(("flash", "flex"))
-    return masked and (window is None or length <= window)
+    layer_types, window = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
+    if window is None or (layer_types and "sliding_attention" not in layer_types):
+        return math.inf
+    return float(window)
 
 
-def sliding_window(config: Any) -> int | None:
-    """The window of a model some of whose layers attend only to the last tokens, else None."""
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types and "sliding_attention" not in layer_types:
-        return None
-    return getattr(config, "sliding_window", None)
-
-
-def _check(model: nn.Module, num_prefix: int, options_ids: Sequence[Sequence[int]]) -> int:
-    """The longest sequence asked for, after refusing what cannot be scored."""
+def _check(model: nn.Module, num_prefix: int, options_ids: TokenIds) -> int:
+    """The length of the longest sequence. Raises UserError for what cannot be scored."""
     if num_prefix == 0 or not options_ids:
         raise UserError(f"nothing to score: {num_prefix} prefix tokens, {len(options_ids)} options")
-    for i, ids in enumerate(options_ids):
-        if len(ids) == 0:
-            raise UserError(f"option {i + 1} of {len(options_ids)} has no tokens: give it some text")
+    if empty := [i for i, ids in enumerate(options_ids, start=1) if not len(ids)]:
+        raise UserError(f"option {empty[0]} of {len(options_ids)} has no tokens: give it some text")
     longest = num_prefix + max(len(ids) for ids in options_ids)
     check_length(model, longest)
     return longest
 
 
 def check_length(model: nn.Module, num_tokens: int) -> None:
-    """Raises UserError where a sequence would run past the model's context."""
+    """Raise UserError for a sequence that is longer than the model's context."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and num_tokens > limit:
         raise UserError(f"{num_tokens} tokens exceed the model's context of {limit}: shorten the text")
 
 
-def _pad(options_ids: Sequence[Sequence[int]], *, width: int) -> torch.Tensor:
-    return torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in options_ids], dtype=torch.long)
+def _padded_inputs(options_ids: TokenIds, *, device: torch.device) -> torch.Tensor:
+    """The options as rows of one length, without the last position, which predicts nothing."""
+    longest = max(map(len, options_ids))
+    rows = [[*ids, *[0] * (longest - len(ids))][:-1] for ids in options_ids]
+    return torch.tensor(rows, dtype=torch.long, device=device)
 
 
 def _logprobs(logits_SV: torch.Tensor, places: Sequence[tuple[int, int]]) -> torch.Tensor:

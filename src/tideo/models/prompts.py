@@ -1,8 +1,7 @@
-"""The prompts of the three tasks, the two ways to put options to a model, and their tokens.
+"""The prompts of the three tasks, the forms in which options are put to a model, and their tokens.
 
-A prompt is a string with one `<video>` marker, where the frame vectors go. TOPA's texts were read in the
-published code (arXiv 2405.13911; dhg-wei/TOPA llama/tokenizer.py and dataloader/). `plain` is for tiny
-models: fewer tokens.
+A prompt is a string with one `<video>` marker, where the frame vectors go. TOPA's texts come from the published
+code (arXiv 2405.13911; dhg-wei/TOPA llama/tokenizer.py and dataloader/). `plain` has fewer tokens, for tiny models.
 """
 
 from __future__ import annotations
@@ -14,15 +13,16 @@ from typing import Any
 from tideo.types import UserError
 
 VIDEO = "<video>"
+IGNORE = -100  # the label of a token that the loss leaves out, as everywhere in transformers
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptStyle:
-    """Texts with the fields {question} and {choices}; `choice` is one line of the choices.
+    """Templates with the fields {question} and {choices}.
 
-    `capitalise` writes a question as TOPA does: first letter large, all others small, a question mark at the
-    end.
-    `letter` is how an answer names an option; `end` follows an answer in words in training.
+    `choice` is the template of one line of the choices, `letter` that of an answer which names an option. `end`
+    closes an answer in words. `capitalise` writes a question as TOPA does: the first letter in upper case, all others
+    in lower case, a question mark at the end.
     """
 
     choose: str
@@ -68,7 +68,7 @@ STYLES = {
 
 
 def style(name: str) -> PromptStyle:
-    """The prompt style of that name. Raises UserError for an unknown one."""
+    """The prompt style with this name. Raises UserError for an unknown name."""
     if name not in STYLES:
         raise UserError(f"prompt style {name!r} is unknown; expected one of {', '.join(STYLES)}")
     return STYLES[name]
@@ -94,7 +94,7 @@ def summary_prompt(*, style: PromptStyle) -> str:
 
 
 def open_prompt(question: str, *, style: PromptStyle) -> str:
-    """What has no options: an open question or, where the question is empty, the summary."""
+    """The prompt of a sample without options: an open question, or the summary if the question is empty."""
     return answer_prompt(question, style=style) if question.strip() else summary_prompt(style=style)
 
 
@@ -118,9 +118,9 @@ def _by_listed_text(question: str, options: Sequence[str], style: PromptStyle) -
     return choose_prompt(question, options, style=style), [option + style.end for option in options]
 
 
-# How options are put to a model: question, options, style -> prompt, the continuation of each option.
-# `letter` is TOPA's score, `text` its open form, `listed_text` names the options in the prompt and scores
-# their words.
+# Forms of options: (question, options, style) -> (prompt, the continuation that stands for each option).
+# `letter` lists the options and scores their letters, as TOPA does for multiple choice. `text` asks an open question
+# and scores the options' words. `listed_text` lists the options and scores their words.
 FORMS: dict[str, Callable[[str, Sequence[str], PromptStyle], tuple[str, list[str]]]] = {
     "letter": _by_letter,
     "text": _by_text,
@@ -130,7 +130,7 @@ FORMS: dict[str, Callable[[str, Sequence[str], PromptStyle], tuple[str, list[str
 
 @dataclass(frozen=True, kw_only=True)
 class PromptTokens:
-    """Token ids before and after the video, and of each continuation."""
+    """Token ids of the prompt before and after the video, and of each continuation."""
 
     before: list[int]
     after: list[int]
@@ -140,16 +140,15 @@ class PromptTokens:
 def encode(
     tokenizer: Any, prompt: str, *, continuations: Sequence[str] = (), end_of_text: bool = True
 ) -> PromptTokens:
-    """Tokenise a prompt and its continuations, which `end_of_text` closes with the tokenizer's end token.
+    """Tokenise a prompt and its continuations. `end_of_text` closes these with the tokenizer's end token.
 
-    Prompt and continuation are tokenised together, as in training, and parted where they first differ from
-    the prompt without its trailing spaces: most vocabularies merge a space with the word behind it. Raises
-    UserError unless the prompt has exactly one `<video>`.
+    Prompt and continuation are tokenised together, as in training, and split where they first differ from the
+    prompt without its trailing spaces: most vocabularies merge a space with the next word. Raises UserError for
+    an empty continuation, and unless the prompt has exactly one `<video>`.
     """
     if prompt.count(VIDEO) != 1:
         raise UserError(f"the prompt has {prompt.count(VIDEO)} {VIDEO} markers; expected exactly one")
-    if blank := [i for i, text in enumerate(continuations) if not text.strip()]:
-        raise UserError(f"option {blank[0] + 1} of {len(continuations)} is empty: give it some text")
+    check_no_blank(continuations)
     before, after = prompt.split(VIDEO)
     start = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
     end = [tokenizer.eos_token_id] if end_of_text and tokenizer.eos_token_id is not None else []
@@ -163,14 +162,20 @@ def encode(
     )
 
 
+def check_no_blank(options: Sequence[str]) -> None:
+    """Raise UserError for an option without text."""
+    if blank := [i for i, text in enumerate(options, start=1) if not text.strip()]:
+        raise UserError(f"option {blank[0]} of {len(options)} is empty: give it some text")
+
+
 def adds_bos(tokenizer: Any) -> bool:
-    """Whether this tokenizer starts a text with its begin token (Llama does, Qwen2 has none)."""
+    """Whether this tokenizer starts a text with its begin token (Llama's does, Qwen2's has none)."""
     bos = tokenizer.bos_token_id
     return bos is not None and tokenizer("a").input_ids[:1] == [bos]
 
 
 def _after_video(tokenizer: Any, text: str) -> list[int]:
-    """A leading line break is its own token, as in TOPA; SentencePiece would put a space before it."""
+    """The ids of a text whose leading line break is one token, as in TOPA: SentencePiece adds a space before it."""
     if text.startswith("\n"):
         return _ids(tokenizer, "\n")[-1:] + _ids(tokenizer, text[1:])
     return _ids(tokenizer, text)
@@ -181,12 +186,13 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def common_start(left: Sequence[int], right: Sequence[int]) -> int:
-    """The length of the common start."""
+    """How many tokens two sequences have in common at their start."""
     pairs = zip(left, right, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
 def _question(text: str, style: PromptStyle) -> str:
+    """The question as the style writes it."""
     if not style.capitalise:
         return text.strip()
     text = text.capitalize().strip()

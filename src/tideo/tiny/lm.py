@@ -22,12 +22,12 @@ from torch.utils.data import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, Trainer
 
 from tideo.device import has_bfloat16
+from tideo.models.prompts import IGNORE
 from tideo.tiny.lm_corpus import Drills, Glimpses, Stories, corpus
 from tideo.tiny.lm_documents import Document, collate
 from tideo.tiny.tokenizer import train_tokenizer
 from tideo.tiny.trainer import cpu_arguments, fit
 from tideo.train.optim import muon_adamw
-from tideo.train.packing import IGNORE
 from tideo.train.topa.soft_frames import press, token_weights
 from tideo.train.trainer import begin
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from tideo.models.prompts import IGNORE
 from tideo.tiny.lm_drills import Asked
-from tideo.train.packing import IGNORE
 
 
 @dataclass(frozen=True)

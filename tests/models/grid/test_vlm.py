@@ -253,12 +253,12 @@ def test_weights_that_are_not_the_models_are_told(folder: Path, tmp_path: Path) 
         load_model(str(tmp_path / "0"))
 
 
-def test_the_marker_of_images_in_a_question_is_told(data: Path) -> None:
+def test_the_marker_of_images_in_a_question_is_an_error(data: Path) -> None:
     vlm, good = tiny("llava", rows=1, cols=2), samples_of(data)[0]
     bad = Sample(id="marker", video=good.video, question="what is <image>?", options=("a", "b"))
-    fine, told = vlm.answer(good.video, [good, bad])
+    fine, marked = vlm.answer(good.video, [good, bad])
     assert fine.error is None
-    assert told.error == "the text holds <image>, which stands for an image: write it otherwise"
+    assert marked.error == "the text contains <image>, which stands for an image: rephrase it"
 
 
 def test_the_words_before_the_question_fit_the_panels() -> None:

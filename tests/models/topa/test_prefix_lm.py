@@ -22,9 +22,19 @@ from transformers import (
     TrainingArguments,
 )
 
-from tideo.models.prompts import FORMS, STYLES, answer_prompt, choose_prompt, encode, style, summary_prompt
-from tideo.models.topa.checkpoint import find_llm, load_llm, read_config
-from tideo.models.topa.prefix_lm import IGNORED, PrefixLM, PrefixLMConfig, collate_examples, ridge_projection
+from tideo.models.prompts import (
+    FORMS,
+    IGNORE,
+    STYLES,
+    answer_prompt,
+    choose_prompt,
+    encode,
+    style,
+    summary_prompt,
+)
+from tideo.models.topa.checkpoint import PrefixLMConfig, find_llm, load_llm, read_config
+from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
+from tideo.train.topa.init_projection import ridge_projection
 from tideo.types import Features, UserError
 
 ADAPTERS = ("llama-adapter", "lora", "none")
@@ -73,7 +83,7 @@ def llm_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         example = examples[step % len(examples)]
         ids = torch.tensor([example["ids"]])
         labels = ids.clone()
-        labels[:, : -example["answer"]] = IGNORED
+        labels[:, : -example["answer"]] = IGNORE
         llm(ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -240,10 +250,10 @@ def test_zeros_fill_all_slots_as_topa_does(llm_dir: Path) -> None:
 
 def test_collate_pads_to_the_longest_of_the_batch() -> None:
     examples = [
-        {"input_ids": [1, 0, 7], "labels": [IGNORED, IGNORED, 7], "video_start": 1, "video_TD": video(1)},
+        {"input_ids": [1, 0, 7], "labels": [IGNORE, IGNORE, 7], "video_start": 1, "video_TD": video(1)},
         {
             "input_ids": [1, 0, 0, 8, 9],
-            "labels": [IGNORED] * 3 + [8, 9],
+            "labels": [IGNORE] * 3 + [8, 9],
             "video_start": 1,
             "video_TD": video(2),
         },
@@ -399,7 +409,7 @@ def test_input_that_does_not_fit(llm_dir: Path) -> None:
         UserError, match="the features have 8 dimensions, but this model was trained on 16 of"
     ):
         score(torch.zeros(3, 8))
-    with pytest.raises(UserError, match="7 frames given, but this model takes 1 to 6: sample that many"):
+    with pytest.raises(UserError, match="7 frames given, but this model takes 1 to 6: sample as many"):
         score(torch.zeros(7, 16))
     with pytest.raises(UserError, match="0 frames given, but this model takes 1 to 6"):
         score(torch.zeros(0, 16))

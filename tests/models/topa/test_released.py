@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from conftest import Tideo
+from meta_llama import llama_tensors
 from tideo.bundled import ASSETS
 from tideo.encoders.dual import load_encoder
 from tideo.models.likelihood import embed, token_loglikelihoods
 from tideo.models.load import load_model
-from tideo.models.topa.released import import_topa, llama_tensors
+from tideo.models.topa.released import import_topa
 from tideo.types import UserError
 from tiny import save_clip
 
@@ -195,6 +196,8 @@ def test_what_is_no_checkpoint_or_memory_is_told(parts: dict[str, Any], dim: int
         ({"checkpoint": tmp_path / "other.pth"}, "holds no tensors under 'model'"),
         ({"checkpoint": saved(tmp_path / "a.pth", {"x": torch.zeros(1)})}, "not a TOPA checkpoint: adapter"),
         ({"checkpoint": saved(tmp_path / "b.pth", checkpoint(dim, layers=3))}, "adapter.query_LAD is .* takes"),
+        ({"checkpoint": saved(tmp_path / "d.pth", checkpoint(dim) | {"adapter_query.weight": torch.zeros(7, WIDTH)})},
+         "7 adapter vectors do not fit 2 layers"),
         ({"checkpoint": saved(tmp_path / "c.pth", checkpoint(dim + 1))}, f"the projection takes {dim + 1} features"),
         ({"memory": tmp_path / "no.pkl"}, r"no\.pkl: there is no such file"),
         ({"memory": pickled(tmp_path / "d.pkl", torch.zeros(3))}, r"found torch.float32 \[3\]"),

@@ -11,8 +11,8 @@ from grid_training import (
     batch_of,
     conversation,
 )
+from tideo.models.prompts import IGNORE
 from tideo.train.grid.examples import Chat, ChatExamples
-from tideo.train.packing import IGNORE
 from tiny_vlms import FAMILIES, made
 
 

@@ -10,8 +10,8 @@ from grid_training import (
     batch_of,
     conversation,
 )
+from tideo.models.prompts import IGNORE
 from tideo.train.grid.trainer import GridTrainer
-from tideo.train.packing import IGNORE
 from tiny_vlms import made
 
 

@@ -5,10 +5,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from tideo.dollhouse import world
+from tideo.models.prompts import IGNORE
 from tideo.tiny.lm_corpus import Drills, Glimpses, Stories, corpus
 from tideo.tiny.lm_documents import collate
 from tideo.tiny.tokenizer import train_tokenizer
-from tideo.train.packing import IGNORE
 from tideo.train.topa.soft_frames import press, token_weights
 
 

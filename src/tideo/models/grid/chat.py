@@ -1,7 +1,7 @@
-"""One turn with an image-text model: images first, the user's words, and how likely each reply is.
+"""One turn with an image-text model: images, then the user's words, and how likely each reply is.
 
-The model's own processor and chat template make its input. The images and all that several turns share are computed
-once; every turn and its replies follow on that cache (models/likelihood.py).
+The model's own processor and chat template make its input. The images and whatever several turns share are computed
+once; every turn and its replies continue from that cache (models/likelihood.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import DynamicCache
 
 from tideo.models.likelihood import OptionScores, cached_loglikelihoods, check_length
+from tideo.models.prompts import check_no_blank, common_start
 from tideo.types import UserError
 
 
@@ -24,7 +25,7 @@ class ImageChat:
         if getattr(processor, "chat_template", None) is None:
             raise UserError(
                 f"model {name}: its processor has no chat template, so its prompt is unknown; "
-                "give one that has, or put a chat_template.jinja into its folder"
+                "use a model that has one, or put a chat_template.jinja into its folder"
             )
         self.model, self.processor, self.name = model, processor, name
 
@@ -32,9 +33,10 @@ class ImageChat:
     def loglikelihoods(
         self, images: Sequence[Image.Image], *, questions: Sequence[tuple[str, Sequence[str]]]
     ) -> list[OptionScores]:
-        """Summed log-likelihood and token count of each option as the model's reply to (user's words, options).
+        """Summed log-likelihood and token count of each option, as the model's reply to its question.
 
-        The images come first in the turn, so they and all that the questions share are computed once.
+        A question is the user's words and the options. The images come first in the turn, so they and whatever the
+        questions share are computed once.
         """
         if not questions:
             return []
@@ -49,16 +51,17 @@ class ImageChat:
             prompt_ids[: len(prompt_ids) - dropped]
             for prompt_ids, (dropped, _) in zip(ids, replies, strict=True)
         ]
-        shared = min(_common(stems), min(len(stem) for stem in stems) - 1)
+        # At least one token of every question stays behind the cache: it predicts the first token of the replies.
+        shared = min(*(common_start(stems[0], stem) for stem in stems), *(len(stem) - 1 for stem in stems))
         if (last_image := self._last_image_token(ids[0])) >= shared:
             raise UserError(
-                f"model {self.name}: its chat template puts images behind the question; "
+                f"model {self.name}: its chat template puts images after the question; "
                 "expected them before it"
             )
         check_length(self.model, shared)
         cache = DynamicCache()
         inputs = {k: v for k, v in encoded[0].items() if k not in ("input_ids", "attention_mask")}
-        for name in ("mm_token_type_ids", "token_type_ids"):  # one number a token
+        for name in ("mm_token_type_ids", "token_type_ids"):  # one number per token
             if name in inputs:
                 inputs[name] = inputs[name][:, :shared]
         prefix = torch.tensor([ids[0][:shared]], device=self.model.device)
@@ -96,7 +99,7 @@ class ImageChat:
         return str(self.processor.apply_chat_template(chat, add_generation_prompt=True))
 
     def _encode(self, chat: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        # A template that writes the begin token itself must not get another.
+        # Some templates write the begin token themselves; the tokenizer must not add a second one.
         bos = self.processor.tokenizer.bos_token
         special = not (bos and chat.startswith(bos))
         encoded = self.processor(
@@ -110,53 +113,40 @@ class ImageChat:
     ) -> tuple[int, list[list[int]]]:
         """How many tokens the prompt loses at its end, and each option's tokens.
 
-        Prompt and option are tokenised together, as in training, and parted where they first differ.
+        Prompt and option are tokenised together, as in training, and split where they first differ.
         """
-        if blank := [i for i, text in enumerate(options) if not text.strip()]:
-            raise UserError(f"option {blank[0] + 1} of {len(options)} is empty: give it some text")
+        check_no_blank(options)
         tokenizer = self.processor.tokenizer
         stem: list[int] = tokenizer(chat.rstrip(" "), add_special_tokens=False).input_ids
         space = "" if chat[-1:].isspace() or chat != chat.rstrip(" ") else " "
         wholes = [tokenizer(chat + space + text, add_special_tokens=False).input_ids for text in options]
-        shared = min(_common([stem, whole]) for whole in wholes)
-        # The processor tokenised the same chat with its images' tokens inserted before the end.
+        shared = min(common_start(stem, whole) for whole in wholes)
+        # The processor's tokens of the chat have image tokens among them, but must end as the tokenizer's do.
         plain: list[int] = tokenizer(chat, add_special_tokens=False).input_ids
-        same = _common([plain[::-1], list(prompt_ids)[::-1]])
+        same = common_start(plain[::-1], prompt_ids[::-1])
         dropped = len(plain) - shared
         if dropped > same:
-            raise UserError(f"model {self.name}: its processor tokenises a prompt unlike its tokenizer")
+            raise UserError(
+                f"model {self.name}: its processor and its tokenizer disagree on the prompt's tokens"
+            )
         return dropped, [whole[shared:] for whole in wholes]
 
     def _last_image_token(self, ids: Sequence[int]) -> int:
-        """The place of the last token that stands for an image, -1 where there is none."""
+        """The index of the last token that stands for an image; -1 without images."""
         config = self.model.config
         token = getattr(config, "image_token_id", None)
         token = getattr(config, "image_token_index", None) if token is None else token
         return max((i for i, n in enumerate(ids) if n == token), default=-1)
 
     def _offset(self, last_image: int) -> int:
-        """Qwen-VL counts an image's positions along its sides, so text after it stands nearer than its token count."""
+        """What to add to positions after the images: Qwen-VL gives an image fewer positions than tokens."""
         deltas = getattr(self.model.model, "rope_deltas", None)
         return int(deltas[0]) if deltas is not None and last_image >= 0 else 0
 
 
 def no_marker(text: str, processor: Any) -> str:
-    """The text. Raises UserError where it holds what stands for an image to this processor."""
+    """The text itself. Raises UserError if it contains the processor's image token."""
     marker = getattr(processor, "image_token", None)
     if isinstance(marker, str) and marker and marker in text:
-        raise UserError(f"the text holds {marker}, which stands for an image: write it otherwise")
+        raise UserError(f"the text contains {marker}, which stands for an image: rephrase it")
     return text
-
-
-def _common(sequences: Sequence[Sequence[int]]) -> int:
-    """The length of the common start."""
-    first, *others = sequences
-    return min(
-        (
-            next(
-                (i for i, (a, b) in enumerate(zip(first, o, strict=False)) if a != b), min(len(first), len(o))
-            )
-            for o in others
-        ),
-        default=len(first),
-    )

@@ -38,14 +38,14 @@ def _lora(llm: Any, config: PrefixLMConfig) -> tuple[Any, None]:
     )
     try:
         return get_peft_model(llm, lora), None
-    except ValueError as error:  # PEFT's own words run over several lines
+    except ValueError as error:  # PEFT's message runs over several lines
         raise UserError(
             f"LoRA targets {', '.join(config.lora_targets)} do not fit {type(llm).__name__}: "
             "name its linear layers, or all-linear"
         ) from error
 
 
-# config.adapter -> (llm, config) -> (the llm to call, the trained module beside it or None)
+# config.adapter -> function of (llm, config) -> (the llm to call, the trained module outside it or None)
 ADAPTERS: dict[str, Callable[[Any, PrefixLMConfig], tuple[Any, nn.Module | None]]] = {
     "llama-adapter": _gated,
     "lora": _lora,
@@ -54,7 +54,7 @@ ADAPTERS: dict[str, Callable[[Any, PrefixLMConfig], tuple[Any, nn.Module | None]
 
 
 def write_lora(directory: Path, llm: Any, *, config: PrefixLMConfig) -> None:
-    """The LoRA part of a PEFT model below lora/, in PEFT's layout."""
+    """Write the LoRA tensors of a PEFT model to lora/, in PEFT's layout."""
     lora = copy.copy(llm.peft_config["default"])
     lora.base_model_name_or_path = llm_name(config, beside=directory)
     lora.save_pretrained(str((directory / LORA_FILE).parent))
@@ -62,7 +62,7 @@ def write_lora(directory: Path, llm: Any, *, config: PrefixLMConfig) -> None:
 
 
 def read_lora(directory: Path, llm: Any) -> None:
-    """Load what `write_lora` wrote. Raises UserError where it does not fit."""
+    """Load what `write_lora` wrote. Raises UserError if it does not fit `llm`."""
     from peft import set_peft_model_state_dict
 
     tensors = read_tensors(directory / LORA_FILE, expected=_lora_tensors(llm))

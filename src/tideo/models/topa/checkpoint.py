@@ -1,4 +1,4 @@
-"""The files of a PrefixLM directory: config.json, model.safetensors, lora/ as PEFT writes it; and its LLM."""
+"""The files of a PrefixLM directory (config.json, model.safetensors, lora/ as PEFT writes it) and its LLM."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ PadFrames = Literal["zeros", "spread"]
 class PrefixLMConfig:
     """What a PrefixLM is made of.
 
-    `llm`: a Hugging Face id, or a directory, absolute or relative to the one that holds this config.
-    `pad_frames`: what becomes of fewer frames than `max_frames`. "zeros": all slots are filled, missing
-    frames with zero vectors, as TOPA does. "spread": T frames take T slots spread evenly, so one frame takes
-    the middle one.
-    `init_std`: spread of the temporal embedding and the adapter's vectors at the start; 1 is TOPA's
+    `llm`: a Hugging Face id, or a directory, absolute or relative to the directory of this config.
+    `pad_frames`: how fewer frames than `max_frames` fill the slots. "zeros": missing frames are zero vectors, as in
+    TOPA. "spread": T frames take T evenly spread slots, so a single frame takes the middle slot.
+    `init_std`: initial standard deviation of the temporal embedding and the adapter's vectors; TOPA's is 1
     (nn.Embedding).
-    `gate_bias`: gate2 starts at its negative; 3.5 in TOPA's training.
+    `gate_bias`: gate2 starts at -gate_bias; 3.5 in TOPA's training.
     `lora_targets`: names of linear layers, or ("all-linear",).
     `prompt_style`: a name in models/prompts.py, STYLES.
-    `dtype`: of the frozen LLM, a torch name; "auto" takes the checkpoint's.
-    `rope_theta`: base of the LLM's rotary embedding instead of its own, unscaled; None leaves it.
+    `dtype`: torch name of the frozen LLM's dtype; "auto" takes the checkpoint's.
+    `rope_theta`: replaces the base of the LLM's rotary embedding, without scaling; None keeps the LLM's own.
     """
 
     llm: str
@@ -65,12 +64,12 @@ class PrefixLMConfig:
 
 
 def llm_name(config: PrefixLMConfig, *, beside: Path) -> str:
-    """The LLM's name in a file of `beside`: relative if it is a directory, so that both can move."""
+    """The LLM's name as written to `beside`: a directory becomes a relative path, so both can be moved together."""
     return os.path.relpath(config.llm, beside) if Path(config.llm).is_dir() else config.llm
 
 
 def write_config(directory: Path, config: PrefixLMConfig) -> None:
-    """config.json, in a directory that is made if need be."""
+    """Write config.json; the directory is created if it is missing."""
     directory.mkdir(parents=True, exist_ok=True)
     fields = {
         "model_type": MODEL_TYPE,
@@ -81,7 +80,7 @@ def write_config(directory: Path, config: PrefixLMConfig) -> None:
 
 
 def read_config(directory: Path) -> PrefixLMConfig:
-    """The config in a directory. Raises UserError where it is absent, of another kind, or does not fit."""
+    """The config of a directory. Raises UserError if it is missing, of another kind, or has other fields."""
     path = directory / "config.json"
     if not path.is_file():
         raise UserError(f"{directory} holds no config.json: give a directory that `tideo prealign` wrote")
@@ -105,13 +104,13 @@ def read_config(directory: Path) -> PrefixLMConfig:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """A safetensors file."""
+    """Write a safetensors file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def read_tensors(path: Path, *, expected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a file. Raises UserError unless names and shapes are those expected."""
+    """The tensors of a file. Raises UserError unless their names and shapes are the expected ones."""
     if not path.is_file():
         raise UserError(f"{path} is missing: the model's directory is incomplete")
     try:
@@ -144,8 +143,8 @@ def find_llm(name: str, *, beside: Path) -> str:
 def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = None) -> tuple[Any, Any]:
     """The causal LM, in eval mode, and the tokenizer of a bundled name, a directory or a Hugging Face id.
 
-    `rope_theta` as in the config. Weights are read from safetensors only. Raises UserError in one line where that
-    fails.
+    `rope_theta` is as in the config. Weights come from safetensors files only. Raises UserError, in one line, if
+    loading fails.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

@@ -1,14 +1,14 @@
 """TOPA's gated attention (arXiv 2405.13911, after LLaMA-Adapter, arXiv 2303.16199) for Hugging Face decoders.
 
-Every layer owns `adapter_len` learned vectors. The frozen k and v projections turn them into keys and values
-without a rotary position; they get a softmax of their own, scaled by tanh(gate1) per head, added to the
+Every layer has `adapter_len` learned vectors. The frozen k and v projections turn them into keys Ka and values Va
+without a rotary position. They get a softmax of their own, which is scaled by tanh(gate1) per head and added to the
 usual attention:
 
-    out = softmax(q K^T + mask + gate2 [query after the video] [key in the video]) V + tanh(gate1) softmax(q
-    Ka^T) Va
+    out = softmax(q K^T + mask + gate2 [query after the video] [key in the video]) V
+          + tanh(gate1) softmax(q Ka^T) Va
 
-gate1 starts at 0, so training starts from the plain LLM apart from gate2, which starts at -gate_bias.
-Formula read in the published code, dhg-wei/TOPA llama/model.py.
+gate1 starts at 0, so training starts from the plain LLM except for gate2, which starts at -gate_bias.
+The formula is that of the published code, dhg-wei/TOPA llama/model.py.
 
 Shapes: B batch, L layers, A adapter vectors, D hidden width, H heads, G key-value heads, Q queries, K keys,
 E head width.
@@ -33,10 +33,10 @@ ATTENTION = "tideo_gated_video"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GatedVideo:
-    """What the attention of every layer needs; passed as the keyword `gated_video` of the LLM's forward.
+    """What the attention of every layer needs: the keyword `gated_video` of the LLM's forward.
 
-    `video_start_B` and `video_end_B` are key positions, so the same object serves a full sequence, a cached
-    prefix and a packed forward: the queries of a forward are always its last keys.
+    `video_start_B` and `video_end_B` are key positions. The queries of a forward are always its last keys, so the
+    same object serves a full sequence, a cached prefix and a packed forward.
     """
 
     keys_LAGE: tuple[torch.Tensor, ...]  # per layer [1, G, A, E]
@@ -48,7 +48,7 @@ class GatedVideo:
 
 
 class LlamaAdapter(nn.Module):
-    """The trained part: `query_LAD`, `gate1_LH` and `gate2_LH`."""
+    """The trained parameters: `query_LAD`, `gate1_LH` and `gate2_LH`."""
 
     def __init__(
         self, llm: PreTrainedModel, *, adapter_len: int, gate_bias: float, init_std: float = 1.0
@@ -56,7 +56,7 @@ class LlamaAdapter(nn.Module):
         super().__init__()
         config = llm.config.get_text_config()
         num_layers, num_heads = len(attention_layers(llm)), config.num_attention_heads
-        # TOPA keeps its queries in an nn.Embedding, which starts at a spread of 1.
+        # TOPA keeps its queries in an nn.Embedding, which starts with a standard deviation of 1.
         self.query_LAD = nn.Parameter(torch.randn(num_layers, adapter_len, config.hidden_size) * init_std)
         self.gate1_LH = nn.Parameter(torch.zeros(num_layers, num_heads))
         self.gate2_LH = nn.Parameter(torch.full((num_layers, num_heads), -float(gate_bias)))
@@ -64,7 +64,7 @@ class LlamaAdapter(nn.Module):
     def forward(
         self, llm: PreTrainedModel, *, video_start_B: torch.Tensor, video_end_B: torch.Tensor
     ) -> GatedVideo:
-        """Keys and values of all layers, once per prompt, however many forwards follow."""
+        """The keys and values of all layers: computed once per prompt, used by all its forwards."""
         keys, values = [], []
         for query_AD, attention in zip(self.query_LAD, attention_layers(llm), strict=True):
             query_AD, shape = query_AD.to(attention.k_proj.weight.dtype), (-1, attention.head_dim)
@@ -81,7 +81,7 @@ class LlamaAdapter(nn.Module):
 
 
 def attention_layers(llm: PreTrainedModel) -> list[Any]:
-    """Every layer's attention module, first to last. Raises UserError where the formula does not apply."""
+    """The attention module of every layer, first to last. Raises UserError if the formula does not apply to it."""
     layers = [getattr(layer, "self_attn", None) for layer in getattr(llm.get_decoder(), "layers", [])]
     fits = [hasattr(a, "k_proj") and hasattr(a, "v_proj") and not hasattr(a, "k_norm") for a in layers]
     if not layers or not all(fits):
@@ -93,7 +93,7 @@ def attention_layers(llm: PreTrainedModel) -> list[Any]:
 
 
 def use_gated_attention(llm: PreTrainedModel) -> None:
-    """Let `llm` compute its attention here. Forwards without `gated_video` stay plain attention."""
+    """Make `llm` use `gated_attention`. Forwards without `gated_video` still compute plain attention."""
     llm.set_attn_implementation(ATTENTION)
 
 
@@ -109,7 +109,7 @@ def gated_attention(
     gated_video: GatedVideo | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """An attention function for transformers: query [B, H, Q, E], key, value [B, G, K, E] to [B, Q, H, E]."""
+    """An attention function for transformers: query [B, H, Q, E] and key, value [B, G, K, E] to [B, Q, H, E]."""
     if gated_video is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
@@ -135,7 +135,7 @@ def gated_attention(
 
 
 def _mask(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """An additive mask; None stands for causal attention of the last Q positions."""
+    """The mask as an additive one; None means causal attention of the last Q positions."""
     num_queries, num_keys = query.shape[2], key.shape[2]
     if mask is None:
         mask = torch.ones(num_queries, num_keys, dtype=torch.bool, device=query.device)
@@ -146,7 +146,7 @@ def _mask(mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor) -> 
 
 
 def _video_bias(video: GatedVideo, layer: int, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """gate2 where a text token after the video looks at the video: [B, H, Q, K]."""
+    """gate2 where a text token after the video attends to the video: [B, H, Q, K]."""
     key_K = torch.arange(key.shape[2], device=query.device)
     query_Q = key_K[-query.shape[2] :]
     start_B1, end_B1 = video.video_start_B[:, None], video.video_end_B[:, None]
@@ -155,6 +155,6 @@ def _video_bias(video: GatedVideo, layer: int, query: torch.Tensor, key: torch.T
     return where_BQK[:, None].to(query.dtype) * video.gate2_LH[layer].to(query.dtype)[:, None, None]
 
 
-# The library's own extension point: a name of ours in its tables, nothing of its code changed.
+# The extension point of transformers: a new name in its tables, without a change to its code.
 AttentionInterface.register(ATTENTION, gated_attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -1,8 +1,8 @@
 """A frozen language model that reads frame vectors in its prompt: TOPA (arXiv 2405.13911), tiny or large.
 
-Trained are a linear projection of unit CLIP features, one temporal embedding per frame slot, and an adapter.
-The frames stand where the prompt says `<video>`. Text features and image features enter alike: that is the
-TOPA idea.
+The trained parts are a linear projection of unit-length CLIP features, one temporal embedding per frame slot, and an
+adapter. The frames take the place of `<video>` in the prompt. Text features and image features enter in the same way:
+that is the idea of TOPA.
 
 Shapes: B batch, L tokens, T frames, S frame slots, D feature width, H hidden width, M = max_frames.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tideo.models import likelihood
 from tideo.models.likelihood import OptionScores
-from tideo.models.prompts import PromptTokens, encode
+from tideo.models.prompts import IGNORE, PromptTokens, encode
 from tideo.models.topa.adapters import ADAPTERS, read_lora, write_lora
 from tideo.models.topa.checkpoint import (
     PrefixLMConfig,
@@ -36,15 +36,15 @@ from tideo.models.topa.checkpoint import (
 )
 from tideo.types import Features, UserError
 
-IGNORED = -100  # the label of a token that is not scored, as everywhere in transformers
+VideoFeatures: TypeAlias = Features | np.ndarray | torch.Tensor | None  # [T, D]; None: the blind control
 
 
 class PrefixLM(nn.Module):
-    """`llm` is frozen in place; `tokenizer` is its own."""
+    """`llm` is frozen in place; `tokenizer` is the one of that LLM."""
 
     def __init__(self, config: PrefixLMConfig, *, llm: Any, tokenizer: Any) -> None:
         super().__init__()
-        # Not `config`: a Trainer writes into an attribute of that name.
+        # Not named `config`: a Trainer writes to an attribute of that name.
         self.prefix_config, self.tokenizer = config, tokenizer
         hidden = llm.config.get_text_config().hidden_size
         self.llm, self.adapter = ADAPTERS[config.adapter](llm.requires_grad_(False), config)
@@ -64,11 +64,11 @@ class PrefixLM(nn.Module):
         num_frames_B: torch.Tensor | None = None,
         labels_BL: torch.Tensor | None = None,
     ) -> CausalLMOutputWithPast:
-        """Mean cross-entropy of the labels that are not IGNORED; logits only where some row has such a label.
+        """The mean cross-entropy of labels other than IGNORE, with logits only where a row has such a label.
 
-        Padding stands on the right, where causal attention never looks, so no mask is needed. The ids at the
-        video's slots (`num_slots` of them from `video_start_B` on) are placeholders. `collate_examples`
-        builds all of it. Without labels: logits [B, L, V].
+        Without labels: logits [B, L, V]. `collate_examples` builds the arguments. Padding is on the right, where
+        causal attention never looks, so no mask is needed. The ids at the video's slots (`num_slots` of them from
+        `video_start_B` on) are placeholders.
         """
         likelihood.check_length(self.llm, input_ids_BL.shape[1])
         if num_frames_B is None:
@@ -83,10 +83,10 @@ class PrefixLM(nn.Module):
         if labels_BL is None:
             return self.llm(inputs_embeds=embeds_BLH, use_cache=False, **kwargs)
         targets_BL = labels_BL[:, 1:]
-        needed = (targets_BL != IGNORED).any(0).nonzero()[:, 0]
+        needed = (targets_BL != IGNORE).any(0).nonzero()[:, 0]
         logits = self.llm(inputs_embeds=embeds_BLH, use_cache=False, logits_to_keep=needed, **kwargs).logits
         loss = F.cross_entropy(
-            logits.float().flatten(0, 1), targets_BL[:, needed].flatten(), ignore_index=IGNORED
+            logits.float().flatten(0, 1), targets_BL[:, needed].flatten(), ignore_index=IGNORE
         )
         return CausalLMOutputWithPast(loss=loss, logits=logits)
 
@@ -97,16 +97,16 @@ class PrefixLM(nn.Module):
     def video_vectors(
         self, video_BTD: torch.Tensor, num_frames_B: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frame features to the vectors [B, S, H] that stand in the sequence, and how many each row uses."""
+        """Frame features to their vectors [B, S, H] in the sequence, and how many of them each row uses."""
         config = self.prefix_config
         num_frames, width, limit = video_BTD.shape[1], video_BTD.shape[2], config.max_frames
         if width != config.feature_dim:
             raise UserError(
                 f"the features have {width} dimensions, but this model was trained on {config.feature_dim} "
-                f"of encoder {config.encoder!r}: encode with that"
+                f"of encoder {config.encoder!r}: encode with that one"
             )
         if not 1 <= num_frames <= limit:
-            raise UserError(f"{num_frames} frames given, but this model takes 1 to {limit}: sample that many")
+            raise UserError(f"{num_frames} frames given, but this model takes 1 to {limit}: sample as many")
         video_BTD = video_BTD.to(self.device, self.visual_proj.weight.dtype)
         slot_T = torch.arange(num_frames, device=self.device)
         if config.pad_frames == "zeros":
@@ -114,7 +114,7 @@ class PrefixLM(nn.Module):
             video_BTD = F.pad(video_BTD, (0, 0, 0, limit - num_frames))
             slots_BS = torch.arange(limit, device=self.device).expand(len(video_BTD), -1)
             num_slots_B = torch.full_like(num_frames_B, limit)
-        else:  # the middle of the i-th of n equal parts of the slots
+        else:  # frame i of n takes the middle of the i-th of n equal parts of the slots
             slots_BS = ((2 * slot_T + 1) * limit // (2 * num_frames_B[:, None])).clamp(max=limit - 1)
             num_slots_B = num_frames_B
         vectors_BSH = self.visual_proj(video_BTD) + self.temporal_emb(slots_BS)
@@ -122,7 +122,7 @@ class PrefixLM(nn.Module):
 
     def loglikelihoods(
         self,
-        features: Features | np.ndarray | torch.Tensor | None,
+        features: VideoFeatures,
         *,
         prompt: str,
         options: Sequence[str],
@@ -130,7 +130,7 @@ class PrefixLM(nn.Module):
     ) -> OptionScores:
         """Summed log-likelihood and token count of each option as the continuation of `prompt`.
 
-        `features` are [T, D], or None for the blind control: zero vectors, as TOPA's `onlyqa`.
+        Without features (the blind control) the frames are zero vectors, as in TOPA's `onlyqa`.
         """
         tokens = encode(self.tokenizer, prompt, continuations=options)
         prefix_PH, kwargs = self._prefix(features, tokens)
@@ -140,15 +140,15 @@ class PrefixLM(nn.Module):
 
     def question_loglikelihoods(
         self,
-        features: Features | np.ndarray | torch.Tensor | None,
+        features: VideoFeatures,
         *,
         questions: Sequence[tuple[str, Sequence[str]]],
     ) -> list[OptionScores]:
-        """As `loglikelihoods` for several (prompt, options) about one video, which is computed once."""
+        """As `loglikelihoods`, for several (prompt, options) about one video, which is computed once."""
         if not questions:
             return []
         tokens = [encode(self.tokenizer, prompt, continuations=options) for prompt, options in questions]
-        if any(t.before != tokens[0].before or not t.after for t in tokens):  # no common prefix
+        if any(t.before != tokens[0].before or not t.after for t in tokens):  # the prefix cannot be shared
             return [
                 self.loglikelihoods(features, prompt=prompt, options=options) for prompt, options in questions
             ]
@@ -162,7 +162,7 @@ class PrefixLM(nn.Module):
     @torch.inference_mode()
     def generate(
         self,
-        features: Features | np.ndarray | torch.Tensor | None,
+        features: VideoFeatures,
         *,
         prompt: str,
         max_new_tokens: int = 64,
@@ -186,12 +186,12 @@ class PrefixLM(nn.Module):
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def encode_example(self, values_TD: torch.Tensor, *, prompt: str, answer: str) -> dict[str, Any]:
-        """One training example for `collate_examples`: only the answer and the end token carry labels."""
+        """One training example for `collate_examples`: only the answer and the end token have labels."""
         tokens = encode(self.tokenizer, prompt, continuations=[answer])
         head = [*tokens.before, *[0] * self.num_slots(len(values_TD)), *tokens.after]
         return {
             "input_ids": head + tokens.continuations[0],
-            "labels": [IGNORED] * len(head) + tokens.continuations[0],
+            "labels": [IGNORE] * len(head) + tokens.continuations[0],
             "video_start": len(tokens.before),
             "video_TD": values_TD,
         }
@@ -206,11 +206,11 @@ class PrefixLM(nn.Module):
 
     @torch.no_grad()
     def init_visual_proj_(self, weight_HD: torch.Tensor) -> None:
-        """Start the projection from `weight_HD`, for example from `ridge_projection`."""
+        """Set the projection's weight to `weight_HD`, for example that of a ridge regression."""
         self.visual_proj.weight.copy_(weight_HD)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json and the trained tensors, LoRA to lora/ as PEFT does; the LLM is not copied."""
+        """Write config.json and the trained tensors, LoRA to lora/ in PEFT's layout; the LLM is not copied."""
         directory, config = Path(directory), self.prefix_config
         write_config(directory, config)
         write_tensors(directory / "model.safetensors", self.trained_state())
@@ -219,9 +219,9 @@ class PrefixLM(nn.Module):
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, llm: str | None = None) -> PrefixLM:
-        """Restore what `save_pretrained` wrote, in eval mode; `llm` overrides where the language model lies.
+        """Load what `save_pretrained` wrote, in eval mode; `llm` replaces the config's name of the language model.
 
-        Raises UserError where a file is missing, or its shapes are not those of this LLM and config.
+        Raises UserError if a file is missing, or if its shapes are not those of this LLM and config.
         """
         directory = Path(directory)
         config = read_config(directory)
@@ -232,17 +232,15 @@ class PrefixLM(nn.Module):
         return model.eval()
 
     def load_trained(self, directory: str | Path) -> None:
-        """Replace the trained tensors by those of a directory that `save_pretrained` wrote."""
+        """Replace the trained tensors with those of a directory that `save_pretrained` wrote."""
         directory = Path(directory)
         tensors = read_tensors(directory / "model.safetensors", expected=self.trained_state())
         self.load_state_dict(tensors, strict=False)
         if self.prefix_config.adapter == "lora":
             read_lora(directory, self.llm)
 
-    def _prefix(
-        self, features: Features | np.ndarray | torch.Tensor | None, tokens: PromptTokens
-    ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Embeddings [P, H] of text before, video and text after, and the keywords for the LLM's forwards."""
+    def _prefix(self, features: VideoFeatures, tokens: PromptTokens) -> tuple[torch.Tensor, dict[str, Any]]:
+        """Embeddings [P, H] of the text before, the video and the text after, and keywords of the LLM's forward."""
         video_TD = self._values(features)
         with torch.no_grad():
             num_frames_B = torch.tensor([len(video_TD)], device=self.device)
@@ -263,40 +261,29 @@ class PrefixLM(nn.Module):
             )
         }
 
-    def _values(self, features: Features | np.ndarray | torch.Tensor | None) -> torch.Tensor:
+    def _values(self, features: VideoFeatures) -> torch.Tensor:
         if features is None:
             return torch.zeros(self.prefix_config.max_frames, self.prefix_config.feature_dim)
         if isinstance(features, Features):
             if features.encoder != self.prefix_config.encoder:
                 raise UserError(
                     f"the features come from encoder {features.encoder!r}, but this model was trained on "
-                    f"{self.prefix_config.encoder!r}: encode with that"
+                    f"{self.prefix_config.encoder!r}: encode with that one"
                 )
             features = features.values_TD
         return torch.as_tensor(features)
 
 
 def collate_examples(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Examples to the keywords of `PrefixLM.forward`, padded to the longest of the batch; for a Trainer."""
+    """The keywords of `PrefixLM.forward` for a batch of examples, padded to the longest one; for a Trainer."""
     length = max(len(e["input_ids"]) for e in examples)
     videos = [torch.as_tensor(e["video_TD"]) for e in examples]
     return {
         "input_ids_BL": torch.tensor(
             [e["input_ids"] + [0] * (length - len(e["input_ids"])) for e in examples]
         ),
-        "labels_BL": torch.tensor([e["labels"] + [IGNORED] * (length - len(e["labels"])) for e in examples]),
+        "labels_BL": torch.tensor([e["labels"] + [IGNORE] * (length - len(e["labels"])) for e in examples]),
         "video_BTD": nn.utils.rnn.pad_sequence(videos, batch_first=True),
         "num_frames_B": torch.tensor([len(v) for v in videos]),
         "video_start_B": torch.tensor([e["video_start"] for e in examples]),
     }
-
-
-def ridge_projection(features_ND: torch.Tensor, *, targets_NH: torch.Tensor, l2: float) -> torch.Tensor:
-    """The weight [H, D] that maps features to targets with least squared error plus l2 * N * |weight|^2.
-
-    With unit text features and the LLM's mean embedding of each caption: a start for `visual_proj` that
-    already speaks the LLM's language.
-    """
-    x, y = features_ND.double(), targets_NH.double()
-    gram_DD = x.T @ x + l2 * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    return torch.linalg.solve(gram_DD, x.T @ y).T.to(targets_NH.dtype).contiguous()

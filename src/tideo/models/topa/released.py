@@ -1,7 +1,7 @@
-"""A released TOPA checkpoint (dhg-wei/TOPA), the Llama it was trained on and its memory → a model directory of ours.
+"""A released TOPA checkpoint (dhg-wei/TOPA), the Llama it was trained on and its memory → a model directory.
 
-Nothing is unpickled: the checkpoint is read by torch's loader of weights alone, the memory by a reader that knows
-tensors and nothing else.
+No pickle may run code: torch's weights-only loader reads the checkpoint, and a reader that knows nothing but tensors
+reads the memory.
 """
 
 from __future__ import annotations
@@ -25,42 +25,35 @@ from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, Settings
 from tideo.types import UserError
 
-# Training and evaluation of TOPA build the rotary table with this base for every Llama, Llama-3 included, so a
-# checkpoint on Llama-3 is only right with it (llama/model_llama3.py, re_init_freqs).
+# TOPA builds the rotary table with this base for every Llama, in training and in evaluation. A checkpoint on Llama 3,
+# whose own base is larger, gives the published scores only with it (llama/model_llama3.py, re_init_freqs).
 ROPE_THETA = 10000.0
-MEMORY_ROWS = 1_000_000  # as many as llama/model.py takes
+MEMORY_ROWS = 1_000_000  # llama/model.py uses this many rows of the memory
 
 
 def import_topa(
     checkpoint: str | Path, *, llm: str, memory: str | Path, encoder: str, out: str | Path
 ) -> Path:
-    """Write OUT, which `tideo ask` and `tideo eval` load. `memory` is their memory.pkl, or a tensor in safetensors.
+    """Write OUT, which `tideo ask` and `tideo eval` load. `memory` is TOPA's memory.pkl or a safetensors file.
 
-    Raises UserError where a file is missing or something else, or where its shapes are not those of this LLM.
+    Raises UserError if a file is missing or of another kind, or if its shapes do not fit `llm` or `encoder`.
     """
     out = Path(out)
     topa = _weights(Path(checkpoint))
-    layers = sum(name.endswith("attention.gate1") for name in topa)
-    rows = topa["adapter_query.weight"].shape[0] if "adapter_query.weight" in topa else 0
-    adapter_len, odd = divmod(rows, layers or 1)
-    if odd:
-        raise UserError(
-            f"{checkpoint}: {rows} adapter vectors do not fit {layers} layers; it is of another kind"
-        )
-    tensors = prefix_tensors(topa, adapter_len=adapter_len)
+    tensors = prefix_tensors(topa)
     loaded = load_encoder(encoder)
     values = _memory(Path(memory))
     for what, width in (("projection", tensors["visual_proj.weight"].shape[1]), ("memory", values.shape[1])):
         if width != loaded.dim:
             raise UserError(
-                f"the {what} takes {width} features, {encoder} gives {loaded.dim}: name its own encoder"
+                f"the {what} takes {width} features, but {encoder} gives {loaded.dim}: name the encoder that TOPA used"
             )
     config = PrefixLMConfig(
         llm=llm,
         encoder=loaded.id,
         feature_dim=loaded.dim,
         max_frames=tensors["temporal_emb.weight"].shape[0],
-        adapter_len=adapter_len,
+        adapter_len=tensors["adapter.query_LAD"].shape[1],
         rope_theta=ROPE_THETA,
     )
     base, tokenizer = load_llm(llm, rope_theta=ROPE_THETA)
@@ -69,7 +62,7 @@ def import_topa(
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise UserError(
-                f"{checkpoint}: {name} is {list(tensor.shape)}, {llm} takes {list(expected[name].shape)}: "
+                f"{checkpoint}: {name} is {list(tensor.shape)}, but {llm} takes {list(expected[name].shape)}: "
                 "name the Llama that it was trained on"
             )
     model.load_state_dict(tensors, strict=False)
@@ -83,9 +76,8 @@ def import_topa(
 def _weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a .pth file under `model`, as float32."""
     try:
-        with torch.serialization.safe_globals(
-            [argparse.Namespace]
-        ):  # the training's arguments, read and dropped
+        # The file also holds the training's arguments, which are not used.
+        with torch.serialization.safe_globals([argparse.Namespace]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; give TOPA's own checkpoint") from error
@@ -100,27 +92,46 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix("module."): tensor.detach().float() for name, tensor in named.items()}
 
 
+def prefix_tensors(topa: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The trained tensors of a TOPA checkpoint under PrefixLM's names. Raises UserError if one is missing."""
+    layers = sorted(
+        int(m[1]) for name in topa if (m := re.fullmatch(r"layers\.(\d+)\.attention\.gate1", name))
+    )
+    names = ["adapter_query.weight", "visual_proj.weight", "temporal_emb.weight"]
+    names += [f"layers.{i}.attention.gate{g}" for i in range(len(layers)) for g in (1, 2)]
+    missing = [name for name in names if name not in topa]
+    if missing or not layers:
+        raise UserError(
+            f"not a TOPA checkpoint: {missing[0] if missing else 'layers.0.attention.gate1'} is missing"
+        )
+    query_RD = topa["adapter_query.weight"]
+    if len(query_RD) % len(layers):
+        raise UserError(
+            f"not a TOPA checkpoint: {len(query_RD)} adapter vectors do not fit {len(layers)} layers"
+        )
+    return {
+        "visual_proj.weight": topa["visual_proj.weight"],
+        "temporal_emb.weight": topa["temporal_emb.weight"],
+        "adapter.query_LAD": query_RD.unflatten(0, (len(layers), -1)),
+        "adapter.gate1_LH": torch.stack([topa[f"layers.{i}.attention.gate1"].flatten() for i in layers]),
+        "adapter.gate2_LH": torch.stack([topa[f"layers.{i}.attention.gate2"].flatten() for i in layers]),
+    }
+
+
 def _memory(path: Path) -> torch.Tensor:
-    """Caption features [M, D] of unit length, float32."""
+    """The caption features of the memory: float32 [M, D], every row of unit length."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; give the memory of caption features (memory.pkl)")
     values = Memory.load(path).values_MD if path.suffix == ".safetensors" else _pickled_tensor(path)
-    if (
-        not isinstance(values, torch.Tensor)
-        or values.ndim != 2
-        or not values.is_floating_point()
-        or not len(values)
-    ):
-        raise UserError(f"{path}: expected one matrix of caption features, found {_what(values)}")
+    is_tensor = isinstance(values, torch.Tensor)
+    if not (is_tensor and values.ndim == 2 and values.is_floating_point() and len(values)):
+        found = f"{values.dtype} {list(values.shape)}" if is_tensor else type(values).__name__
+        raise UserError(f"{path}: expected one matrix of caption features, found {found}")
     return torch.nn.functional.normalize(values[:MEMORY_ROWS].float(), dim=-1)
 
 
-def _what(found: object) -> str:
-    return f"{found.dtype} {list(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
-
-
 class _TensorsOnly(pickle.Unpickler):
-    """Reads a pickled tensor: three names are known, each with a harmless meaning; any other is an error."""
+    """Reads a pickled tensor: only the three harmless names that a tensor needs are allowed."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = {
@@ -141,65 +152,8 @@ def _pickled_tensor(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _TensorsOnly(file).load()
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+    except Exception as error:  # a damaged pickle can raise any error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{path} cannot be read as a tensor ({reason}); expected the memory.pkl of TOPA"
         ) from error
-
-
-_LLM_NAMES = {
-    "tok_embeddings.weight": "model.embed_tokens.weight",
-    "norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_LAYER_NAMES = {
-    "attention.wq": "self_attn.q_proj",
-    "attention.wk": "self_attn.k_proj",
-    "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-
-
-def llama_tensors(meta: Mapping[str, torch.Tensor], *, head_dim: int) -> dict[str, torch.Tensor]:
-    """Meta-named Llama tensors as a LlamaForCausalLM's state dict. Raises UserError for an unknown name."""
-    renamed = {}
-    for name, tensor in meta.items():
-        layer = re.fullmatch(r"layers\.(\d+)\.(.+)\.weight", name)
-        if name in _LLM_NAMES:
-            renamed[_LLM_NAMES[name]] = tensor
-        elif layer and layer[2] in _LAYER_NAMES:
-            if layer[2] in ("attention.wq", "attention.wk"):
-                tensor = tensor.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
-            renamed[f"model.layers.{layer[1]}.{_LAYER_NAMES[layer[2]]}.weight"] = tensor.contiguous()
-        elif name != "rope.freqs":
-            raise UserError(
-                f"tensor {name!r} is not one of a Meta-named Llama: expected layers.N.attention.wq.weight …"
-            )
-    return renamed
-
-
-def prefix_tensors(topa: Mapping[str, torch.Tensor], *, adapter_len: int) -> dict[str, torch.Tensor]:
-    """A TOPA checkpoint's trained tensors under PrefixLM's names. Raises UserError where one is missing."""
-    layers = sorted(
-        int(m[1]) for name in topa if (m := re.fullmatch(r"layers\.(\d+)\.attention\.gate1", name))
-    )
-    names = ["adapter_query.weight", "visual_proj.weight", "temporal_emb.weight"]
-    names += [f"layers.{i}.attention.gate{g}" for i in range(len(layers)) for g in (1, 2)]
-    missing = [name for name in names if name not in topa]
-    if missing or not layers:
-        raise UserError(
-            f"not a TOPA checkpoint: {missing[0] if missing else 'layers.0.attention.gate1'} is missing"
-        )
-    return {
-        "visual_proj.weight": topa["visual_proj.weight"],
-        "temporal_emb.weight": topa["temporal_emb.weight"],
-        "adapter.query_LAD": topa["adapter_query.weight"].unflatten(0, (len(layers), adapter_len)),
-        "adapter.gate1_LH": torch.stack([topa[f"layers.{i}.attention.gate1"].flatten() for i in layers]),
-        "adapter.gate2_LH": torch.stack([topa[f"layers.{i}.attention.gate2"].flatten() for i in layers]),
-    }

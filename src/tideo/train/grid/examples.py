@@ -17,10 +17,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from tideo.models.grid.chat import no_marker
-from tideo.models.prompts import common_start
+from tideo.models.prompts import IGNORE, common_start
 from tideo.train.grid.conversations import Conversation, Pictures, Turn
 from tideo.train.grid.patch_features import PatchFeatures
-from tideo.train.packing import IGNORE
 from tideo.types import UserError
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids")

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import TrainingArguments
 
 from tideo import registry
+from tideo.models.prompts import IGNORE
 from tideo.store.files import key_of
 from tideo.train.grid.config import FSDP, FinetuneConfig, GridTraining, deepspeed_file
 from tideo.train.grid.conversations import Conversation, Pictures
@@ -24,7 +25,6 @@ from tideo.train.grid.examples import Chat, ChatExamples, collate_chats
 from tideo.train.grid.modules import train_only, with_lora
 from tideo.train.grid.patch_features import PatchFeatures, keep_tower, patch_features, put_back, tower_of
 from tideo.train.grid.trainer import GridTrainer, reply_loss
-from tideo.train.packing import IGNORE
 from tideo.train.trainer import fit
 from tideo.types import UserError
 

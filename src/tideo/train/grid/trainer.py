@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Trainer
 
+from tideo.models.prompts import IGNORE
 from tideo.train.grid.modules import module_of
 from tideo.train.optim import muon_adamw
-from tideo.train.packing import IGNORE
 from tideo.types import UserError
 
 WEIGHTS_FILE = "weights.safetensors"

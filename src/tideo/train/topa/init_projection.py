@@ -10,7 +10,7 @@ import torch
 from tideo.encoders.dual import DualEncoder
 from tideo.encoders.features import text_vectors
 from tideo.models.prompts import adds_bos
-from tideo.models.topa.prefix_lm import PrefixLM, ridge_projection
+from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.soft_frames import press, token_weights
 from tideo.types import Features, Tideo
 
@@ -53,3 +53,10 @@ def init_from_llm_(
         model.tokenizer(f"{i + 1}")["input_ids"][start:] for i in range(model.prefix_config.max_frames)
     ]
     model.temporal_emb.weight.copy_(torch.stack([table_VH[ids].mean(0) for ids in numbers]))
+
+
+def ridge_projection(features_ND: torch.Tensor, *, targets_NH: torch.Tensor, l2: float) -> torch.Tensor:
+    """The weight [H, D] that maps features to targets with the least squared error plus l2 * N * |weight|^2."""
+    x, y = features_ND.double(), targets_NH.double()
+    gram_DD = x.T @ x + l2 * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    return torch.linalg.solve(gram_DD, x.T @ y).T.to(targets_NH.dtype).contiguous()
