@@ -61,8 +61,8 @@ def test_help_names_every_command(tideo: Tideo, args: list[str]) -> None:
 
 def test_every_command_is_in_the_docs() -> None:
     text = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"^## `tideo ([a-z]+)", text, re.MULTILINE))
-    assert told == set(COMMANDS)
+    documented = set(re.findall(r"^## `tideo ([a-z]+)", text, re.MULTILINE))
+    assert documented == set(COMMANDS)
 
 
 def test_help_is_quick() -> None:
@@ -78,7 +78,7 @@ print(*sorted(slow), file=sys.stderr)
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["nope"], r"No such command 'nope'\. \(see tideo --help\)"),
         (["dollhouse"], r"Missing command\. \(see tideo dollhouse --help\)"),
@@ -96,10 +96,12 @@ print(*sorted(slow), file=sys.stderr)
         (["report", "/no/such/run"], r"/no/such/run.* does not exist"),
     ],
 )  # fmt: skip
-def test_wrong_input_is_told_in_one_line(tideo: Tideo, args: list[str], told: str, tmp_path: Path) -> None:
+def test_wrong_input_is_reported_in_one_line(
+    tideo: Tideo, args: list[str], message: str, tmp_path: Path
+) -> None:
     done = tideo(*args, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(rf"tideo: .*{told}.*\n", done.stderr), done.stderr
+    assert re.fullmatch(rf"tideo: .*{message}.*\n", done.stderr), done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,7 +121,7 @@ main(["list", "models"])
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "told"),
+    ("body", "code", "message"),
     [
         ("return {}", 0, ""),
         ("raise UserError('a name\\nof two lines')", 2, "tideo: a name of two lines\n"),
@@ -137,9 +139,9 @@ main(["list", "models"])
         ),
     ],
 )
-def test_exit_codes(body: str, code: int, told: str) -> None:
+def test_exit_codes(body: str, code: int, message: str) -> None:
     done = with_list_doing(body)
-    assert (done.returncode, done.stderr) == (code, told)
+    assert (done.returncode, done.stderr) == (code, message)
 
 
 @pytest.mark.parametrize("error", ["ValueError('ours')", "OSError('ours')", "ModuleNotFoundError('ours')"])
@@ -188,8 +190,8 @@ main(["list", "models"])
         assert process.stdout.readline() == "started\n"
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (130, "tideo: interrupted\n")
+        _, message = process.communicate(timeout=60)
+    assert (process.returncode, message) == (130, "tideo: interrupted\n")
     assert time.monotonic() - begun < 30
 
 
@@ -222,17 +224,17 @@ def test_frames_writes_one_picture_each(tideo: Tideo, brightening_mp4: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["no_such.mp4", "--num", "3"], "no_such.mp4"),
         (["brightening.mp4", "--num", "3", "--sampler", "midle"], "midle"),
     ],
 )
 @pytest.mark.usefixtures("brightening_mp4")
-def test_frames_tells_wrong_input(tideo: Tideo, args: list[str], told: str, tmp_path: Path) -> None:
+def test_frames_reports_wrong_input(tideo: Tideo, args: list[str], message: str, tmp_path: Path) -> None:
     done = tideo("frames", *args, "--out", "out", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(rf"tideo: .*{told}.*\n", done.stderr), done.stderr
+    assert re.fullmatch(rf"tideo: .*{message}.*\n", done.stderr), done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -248,7 +250,7 @@ def test_doctor_names_what_the_machine_has(tideo: Tideo) -> None:
     assert (f"{len(bad)} of" in done.stderr) == bool(bad)
 
 
-def test_doctor_tells_a_cache_that_cannot_be_written(tideo: Tideo, tmp_path: Path) -> None:
+def test_doctor_reports_a_cache_that_cannot_be_written(tideo: Tideo, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = tideo("doctor", HF_HUB_CACHE=str(tmp_path / "file"))
     assert done.returncode == 3
@@ -260,5 +262,5 @@ def test_list_names_what_the_registry_has(tideo: Tideo) -> None:
 
     done = tideo("list", "recipes")
     assert (done.returncode, done.stderr) == (0, "")
-    told = [line.split()[0] for line in done.stdout.splitlines()]
-    assert told == [*registry.targets("recipes")]
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == [*registry.targets("recipes")]

@@ -1,7 +1,7 @@
-"""The command line: the commands of `tideo.commands` under their names, and how errors are told.
+"""The command line: the commands of `tideo.commands` under their names, and how errors are reported.
 
-Exit codes: 0 done; 1 a fault of ours, with its traceback; 2 the user's input, told in one line; 3 done
-with failures, their number told; 130 interrupted. Results go to standard out, the rest to standard error.
+Exit codes: 0 success; 1 a bug in tideo, with its traceback; 2 wrong input, reported in one line; 3 finished, but some
+items failed, with their number; 130 interrupted. Results go to standard out, everything else to standard error.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ DONE, USER_INPUT, INTERRUPTED = 0, 2, 130
 
 class _App(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
-        # Typer answers a closed pipe with 1, which here would mean a fault of ours. A reader that has
-        # left, as `head` does, has what it wanted.
+        # Typer's exit code for a closed pipe is 1, which here means a bug. A reader that stops early, such as
+        # `head`, got what it wanted.
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -102,51 +102,55 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command, tell errors as the contract says, and return the exit code."""
+    """Run one command, report errors as described above, and return the exit code."""
     _quiet_libraries()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for client in ("httpx", "httpx2"):  # of the hub's library, by its version: a line for every request
+    for client in (
+        "httpx",
+        "httpx2",
+    ):  # the hub's library logs a line per request; the name depends on its version
         logging.getLogger(client).setLevel(logging.WARNING)
     try:
         code = app(args=list(args), prog_name="tideo", standalone_mode=False)
     except TyperException as error:
-        told = error.format_message().replace("Value error, ", "")  # Pydantic's words, not ours
-        return _tell(f"{told} {_where_help_is(error)}")
+        message = error.format_message().replace("Value error, ", "")  # a prefix that Pydantic adds
+        return _fail(f"{message} {_help_hint(error)}")
     except UserError as error:
-        return _tell(str(error))
+        return _fail(str(error))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return _tell(f"{error.filename or 'output'}: {error.strerror}; free some space and run this again")
+        return _fail(f"{error.filename or 'output'}: {error.strerror}; free some space and run this again")
     except SafetensorError as error:
         if not any(f"os error {number}" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
             raise
-        return _tell("the disk is full in the middle of writing weights; free some space and run this again")
-    return _tell("interrupted", code=INTERRUPTED) if code == INTERRUPTED else code or DONE
+        return _fail("the disk is full in the middle of writing weights; free some space and run this again")
+    return _fail("interrupted", code=INTERRUPTED) if code == INTERRUPTED else code or DONE
 
 
-def _tell(message: str, *, code: int = USER_INPUT) -> int:
-    print("tideo:", " ".join(message.split()), file=sys.stderr)  # one line, whatever a file's name holds
+def _fail(message: str, *, code: int = USER_INPUT) -> int:
+    """Print the message in one line, even if a file's name contains a line break."""
+    print("tideo:", " ".join(message.split()), file=sys.stderr)
     return code
 
 
-def _where_help_is(error: TyperException) -> str:
+def _help_hint(error: TyperException) -> str:
     context = getattr(error, "ctx", None)
     return f"(see {context.command_path} --help)" if context else ""
 
 
 def _quiet_libraries() -> None:
-    # Read by the libraries when they are imported, which happens later, inside the commands.
+    # The libraries read these variables when they are imported, which happens later, inside the commands.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # else it warns at every fork
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # otherwise it warns at every fork
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar in a log is a line per step
-    # What one library thinks of another's calls is for their authors.
+    # Warnings about calls between libraries are of no use to a user of tideo.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(f"tideo {__version__}")
         raise typer.Exit(DONE)
 

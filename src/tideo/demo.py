@@ -1,4 +1,4 @@
-"""`tideo demo`: render episodes that no model has seen, ask about them, show the result and its controls."""
+"""`tideo demo`: render episodes that no model was trained on, evaluate the bundled models, show the results."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tideo.scoring import decide
 from tideo.types import Answer, Sample
 from tideo.video.decode import decode_at
 
-# Some 170 questions: rendering and answering them takes a minute or two on two cores.
+# About 170 questions: rendering the videos and answering takes a minute or two on two cores.
 NUM_EPISODES = 14
-COLUMNS = 5
+COLUMNS = 5  # frames in a row of example.png
 
 
 def demo(
@@ -36,16 +36,17 @@ def demo(
 ) -> Report:
     """Write OUT/dollhouse (a small test split), OUT/report.json, OUT/report.html and OUT/example.png.
 
-    `model` is asked with all its controls, the `others` the same questions without, in folders of OUT. Prints the
-    table of results and one question. A second call continues. Raises UserError where a model is missing.
+    `model` is evaluated with all its controls, the `others` without controls, in subfolders of OUT. Prints the table of
+    results and one question with its answer. A second call continues where the first one stopped. Raises UserError if
+    a model is missing.
     """
     out = Path(out)
-    # First: without them, rendering is in vain.
-    asked, *rest = [load_model(m) if isinstance(m, str) else m for m in (model, *others)]
+    # Models load first: a missing one is reported before the videos are rendered.
+    main, *rest = [load_model(m) if isinstance(m, str) else m for m in (model, *others)]
     data = out / "dollhouse"
     make(split="test", num=num_episodes, out=data)
-    report = evaluate(benchmark="dollhouse", data=data, videos=data / "videos", model=asked, out=out)
-    beside = [
+    report = evaluate(benchmark="dollhouse", data=data, videos=data / "videos", model=main, out=out)
+    other_reports = [
         evaluate(
             benchmark="dollhouse", data=data, videos=data / "videos", model=m, out=out / m.name, controls=[]
         )
@@ -53,18 +54,18 @@ def demo(
     ]
     write_report([out, *(out / m.name for m in rest)], out=out / "report.html")
     console = Console()
-    console.print(_table(report, beside))
+    console.print(_table(report, other_reports))
     _print_example(
-        out, dollhouse(data, videos=data / "videos"), reduction=asked.settings.reduction, console=console
+        out, dollhouse(data, videos=data / "videos"), reduction=main.settings.reduction, console=console
     )
     return report
 
 
-def _table(report: Report, beside: Sequence[Report]) -> Table:
+def _table(report: Report, other_reports: Sequence[Report]) -> Table:
     table = Table(title=f"{report.n} questions", title_justify="left")
     for name in ("model", "accuracy %", "95% interval"):
         table.add_column(name, justify="left" if name == "model" else "right")
-    for result in (report, *beside):
+    for result in (report, *other_reports):
         table.add_row(f"[bold]{result.model}", *_cells(result.accuracy, result.ci95))
     table.add_section()
     table.add_row(f"[dim]controls of {report.model}")
@@ -78,10 +79,10 @@ def _cells(accuracy: float, ci95: tuple[float, float]) -> tuple[str, str]:
 
 
 def _print_example(out: Path, samples: list[Sample], *, reduction: str, console: Console) -> None:
-    """The first question about what happened before or after, its answer, and the frames as one picture."""
+    """Print the first question about what happens before or after, and its answer; its frames become one picture."""
     answers, _ = read_answers(out)
-    seen = [s for s in samples if answers[MAIN][s.id].pts_s]
-    sample = next((s for s in seen if s.kind in ("TN", "TP")), seen[0] if seen else None)
+    with_frames = [s for s in samples if answers[MAIN][s.id].pts_s]
+    sample = next((s for s in with_frames if s.kind in ("TN", "TP")), with_frames[0] if with_frames else None)
     if sample is None:
         return
     answer = decide(answers[MAIN][sample.id], reduction=reduction)
@@ -90,10 +91,11 @@ def _print_example(out: Path, samples: list[Sample], *, reduction: str, console:
     for i, option in enumerate(sample.options):
         marks = ("answered " if i == answer.choice else "") + ("right" if i == sample.answer else "")
         console.print(f"  {'ABCDE'[i]} {option:40} {marks}".rstrip(), highlight=False)
-    console.print(f"the frames that it looked at: {picture}", highlight=False, soft_wrap=True)
+    console.print(f"the frames that the model saw: {picture}", highlight=False, soft_wrap=True)
 
 
 def _picture(sample: Sample, answer: Answer, *, path: Path) -> Path:
+    """Write the frames of an answer to `path`, in rows of COLUMNS."""
     rgb_THWC = decode_at(sample.video.path, answer.pts_s).rgb_THWC
     blank = np.full_like(rgb_THWC[:1], 255)
     padded = np.concatenate([rgb_THWC, *[blank] * (-len(rgb_THWC) % COLUMNS)])

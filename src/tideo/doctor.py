@@ -5,53 +5,53 @@ from __future__ import annotations
 import platform
 import tempfile
 from dataclasses import dataclass
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from tideo import registry
+from tideo.bundled import ASSETS
 from tideo.device import has_bfloat16
 from tideo.runs import git_commit, versions
 
-# The codecs that the videos of the benchmarks come in; the encoder writes the dollhouse.
+# The videos of the benchmarks come in these codecs; the encoder is for videos that tideo renders.
 DECODERS = ("h264", "hevc", "av1", "vp9")
 ENCODERS = ("libx264",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One line of the report. `ok` is False where Tideo cannot do its work, None where it only tells."""
+    """One line of the report. `ok` is False if Tideo cannot work like this, None if the line is only information."""
 
     area: str
     name: str
-    told: str
+    detail: str
     ok: bool | None = None
 
 
 def doctor() -> list[Check]:
-    """Look at everything; never raises for what it finds missing."""
+    """Run all checks. Something that is missing is a failed check, never an exception."""
     return [*_versions(), _device(), *_codecs(), _cache(), *_extras(), *_models()]
 
 
 def _versions() -> list[Check]:
-    system = Check(area="system", name="platform", told=platform.platform())
-    commit = Check(area="system", name="commit", told=git_commit() or "installed, not a checkout")
-    return [system, commit, *(Check(area="version", name=n, told=v) for n, v in versions().items())]
+    system = Check(area="system", name="platform", detail=platform.platform())
+    commit = Check(area="system", name="commit", detail=git_commit() or "installed, not a checkout")
+    return [system, commit, *(Check(area="version", name=n, detail=v) for n, v in versions().items())]
 
 
 def _device() -> Check:
     import torch
 
     if torch.cuda.is_available():
-        told = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        detail = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     elif torch.backends.mps.is_available():
-        told = "mps"
+        detail = "mps"
     else:
-        told = (
+        detail = (
             f"cpu, {torch.get_num_threads()} threads, {'' if has_bfloat16() else 'no '}bfloat16 instructions"
         )
-    return Check(area="device", name="torch", told=told, ok=True)
+    return Check(area="device", name="torch", detail=detail, ok=True)
 
 
 def _codecs() -> list[Check]:
@@ -60,10 +60,10 @@ def _codecs() -> list[Check]:
 
     def check(name: str, mode: Literal["r", "w"]) -> Check:
         try:
-            told, ok = f"{Codec(name, mode).name} {'decoder' if mode == 'r' else 'encoder'}", True
+            detail, ok = f"{Codec(name, mode).name} {'decoder' if mode == 'r' else 'encoder'}", True
         except (FFmpegError, ValueError):  # UnknownCodecError is a ValueError
-            told, ok = "missing: this build of PyAV has no such codec; install PyAV from its wheel", False
-        return Check(area="codec", name=name, told=told, ok=ok)
+            detail, ok = "missing: this build of PyAV has no such codec; install PyAV from its wheel", False
+        return Check(area="codec", name=name, detail=detail, ok=ok)
 
     return [check(name, "r") for name in DECODERS] + [check(name, "w") for name in ENCODERS]
 
@@ -71,16 +71,16 @@ def _codecs() -> list[Check]:
 def _cache() -> Check:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    # The folder is made on first use: what counts is whether its nearest existing parent takes a file.
+    # The folder is created on first use, so a file in its nearest existing parent is the test.
     folder = Path(HF_HUB_CACHE)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        told = f"{folder} cannot be written ({error.strerror}): set HF_HOME to a folder that can"
-        return Check(area="cache", name="hub", told=told, ok=False)
-    return Check(area="cache", name="hub", told=str(folder), ok=True)
+        detail = f"{folder} cannot be written ({error.strerror}): set HF_HOME to a folder that can be"
+        return Check(area="cache", name="hub", detail=detail, ok=False)
+    return Check(area="cache", name="hub", detail=str(folder), ok=True)
 
 
 def _extras() -> list[Check]:
@@ -90,22 +90,21 @@ def _extras() -> list[Check]:
     checks = []
     for extra, modules in sorted(by_extra.items()):
         absent = [module for module in modules if find_spec(module) is None]
-        told = f"absent: pip install 'tideo[{extra}]'" if absent else "present"
-        checks.append(Check(area="extra", name=extra, told=told))
+        detail = f"absent: pip install 'tideo[{extra}]'" if absent else "present"
+        checks.append(Check(area="extra", name=extra, detail=detail))
     return checks
 
 
 def _models() -> list[Check]:
-    assets = Path(str(files("tideo") / "assets"))
-    weights = sorted(assets.rglob("*.safetensors"))
+    weights = sorted(ASSETS.rglob("*.safetensors"))
     if not weights:
-        told = f"absent from {assets}: install Tideo from its wheel or a full checkout"
-        return [Check(area="model", name="bundled", told=told, ok=False)]
+        detail = f"absent from {ASSETS}: install Tideo from its wheel or a full checkout"
+        return [Check(area="model", name="bundled", detail=detail, ok=False)]
     return [
         Check(
             area="model",
-            name=str(path.parent.relative_to(assets)),
-            told=f"{path.stat().st_size / 1e6:.1f} MB",
+            name=str(path.parent.relative_to(ASSETS)),
+            detail=f"{path.stat().st_size / 1e6:.1f} MB",
             ok=True,
         )
         for path in weights

@@ -1,4 +1,4 @@
-"""`tideo list`, `doctor`: what there is, and what works here."""
+"""`tideo list`, `doctor`: what a name can be, and what works on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def list_names(
         Literal["models", "benchmarks", "samplers", "recipes"], typer.Argument(show_default=False)
     ],
 ) -> None:
-    """List what a name can be."""
+    """List the names of one kind."""
     from tideo.models.load import model_names
     from tideo.registry import describe
 
@@ -26,12 +26,12 @@ def list_names(
 
 
 def doctor() -> None:
-    """Tell what works on this machine."""
-    from tideo.doctor import doctor as look
+    """Check what works on this machine."""
+    from tideo.doctor import doctor as run_checks
 
-    checks = look()
+    checks = run_checks()
     for check in checks:
         sign = {True: "ok", False: "NO", None: "--"}[check.ok]
-        print(f"{sign}  {check.area:8} {check.name:14} {check.told}")
-    judged = [check.ok for check in checks if check.ok is not None]
-    finish(judged.count(False), len(judged), "checks")
+        print(f"{sign}  {check.area:8} {check.name:14} {check.detail}")
+    results = [check.ok for check in checks if check.ok is not None]
+    finish(results.count(False), len(results), "checks")

@@ -1,4 +1,4 @@
-"""What several commands share: parameters, the model that a name means, the exit code of failures."""
+"""What several commands share: their parameters, the model behind a name, the exit code of failures."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import typer
 if TYPE_CHECKING:
     from tideo.models.interface import VideoModel
 
-WITH_FAILURES = 3  # the exit code of a command that did its work, but for some of it
+WITH_FAILURES = 3  # the exit code of a command that finished, but failed on some of its items
 
 
-def finish(failed: int, of: int, what: str) -> None:
-    """Tell how many failed, and exit so."""
-    if failed:
-        print(f"tideo: {failed} of {of} {what} failed", file=sys.stderr)
+def finish(num_failed: int, num: int, what: str) -> None:
+    """Report how many items failed and exit with the code for that; return if none did."""
+    if num_failed:
+        print(f"tideo: {num_failed} of {num} {what} failed", file=sys.stderr)
         raise typer.Exit(WITH_FAILURES)
 
 
 def video_model(name: str, args: str) -> VideoModel:
-    """The model of --model and --model-args."""
+    """The model that --model and --model-args describe."""
     from tideo.models.load import load_model
 
     return load_model(name, args=[pair for pair in args.split(",") if pair])
 
 
 def seconds(text: str) -> float:
+    """A time on the command line. Raises ValueError unless it is finite and not negative."""
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{text} is not a time in seconds")
@@ -41,17 +42,20 @@ Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_oka
 OutOrRuns = Annotated[
     Path | None,
     typer.Option(
-        "--out", help="Run directory; without, one below runs/.", file_okay=False, show_default=False
+        "--out", help="Run directory; a new one below runs/ if left out.", file_okay=False, show_default=False
     ),
 ]
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="See tideo list recipes.", show_default=False)]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Replace a field, as in train.lr=1e-4.", show_default=False
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a field of the recipe, as in train.lr=1e-4.",
+        show_default=False,
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
 Start = Annotated[float | None, typer.Option(parser=seconds, metavar="S", show_default=False)]
 End = Annotated[float | None, typer.Option(parser=seconds, metavar="S", show_default=False)]
 Model = Annotated[
@@ -65,7 +69,7 @@ Model = Annotated[
 ModelArgs = Annotated[
     str,
     typer.Option(
-        metavar="KEY=VALUE,...", help="Other settings of the model: rows=3,cols=3,dtype=bfloat16,load_4bit=true.",
+        metavar="KEY=VALUE,...", help="Other settings of the model, as in rows=3,cols=3,dtype=bfloat16,load_4bit=true.",
         show_default=False,
     ),
 ]  # fmt: skip
