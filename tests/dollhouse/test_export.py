@@ -12,7 +12,8 @@ import av
 import pytest
 
 from tideo.benchmarks.dollhouse import dollhouse
-from tideo.dollhouse.export import ask_split, make, num_frames, told
+from tideo.dollhouse.export import ask_split, make, tideo_of
+from tideo.dollhouse.render import num_frames
 from tideo.dollhouse.script import sample_episode
 from tideo.textvid.schema import from_tideo, load, to_tideo
 from tideo.types import UserError
@@ -50,7 +51,7 @@ def test_every_video_holds_its_episode(exported: Path) -> None:
             assert (stream.width, stream.height) == (episode.style.width, episode.style.height)
 
 
-def test_whole_videos_are_kept_and_torn_ones_done_again(copied: Path) -> None:
+def test_whole_videos_are_kept_and_damaged_ones_rendered_again(copied: Path) -> None:
     first, second = sorted((copied / "videos").iterdir())
     untouched, whole = first.stat().st_mtime_ns, second.read_bytes()
     second.write_bytes(whole[: len(whole) * 3 // 4])
@@ -101,7 +102,7 @@ def test_the_csv_is_nextqas(exported: Path, shared: Path) -> None:
     assert [int(r["qid"]) for r in rows] == [i for n in by_video.values() for i in range(n)]
 
 
-def test_the_card_tells_what_there_is(exported: Path) -> None:
+def test_the_card_describes_the_split(exported: Path) -> None:
     card = (exported / "README.md").read_text(encoding="utf-8")
     kinds = Counter(json.loads(line)["kind"] for line in (exported / "test.jsonl").read_text().splitlines())
     assert card.startswith("---\nlicense: apache-2.0\n")
@@ -112,10 +113,10 @@ def test_the_card_tells_what_there_is(exported: Path) -> None:
 
 def test_the_training_split_has_its_tideos(tmp_path: Path) -> None:
     make(split="train", num=4, out=tmp_path, videos=False)
-    asked = ask_split("train", num=4)
+    items = ask_split("train", num=4)
     records = load(tmp_path / "tideos.json")
-    assert [to_tideo(r) for r in records] == [told(a, seed=0) for a in asked]
-    assert records == [from_tideo(told(a, seed=0)) for a in asked]
+    assert [to_tideo(r) for r in records] == [tideo_of(item, seed=0) for item in items]
+    assert records == [from_tideo(tideo_of(item, seed=0)) for item in items]
     assert all(len(r.frames) == 10 and len(qa.options) == 5 for r in records for qa in r.QAs)
     cut = [r for r in records if str(r.idx).endswith("_cut")]
     assert cut, "no prediction among these: take more episodes"
@@ -124,7 +125,7 @@ def test_the_training_split_has_its_tideos(tmp_path: Path) -> None:
 
 
 def test_no_episode_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="0 episodes asked for; expected at least 1"):
+    with pytest.raises(UserError, match="a split of 0 episodes: expected at least 1"):
         make(split="test", num=0, out=tmp_path)
 
 
@@ -142,7 +143,7 @@ def test_the_benchmark_reads_folder_or_file(exported: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"answer": 5}, r"line 2, the row: answer 5 is not an index of the 5 options"),
         ({"answer": "A"}, r"line 2, answer: Input should be a valid integer"),
@@ -154,17 +155,17 @@ def test_the_benchmark_reads_folder_or_file(exported: Path) -> None:
         ({"id": None}, r"line 2, id: Input should be a valid string"),
     ],
 )
-def test_a_malformed_row_is_told(
-    exported: Path, tmp_path: Path, change: dict[str, object], told: str
+def test_a_malformed_row_is_reported(
+    exported: Path, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     first, second, *_ = (exported / "test.jsonl").read_text().splitlines()
     path = tmp_path / "bad.jsonl"
     path.write_text(f"{first}\n{json.dumps(json.loads(second) | change)}\n")
-    with pytest.raises(UserError, match=rf"bad\.jsonl {told}"):
+    with pytest.raises(UserError, match=rf"bad\.jsonl {message}"):
         dollhouse(path, videos=tmp_path)
 
 
-def test_a_line_that_is_no_json_or_comes_twice_is_told(exported: Path, tmp_path: Path) -> None:
+def test_a_line_that_is_no_json_or_comes_twice_is_reported(exported: Path, tmp_path: Path) -> None:
     first = (exported / "test.jsonl").read_text().splitlines()[0]
     path = tmp_path / "bad.jsonl"
     path.write_text(f"{first}\n{first[:40]}\n")

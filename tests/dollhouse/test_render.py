@@ -1,4 +1,4 @@
-"""The dollhouse's pictures and mp4 files: everything drawn, everything told apart, nothing left to chance."""
+"""The dollhouse's pictures and mp4 files: everything is drawn, distinguishable and deterministic."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_same_state_gives_the_same_pixels_in_another_process():
 
 
 @pytest.mark.parametrize("actor", ["woman_long", "boy_blond"])
-def test_every_action_and_tool_is_told_apart(actor):
+def test_every_action_and_tool_is_distinguishable(actor):
     pictures = {
         pair: _picture(size=64, action=pair[0], tool=pair[1], actor=world.ACTORS[actor])
         for pair in ACTION_TOOLS
@@ -132,7 +132,7 @@ def test_every_action_and_tool_is_told_apart(actor):
         ("distractor", (None, *world.DISTRACTORS), 0.02),
     ],
 )
-def test_what_a_question_asks_about_is_told_apart(field, values, least):
+def test_what_a_question_asks_about_is_distinguishable(field, values, least):
     pictures = {
         str(value): _picture(**{field: value, "distractor_progress": 0.5} | {field: value})
         for value in values
@@ -204,12 +204,12 @@ def test_the_camera_and_the_light_move_slowly():
         ({"shelf_count": 6}, "a shelf with 6 items: expected 1 to 5"),
     ],
 )
-def test_what_cannot_be_drawn_is_told(change, message):
+def test_what_cannot_be_drawn_is_an_error(change, message):
     with pytest.raises(UserError, match=message):
         draw_frame(replace(STATE, **change), width=64, height=64)
 
 
-def test_a_size_out_of_range_is_told():
+def test_a_size_out_of_range_is_an_error():
     with pytest.raises(UserError, match=r"a picture of 8x64: each side must be from 16 to 4096 pixels"):
         draw_frame(STATE, width=8, height=64)
 
@@ -243,7 +243,7 @@ def test_the_same_episode_gives_the_same_file(tmp_path):
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
-def test_an_odd_size_and_a_missing_directory_are_told(tmp_path):
+def test_an_odd_size_and_a_missing_directory_are_errors(tmp_path):
     with pytest.raises(UserError, match=r"episode e1: the size 161x120 must be even for H\.264"):
         render_video(_episode(width=161), tmp_path / "x.mp4")
     with pytest.raises(UserError, match=r"cannot write .*: no directory .*; make it first"):

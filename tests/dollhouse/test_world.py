@@ -1,4 +1,4 @@
-"""What the dollhouse promises: nothing to guess from words, disjoint splits, everything asked is shown."""
+"""What the dollhouse promises: no answer can be guessed from words, splits are disjoint, every answer is shown."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ NUM_TRAIN, NUM_TEST = 1000, 260  # episodes: 3000 test questions, a standard err
 
 
 @cache
-def asked(split: Split, num: int) -> tuple[Question, ...]:
+def questions_of(split: Split, num: int) -> tuple[Question, ...]:
     return tuple(q for a in ask_split(split, num=num) for q in a.questions)
 
 
 def train() -> tuple[Question, ...]:
-    return asked("train", NUM_TRAIN)
+    return questions_of("train", NUM_TRAIN)
 
 
 def test() -> tuple[Question, ...]:
-    return asked("test", NUM_TEST)
+    return questions_of("test", NUM_TEST)
 
 
 test.__test__ = False  # type: ignore[attr-defined]
@@ -238,12 +238,12 @@ def test_every_second_test_episode_plays_a_held_out_combination() -> None:
         assert episode.held_out == any(plays) == (index % 2 == 1)
 
 
-def test_an_unknown_split_is_told() -> None:
+def test_an_unknown_split_is_an_error() -> None:
     with pytest.raises(UserError, match="split 'dev' is unknown; the dollhouse has train, val, test"):
         sample_episode("dev", 0)  # type: ignore[arg-type]
 
 
-# --- what is asked can be seen ---------------------------------------------------------------------
+# --- every answer is shown ---------------------------------------------------------------------------
 
 
 def test_ten_even_frames_show_every_event_and_every_passer() -> None:
@@ -300,9 +300,9 @@ def test_the_world_is_rich_enough() -> None:
 
 def test_captions_of_one_moment_vary() -> None:
     state = sample_episode("train", 0).state_at(1.0)
-    told = [caption(state, random.Random(i)) for i in range(50)]
-    assert len({t.main for t in told}) >= 5
-    assert len({t.background for t in told}) >= 5
+    captions = [caption(state, random.Random(i)) for i in range(50)]
+    assert len({c.main for c in captions}) >= 5
+    assert len({c.background for c in captions}) >= 5
 
 
 def test_lengths_are_from_ten_seconds_to_three_minutes() -> None:

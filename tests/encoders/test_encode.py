@@ -17,7 +17,7 @@ import pytest
 
 from conftest import REPOSITORY
 from conftest import Tideo as Cli
-from tideo.dollhouse.export import ask_split, told
+from tideo.dollhouse.export import ask_split, tideo_of
 from tideo.encoders import encode as module
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.encode import EncodedFolder, encode_tideos, encode_videos, encoded, videos_in
@@ -35,7 +35,7 @@ def encoder() -> DualEncoder:
 
 @pytest.fixture(scope="module")
 def tideos() -> list[Tideo]:
-    return [told(a, seed=0) for a in ask_split("train", num=8, seed=2)]
+    return [tideo_of(a, seed=0) for a in ask_split("train", num=8, seed=2)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import Tideo as Cli
-from tideo.dollhouse.export import ask_split, told
+from tideo.dollhouse.export import ask_split, tideo_of
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.features import text_vectors
 from tideo.lab.planted_faults import planted, precision_recall
@@ -26,7 +26,7 @@ from tideo.types import Question, TextFrame, Tideo, UserError
 
 @pytest.fixture(scope="module")
 def clean() -> list[Tideo]:
-    return [told(a, seed=0) for a in ask_split("train", num=80, seed=11) if not a.is_cut]
+    return [tideo_of(a, seed=0) for a in ask_split("train", num=80, seed=11) if not a.is_cut]
 
 
 # --- faults -------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_overlap_by_word_and_by_run() -> None:
 
 
 def test_more_of_the_same_is_not_more() -> None:
-    some = [told(a, seed=0) for a in ask_split("train", num=20, seed=4) if not a.is_cut]
+    some = [tideo_of(a, seed=0) for a in ask_split("train", num=20, seed=4) if not a.is_cut]
     texts = [c for t in some for f in t.frames for c in f.captions]
     vector_of = text_vectors(texts, load_encoder("dollhouse-clip"))
     once, thrice = diversity(some, vector_of), diversity(some * 3, vector_of)

@@ -1,6 +1,6 @@
 """Episodes → words: captions of single frames, summaries, and whole Tideos.
 
-A caption is made from a `FrameState` alone, so it never knows what came before or comes after.
+A caption depends on one `FrameState` only, so it cannot contain what came before or comes after.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tideo.types import Question, TextFrame, Tideo
 
 
 def frame_times(duration_s: float, num: int = NUM_FRAMES) -> list[float]:
-    """The middles of `num` equal intervals: where the `middle` sampler looks."""
+    """The middles of `num` equal intervals, as the sampler `middle` takes them."""
     return [(i + 0.5) * duration_s / num for i in range(num)]
 
 
@@ -31,7 +31,7 @@ def shelf_phrase(count: int, item: str) -> str:
 
 
 def caption(state: FrameState, rng: random.Random) -> TextFrame:
-    """Main caption (who does what, where), foreground (what is near) and background (what is behind)."""
+    """Three captions: who does what and where (main), what is near (foreground), what is behind (background)."""
     return TextFrame(
         main=_main(state, rng), foreground=_foreground(state, rng), background=_background(state, rng)
     )
@@ -82,7 +82,7 @@ def _background(state: FrameState, rng: random.Random) -> str:
 
 
 def summary(episode: Episode, rng: random.Random) -> str:
-    """The whole episode in a sentence: who, for what purpose, where, and the steps in their order."""
+    """The whole episode in one sentence: the person, the purpose, the room, and the steps in order."""
     noun, looks = episode.actor.noun, episode.actor.looks
     doing = [rng.choice(world.ACTIVITIES[s.activity].phrases) for s in episode.segments]
     who = rng.choice((f"a {noun}", f"a {noun} with {looks}", f"a {noun} in a {episode.shirt} shirt"))
@@ -94,7 +94,7 @@ def summary(episode: Episode, rng: random.Random) -> str:
 
 
 def tideo(episode: Episode, rng: random.Random, questions: Sequence[Question] = ()) -> Tideo:
-    """The textual video of an episode: what ten even frames of it would show."""
+    """The textual video of an episode: captions of ten even frames, and the summary."""
     states = [episode.state_at(t) for t in frame_times(episode.duration_s)]
     return Tideo(
         id=episode.id,

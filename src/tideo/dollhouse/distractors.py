@@ -1,7 +1,7 @@
-"""Wrong options and places that tell nothing: who sees only the words must not be able to guess.
+"""Wrong options and positions without a hint: the text of a question must not give its answer away.
 
-The right answer and the wrong ones are drawn alike: from the same episode first, then from what was equally likely
-there; and over a whole split each option text is wrong four times as often as right, each place right equally often.
+Wrong options come from the same episode first, then from what was equally likely there. Over a whole split each option
+is wrong four times as often as it is right, and each position is right equally often.
 """
 
 from __future__ import annotations
@@ -18,26 +18,30 @@ NUM_OPTIONS = 5
 
 @dataclass(frozen=True)
 class Draft:
-    """A question before its wrong options are chosen. `key` is what a guesser could learn an answer for."""
+    """A question before its wrong options are chosen.
+
+    `key`: the part of the question that a guesser could learn an answer for; options are balanced for each key.
+    `text`: the words of an option, given its name.
+    """
 
     question: str
     answer: str
-    inside: tuple[str, ...]  # wrong options from the same episode
-    outside: tuple[str, ...]  # wrong options that were equally likely
+    outside: tuple[str, ...]  # wrong options that were equally likely in this episode
+    inside: tuple[str, ...] = ()  # wrong options from the episode itself
     key: str = ""
     evidence_s: tuple[float, float] | None = None
     text: Callable[[str, random.Random], str] = lambda name, rng: name
 
 
 class Balance:
-    """Chooses wrong options and positions so that neither tells the answer, over all questions it made."""
+    """Chooses wrong options and positions such that neither gives the answer away, over all its questions."""
 
     def __init__(self) -> None:
         self._lack: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._positions: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
     def _options(self, kind: str, draft: Draft, rng: random.Random) -> tuple[tuple[str, ...], int] | None:
-        """Five option names and the index of the right one; None when there are not enough wrong ones."""
+        """Five option names and the index of the right one; None if there are too few wrong ones."""
         lack = self._lack[f"{kind}/{draft.key}"]
         wrong: list[str] = []
         for candidates in (draft.inside, draft.outside):
@@ -57,11 +61,10 @@ class Balance:
         return (*wrong[:position], draft.answer, *wrong[position:]), position
 
     def question(self, kind: str, draft: Draft, rng: random.Random) -> Question | None:
-        """The draft with options; None when there are not enough wrong ones."""
-        chosen = self._options(kind, draft, rng)
-        if chosen is None:
+        """The draft with its options; None if there are too few wrong ones."""
+        if (choice := self._options(kind, draft, rng)) is None:
             return None
-        names, position = chosen
+        names, position = choice
         options = tuple(draft.text(name, rng) for name in names)
         return Question(
             question=draft.question,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tideo.store.files import atomic_write_text
 
-# YAML takes JSON's strings. lmms-eval takes the option with the lowest loss (its `multiple_choice`).
+# The path is written as a JSON string, which is valid YAML. `multiple_choice` takes the option with the lowest loss.
 TASK = """\
 task: tideo_dollhouse_{split}
 dataset_path: json
@@ -45,7 +45,7 @@ def doc_to_visual(doc):
 
 
 def write_task(split: str, *, data: Path) -> None:
-    """Write lmms_eval/ beside the split's jsonl file, which the task finds by its full path."""
+    """Write lmms_eval/ next to the split's jsonl file, to which the task refers by its full path."""
     folder = data.parent / "lmms_eval"
     text = TASK.format(split=split, data=json.dumps(str(data.resolve())))
     atomic_write_text(folder / f"tideo_dollhouse_{split}.yaml", text)

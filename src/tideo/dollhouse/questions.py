@@ -1,12 +1,14 @@
 """Episodes → questions: NExT-QA's eight types, STAR's four and EgoSchema's overall purpose.
 
-Each kind drafts what an episode allows; balance.py chooses among drafts' wrong options and places.
+Each kind yields the drafts that an episode allows. `Balance` (distractors.py) chooses the wrong options and the
+position of the right one.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from tideo.dollhouse import world
 from tideo.dollhouse.captions import action_phrase
@@ -21,18 +23,17 @@ DESCRIPTIVE = ("DC", "DL", "DO", "Interaction", "Feasibility")
 def ask(
     episode: Episode, rng: random.Random, balance: Balance, *, kinds: Iterable[str] | None = None
 ) -> list[Question]:
-    """At most one question of each kind about the whole episode. Prediction is asked of a cut episode: `predict`."""
+    """At most one question of each kind about the whole episode. A Prediction needs a cut episode: see `predict`."""
     names = [k for k in KINDS if k != "Prediction"] if kinds is None else list(kinds)
-    asked = []
+    questions = []
     for kind in names:
-        drafts = list(KINDS[kind](episode, rng))
-        if drafts:
-            asked.append(balance.question(kind, rng.choice(drafts), rng))
-    return [q for q in asked if q is not None]
+        if drafts := list(KINDS[kind](episode, rng)):
+            questions.append(balance.question(kind, rng.choice(drafts), rng))
+    return [q for q in questions if q is not None]
 
 
 def predict(episode: Episode, rng: random.Random, balance: Balance) -> tuple[Episode, Question] | None:
-    """STAR's prediction: the episode cut before its closing step, and the question what comes next."""
+    """STAR's prediction: the episode cut before its closing step, and a question about what comes next."""
     cut = episode.cut_before_closing()
     if cut is None:
         return None
@@ -40,11 +41,24 @@ def predict(episode: Episode, rng: random.Random, balance: Balance) -> tuple[Epi
     return (cut, question) if question else None
 
 
-# Each kind below yields the drafts that an episode allows.
+# --- what the kinds share ----------------------------------------------------------------------------
 
 
-def _action_text(name: str, rng: random.Random) -> str:
-    return action_phrase(name, rng)
+def _activity_phrase(name: str, rng: random.Random) -> str:
+    return rng.choice(world.ACTIVITIES[name].phrases)
+
+
+def _span(first: Event, second: Event) -> tuple[float, float]:
+    return min(first.start_s, second.start_s), max(first.end_s, second.end_s)
+
+
+def _whole(episode: Episode) -> tuple[float, float]:
+    return 0.0, episode.duration_s
+
+
+def _segment_span(episode: Episode, segment: int) -> tuple[float, float]:
+    events = [e for e in episode.events if e.segment == segment]
+    return events[0].start_s, events[-1].end_s
 
 
 def _free_steps(episode: Episode, segment: int) -> tuple[str, ...]:
@@ -52,9 +66,12 @@ def _free_steps(episode: Episode, segment: int) -> tuple[str, ...]:
 
 
 def _pool(episode: Episode, segment: int) -> tuple[str, ...]:
-    """Free steps of the activity that could have been played at any place here, and were not."""
+    """Free steps of the activity that are not played here, though they could be played at any point."""
     played = {e.action for e in episode.events}
     return tuple(a for a in world.ACTIVITIES[episode.segments[segment].activity].free if a not in played)
+
+
+# --- the drafts of each kind -------------------------------------------------------------------------
 
 
 def _neighbours(episode: Episode, rng: random.Random, *, step: int) -> Iterator[Draft]:
@@ -75,16 +92,8 @@ def _neighbours(episode: Episode, rng: random.Random, *, step: int) -> Iterator[
             outside=_pool(episode, answer.segment),
             key=reference.action,
             evidence_s=_span(reference, answer),
-            text=_action_text,
+            text=action_phrase,
         )
-
-
-def _next(episode: Episode, rng: random.Random) -> Iterator[Draft]:
-    yield from _neighbours(episode, rng, step=1)
-
-
-def _previous(episode: Episode, rng: random.Random) -> Iterator[Draft]:
-    yield from _neighbours(episode, rng, step=-1)
 
 
 def _while(episode: Episode, rng: random.Random) -> Iterator[Draft]:
@@ -99,12 +108,12 @@ def _while(episode: Episode, rng: random.Random) -> Iterator[Draft]:
             outside=_pool(episode, event.segment),
             key=passing.id,
             evidence_s=(passing.start_s, passing.end_s),
-            text=_action_text,
+            text=action_phrase,
         )
 
 
 def _sequence(episode: Episode, rng: random.Random) -> Iterator[Draft]:
-    """First and last of the episode's free steps, and of its activities."""
+    """The first and last of the episode's free steps, and of its activities."""
     for word, event, end in (("first", episode.events[0], 0), ("last", episode.events[-1], -1)):
         if event.role == "free" and len(episode.segments) == 1:
             yield Draft(
@@ -113,8 +122,8 @@ def _sequence(episode: Episode, rng: random.Random) -> Iterator[Draft]:
                 inside=_free_steps(episode, event.segment),
                 outside=_pool(episode, event.segment),
                 key=f"{word} step",
-                evidence_s=(event.start_s, event.end_s),
-                text=_action_text,
+                evidence_s=_span(event, event),
+                text=action_phrase,
             )
         if len(episode.segments) > 1:
             played = tuple(s.activity for s in episode.segments)
@@ -125,16 +134,12 @@ def _sequence(episode: Episode, rng: random.Random) -> Iterator[Draft]:
                 outside=tuple(world.ACTIVITIES),
                 key=f"{word} activity",
                 evidence_s=_segment_span(episode, event.segment),
-                text=_activity_text,
+                text=_activity_phrase,
             )
 
 
-def _activity_text(name: str, rng: random.Random) -> str:
-    return rng.choice(world.ACTIVITIES[name].phrases)
-
-
 def _why(episode: Episode, rng: random.Random) -> Iterator[Draft]:
-    """The reason of a step that at least five activities share."""
+    """The reason for a step that at least five activities share."""
     for event in episode.events:
         sharing = tuple(a.id for a in world.ACTIVITIES.values() if event.action in a.free)
         if event.role != "free" or len(sharing) < NUM_OPTIONS:
@@ -143,12 +148,11 @@ def _why(episode: Episode, rng: random.Random) -> Iterator[Draft]:
         yield Draft(
             question=f"why is the {episode.actor.noun} {action_phrase(event.action, rng)}?",
             answer=episode.segments[event.segment].activity,
-            # Another activity of the episode that has this step too would be right as well.
-            inside=(),
+            # No option is another activity of the episode: if it has this step too, it would be right as well.
             outside=tuple(a for a in sharing if a not in played),
             key=event.action,
             evidence_s=_segment_span(episode, event.segment),
-            text=lambda name, r: f"for {_activity_text(name, r)}",
+            text=lambda name, r: f"for {_activity_phrase(name, r)}",
         )
 
 
@@ -160,10 +164,9 @@ def _how(episode: Episode, rng: random.Random) -> Iterator[Draft]:
         yield Draft(
             question=f"how is the {episode.actor.noun} {action_phrase(event.action, rng)}?",
             answer=event.tool,
-            inside=(),
             outside=world.TOOLS[event.action],
             key=event.action,
-            evidence_s=(event.start_s, event.end_s),
+            evidence_s=_span(event, event),
             text=lambda name, r, word=word: f"{word} {name}",  # type: ignore[misc]
         )
 
@@ -172,9 +175,8 @@ def _count(episode: Episode, rng: random.Random) -> Iterator[Draft]:
     yield Draft(
         question=f"how many {episode.shelf_item} are on the shelf?",
         answer=world.COUNTS[episode.shelf_count - 1],
-        inside=(),
         outside=world.COUNTS,
-        evidence_s=(0.0, episode.duration_s),
+        evidence_s=_whole(episode),
     )
 
 
@@ -185,9 +187,8 @@ def _location(episode: Episode, rng: random.Random) -> Iterator[Draft]:
         yield Draft(
             question=rng.choice((f"where is the {noun}?", f"in which room is the {noun}?")),
             answer=rooms[0],
-            inside=(),
             outside=world.ROOMS,
-            evidence_s=(0.0, episode.duration_s),
+            evidence_s=_whole(episode),
             text=lambda name, r: f"in the {name}",
         )
         return
@@ -204,59 +205,45 @@ def _location(episode: Episode, rng: random.Random) -> Iterator[Draft]:
 
 
 def _look(episode: Episode, rng: random.Random) -> Iterator[Draft]:
-    whole = (0.0, episode.duration_s)
+    """The colour of the shirt, and the weather."""
     noun = episode.actor.noun
     yield Draft(
         question=rng.choice((f"what color is the shirt of the {noun}?", f"what color does the {noun} wear?")),
         answer=episode.shirt,
-        inside=(),
         outside=world.SHIRTS,
         key="shirt",
-        evidence_s=whole,
+        evidence_s=_whole(episode),
     )
     yield Draft(
         question=rng.choice(("what is the weather like outside?", "how is it outside?")),
         answer=episode.weather,
-        inside=(),
         outside=world.WEATHER,
         key="weather",
-        evidence_s=whole,
+        evidence_s=_whole(episode),
     )
 
 
 def _interaction(episode: Episode, rng: random.Random) -> Iterator[Draft]:
-    played = {e.action for e in episode.events}
+    noun, played = episode.actor.noun, {e.action for e in episode.events}
     event = rng.choice(episode.events)
     yield Draft(
-        question=rng.choice(
-            (
-                f"which thing does the {episode.actor.noun} use?",
-                f"which thing did the {episode.actor.noun} handle?",
-            )
-        ),
+        question=rng.choice((f"which thing does the {noun} use?", f"which thing did the {noun} handle?")),
         answer=world.ACTIONS[event.action].object,
-        inside=(),
         outside=tuple(a.object for a in world.ACTIONS.values() if a.id not in played),
-        evidence_s=(event.start_s, event.end_s),
+        evidence_s=_span(event, event),
     )
 
 
 def _prediction(episode: Episode, rng: random.Random) -> Iterator[Draft]:
-    played = {e.action for e in episode.events}
+    noun, played = episode.actor.noun, {e.action for e in episode.events}
     last = episode.events[-1]
     closings = sorted({a.closing for a in world.ACTIVITIES.values()} - played)
     yield Draft(
-        question=rng.choice(
-            (
-                f"what will the {episode.actor.noun} do next?",
-                f"what is the {episode.actor.noun} going to do next?",
-            )
-        ),
+        question=rng.choice((f"what will the {noun} do next?", f"what is the {noun} going to do next?")),
         answer=last.action,
-        inside=(),
         outside=tuple(closings),
         evidence_s=(_segment_span(episode, last.segment)[0], last.start_s),
-        text=_action_text,
+        text=action_phrase,
     )
 
 
@@ -267,56 +254,40 @@ def _feasibility(episode: Episode, rng: random.Random) -> Iterator[Draft]:
             (f"what else could the {noun} do here?", f"which other thing is the {noun} able to do here?")
         ),
         answer=world.SIDE_OBJECTS[episode.side_object],
-        inside=(),
         outside=tuple(world.SIDE_OBJECTS.values()),
-        evidence_s=(0.0, episode.duration_s),
+        evidence_s=_whole(episode),
     )
 
 
 def _purpose(episode: Episode, rng: random.Random) -> Iterator[Draft]:
     played = tuple(s.activity for s in episode.segments)
+    overall = "what is the overall purpose of the video?"
     if len(played) == 1:
         yield Draft(
-            question=rng.choice(
-                (
-                    f"what is the {episode.actor.noun} mainly doing?",
-                    "what is the overall purpose of the video?",
-                )
-            ),
+            question=rng.choice((f"what is the {episode.actor.noun} mainly doing?", overall)),
             answer=played[0],
-            inside=(),
             outside=tuple(world.ACTIVITIES),
             key="activity",
-            evidence_s=(0.0, episode.duration_s),
-            text=_activity_text,
+            evidence_s=_whole(episode),
+            text=_activity_phrase,
         )
         return
     others = tuple(p for p, (_, members) in world.PURPOSES.items() if not set(played) <= set(members))
     yield Draft(
-        question="what is the overall purpose of the video?",
+        question=overall,
         answer=episode.purpose,
-        inside=(),
         outside=others,
         key="purpose",
-        evidence_s=(0.0, episode.duration_s),
+        evidence_s=_whole(episode),
         text=lambda name, r: world.PURPOSES[name][0],
     )
-
-
-def _span(a: Event, b: Event) -> tuple[float, float]:
-    return min(a.start_s, b.start_s), max(a.end_s, b.end_s)
-
-
-def _segment_span(episode: Episode, segment: int) -> tuple[float, float]:
-    events = [e for e in episode.events if e.segment == segment]
-    return events[0].start_s, events[-1].end_s
 
 
 KINDS: dict[str, Callable[[Episode, random.Random], Iterator[Draft]]] = {
     "CW": _why,
     "CH": _how,
-    "TN": _next,
-    "TP": _previous,
+    "TN": partial(_neighbours, step=1),
+    "TP": partial(_neighbours, step=-1),
     "TC": _while,
     "DC": _count,
     "DL": _location,

@@ -1,7 +1,7 @@
 """FrameState → picture, Episode → mp4.
 
-A picture is drawn at twice its size on a canvas a little wider than the view, then cut out where the camera
-looks and reduced. Rooms with everything that stays are drawn once and kept.
+A picture is drawn at twice its size, on a canvas a little larger than the view. The camera's part of it is cut out and
+scaled down. Rooms are drawn once and cached, with everything in them that does not change.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ ACTIONS: dict[str, Draw] = {
     **PLAY_ACTIONS,
 }
 MIN_SIDE, MAX_SIDE = 16, 4096
-_MARGIN = 0.03  # scene units beyond the view on each side, where the camera may wander
+_MARGIN = 0.03  # scene units beyond each side of the view, into which the camera may pan
 _OVERSAMPLING = 2
-_LARGE_PX = 480 * 360
+_LARGE_PX = 480 * 360  # pictures above this size get a small cache of rooms
 
 
 def draw_frame(state: FrameState, *, width: int, height: int) -> np.ndarray:
-    """The picture of one moment, uint8 [height, width, 3]. Same arguments, same pixels."""
+    """The picture of one moment, uint8 [height, width, 3]. The same arguments give the same pixels."""
     _check(state, width=width, height=height)
-    keep = _few_rooms if width * height > _LARGE_PX else _all_rooms
-    image = keep(state.room, state.weather, width, height).copy()
+    room = _few_rooms if width * height > _LARGE_PX else _all_rooms
+    image = room(state.room, state.weather, width, height).copy()
     canvas = _scene(image, width, height)
     draw_shelf(canvas, state.shelf_item, state.shelf_count)
     draw_side_object(canvas, state.side_object)
@@ -82,7 +82,7 @@ def draw_frame(state: FrameState, *, width: int, height: int) -> np.ndarray:
 
 
 def render_video(episode: Episode, path: str | Path) -> None:
-    """Write the episode as H.264 in mp4; `path` appears only once it is complete."""
+    """Write the episode as H.264 in mp4. The file appears at `path` only when it is complete."""
     path = Path(path)
     style = episode.style
     if style.width % 2 or style.height % 2:
@@ -97,7 +97,7 @@ def render_video(episode: Episode, path: str | Path) -> None:
             )
             stream.width, stream.height, stream.pix_fmt = style.width, style.height, "yuv420p"
             stream.time_base = stream.codec_context.time_base = Fraction(1, style.fps)
-            for i in range(max(1, round(episode.duration_s * style.fps))):
+            for i in range(num_frames(episode)):
                 rgb = draw_frame(episode.state_at(i / style.fps), width=style.width, height=style.height)
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
                 frame.pts, frame.time_base = i, Fraction(1, style.fps)
@@ -106,6 +106,11 @@ def render_video(episode: Episode, path: str | Path) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def num_frames(episode: Episode) -> int:
+    """The number of frames that `render_video` writes."""
+    return max(1, round(episode.duration_s * episode.style.fps))
 
 
 def _check(state: FrameState, *, width: int, height: int) -> None:
@@ -163,8 +168,8 @@ def _room(room: str, weather: str, width: int, height: int) -> Image.Image:
     return image
 
 
-_all_rooms = lru_cache(maxsize=len(ROOMS) * len(SKY))(_room)  # at most 125 MB in all
-_few_rooms = lru_cache(maxsize=4)(_room)  # as many as an episode has
+_all_rooms = lru_cache(maxsize=len(ROOMS) * len(SKY))(_room)  # at most 125 MB
+_few_rooms = lru_cache(maxsize=4)(_room)  # an episode has at most four rooms
 
 
 def _weather(canvas: Canvas, state: FrameState) -> None:
@@ -176,7 +181,7 @@ def _weather(canvas: Canvas, state: FrameState) -> None:
 
 
 def _camera(state: FrameState, width: int, height: int) -> tuple[float, float, float, float]:
-    """Where the view lies on the canvas, in its pixels: a slow pan and zoom."""
+    """The view's corners in pixels of the canvas: a slow pan and zoom."""
     scale = _unit(width, height) * _OVERSAMPLING
     phase, t_s = state.camera * 2.399963, state.time_s  # the golden angle spreads the seeds
     zoom = 1.0 - 0.02 * (1 + math.sin(0.23 * t_s + phase)) / 2
@@ -187,7 +192,7 @@ def _camera(state: FrameState, width: int, height: int) -> tuple[float, float, f
 
 
 def _light(state: FrameState) -> list[int]:
-    """A lookup table: brightness and warmth drift slowly; evenings are dimmer and bluer."""
+    """A lookup table of pixel values: brightness and warmth drift slowly, and the dark is dimmer and bluer."""
     phase = state.camera * 1.3
     bright = 0.99 + 0.05 * math.sin(0.17 * state.time_s + phase) - (0.06 if state.weather == "dark" else 0.0)
     warm = 0.03 * math.sin(0.11 * state.time_s + 2.1 * phase)

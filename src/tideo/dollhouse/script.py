@@ -1,6 +1,6 @@
-"""Scripts → episodes: who does what, when and where. No picture and no word is made here.
+"""Scripts → episodes: who does what, when and where. This module makes neither pictures nor words.
 
-An activity is a partially ordered script (opening < free steps < closing); an episode plays one to four
+An activity is a partially ordered script (opening < free steps < closing). An episode consists of one to four
 activities of one purpose, with distractors passing by. Splits are disjoint by construction: an episode's
 signature (actor, rooms, activities, actions) hashes into exactly one of them, and some combinations of
 activity, room and actor occur in test episodes only.
@@ -19,7 +19,7 @@ from tideo.types import UserError
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-NUM_FRAMES = 10  # every asked event lasts at least a tenth of the episode: ten even frames see them all
+NUM_FRAMES = 10  # every event lasts at least a tenth of the episode, so ten even frames show all of them
 HELD_OUT_PERCENT = 15
 _SPLIT_OF_BUCKET: tuple[Split, ...] = ("test", "val") + ("train",) * 8
 
@@ -63,7 +63,7 @@ class Style:
 
 @dataclass(frozen=True)
 class FrameState:
-    """Everything a picture or a caption of one moment may show."""
+    """Everything that a picture or a caption of one moment may show."""
 
     actor: world.Actor
     shirt: str
@@ -83,7 +83,7 @@ class FrameState:
 
 @dataclass(frozen=True)
 class Episode:
-    """One video's script."""
+    """The script of one video."""
 
     id: str
     split: Split
@@ -142,13 +142,14 @@ class Episode:
         )
 
     def cut_before_closing(self) -> Episode | None:
-        """The episode up to its last closing step, which a prediction question then asks for.
+        """The episode without its closing step, about which a prediction can then ask.
 
-        None where there is none, or where what is left shows only steps that many activities share.
+        None if the episode has no closing step, or if no step before it is specific to an activity: then the
+        remaining video does not determine the answer.
         """
         *before, last = self.events
-        telling = [e for e in before if e.segment == last.segment and e.action not in world.SHARED]
-        if last.role != "closing" or not telling:
+        specific = [e for e in before if e.segment == last.segment and e.action not in world.SHARED]
+        if last.role != "closing" or not specific:
             return None
         end_s = last.start_s
         passing = tuple(d for d in self.distractors if d.end_s <= end_s)
@@ -156,15 +157,15 @@ class Episode:
 
 
 def sample_episode(split: Split, index: int, *, seed: int = 0) -> Episode:
-    """Episode number `index` of a split: the same arguments always give the same episode.
+    """Episode number `index` of a split. The same arguments always give the same episode.
 
-    Every second test episode plays a held-out combination of activity, room and actor, all others none.
+    Every second test episode has a held-out combination of activity, room and actor; no other episode has one.
     """
     if split not in SPLITS:
         raise UserError(f"split '{split}' is unknown; the dollhouse has {', '.join(SPLITS)}")
     held_out = split == "test" and index % 2 == 1
     rng = random.Random(f"dollhouse/{seed}/{split}/{index}")
-    while True:  # about one try in ten lands in a small split
+    while True:  # about one try in ten gives an episode of val or test
         actor_id = rng.choice(list(world.ACTORS))
         purpose, segments = _sample_segments(rng)
         if any(is_held_out(s.activity, s.room, actor_id) for s in segments) != held_out:
@@ -193,7 +194,7 @@ def sample_episode(split: Split, index: int, *, seed: int = 0) -> Episode:
 
 
 def is_held_out(activity: str, room: str, actor_id: str) -> bool:
-    """Whether this combination is kept from all training text and images."""
+    """Whether this combination is kept out of all training text and images."""
     return _bucket(f"{activity}/{room}/{actor_id}", 100) < HELD_OUT_PERCENT
 
 
@@ -222,7 +223,7 @@ def _sample_segments(rng: random.Random) -> tuple[str, tuple[Segment, ...]]:
 
 
 def _sample_steps(rng: random.Random, segments: tuple[Segment, ...]) -> list[tuple[str, int, str]]:
-    """(action, segment, role) in order. No action occurs twice, so a reference to one is clear."""
+    """(action, segment, role) in order. No action occurs twice, so a question can refer to it unambiguously."""
     num_events = rng.randint(6, 9) if len(segments) == 1 else rng.randint(7, 9)
     used: set[str] = set()
     for segment in segments:
@@ -231,11 +232,11 @@ def _sample_steps(rng: random.Random, segments: tuple[Segment, ...]) -> list[tup
     for i in rng.sample(range(len(segments)), num_events % len(segments)):
         share[i] += 1
     steps: list[tuple[str, int, str]] = []
-    done: set[str] = set()
+    finished: set[str] = set()
     for i, segment in enumerate(segments):
         script = world.ACTIVITIES[segment.activity]
-        closing = script.closing not in done and rng.random() < 0.7
-        opening = script.opening not in done and share[i] - closing >= 2 and rng.random() < 0.5
+        closing = script.closing not in finished and rng.random() < 0.7
+        opening = script.opening not in finished and share[i] - closing >= 2 and rng.random() < 0.5
         num_free = share[i] - opening - closing
         free = [a for a in script.free if a not in used]
         chosen = rng.sample(free, min(num_free, len(free)))
@@ -244,8 +245,8 @@ def _sample_steps(rng: random.Random, segments: tuple[Segment, ...]) -> list[tup
         steps += (
             [(script.opening, i, "opening")] * opening + middle + [(script.closing, i, "closing")] * closing
         )
-        done |= {script.opening} if opening else set()
-        done |= {script.closing} if closing else set()
+        finished |= {script.opening} if opening else set()
+        finished |= {script.closing} if closing else set()
     return steps
 
 
@@ -264,7 +265,7 @@ def _lay_out(rng: random.Random, steps: list[tuple[str, int, str]], duration_s: 
 
 
 def _sample_distractors(rng: random.Random, events: tuple[Event, ...]) -> tuple[Distractor, ...]:
-    """Each passes within one event, long enough to be seen by one of ten even frames."""
+    """Each one passes within one event, long enough for one of ten even frames to show it."""
     least_s = 1.02 / NUM_FRAMES * events[-1].end_s
     num = rng.choices((0, 1, 2), weights=(2, 5, 3))[0]
     chosen = sorted(rng.sample(range(len(events)), num))

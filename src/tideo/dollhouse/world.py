@@ -1,7 +1,7 @@
 """What exists in the dollhouse: rooms, people, things, atomic actions, activities and purposes.
 
-Tables only. Every action phrase is a gerund ("pouring tea"), so that a caption, a question and an
-option can name an action in the same words or in a paraphrase, and none of them needs grammar.
+This module is tables only. Every action phrase is a gerund ("pouring tea"), so captions, questions and options can use
+the same words or a paraphrase without inflecting them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DISTRACTORS = {
 class Actor:
     id: str
     noun: str  # how a question refers to the person
-    looks: str  # hair, beard, glasses: what a caption adds
+    looks: str  # hair, beard, glasses: for captions
     age: str  # child, adult, old
     hair: str  # colour, for the renderer
     style: str  # hair style, for the renderer
@@ -75,14 +75,14 @@ TOOL_WORD = {"wipe": "with", "carry": "in", "rest": "on", "drink": "from", "stir
 @dataclass(frozen=True)
 class Action:
     id: str
-    phrases: tuple[str, ...]  # gerund phrases, the first one is the plain name
-    object: str  # what a question about things calls it
+    phrases: tuple[str, ...]  # gerunds; the first one is the plain name
+    object: str  # the thing that it uses, as options name it
 
 
 ACTIONS = {
     a.id: a
     for a in (
-        # shared by many activities: on their own they do not tell the purpose
+        # shared by many activities: they do not give the purpose away
         Action("wipe", ("wiping the table", "cleaning the table top"), "the table"),
         Action("carry", ("carrying things over", "bringing things over"), "the things"),
         Action("rest", ("taking a rest", "sitting down"), "the seat"),
@@ -153,9 +153,9 @@ SHARED = tuple(list(ACTIONS)[:13])
 
 @dataclass(frozen=True)
 class Activity:
-    """A partially ordered script: `opening` (optional) < the free steps in any order < `closing` (optional).
+    """A partially ordered script: `opening` (optional) < free steps in any order < `closing` (optional).
 
-    `free` are alternatives of which an episode takes some; all are equally likely, in every order.
+    An episode takes some of the `free` steps; all of them are equally likely, in every order.
     """
 
     id: str
@@ -275,7 +275,7 @@ PURPOSES = {
     "care": ("taking care of the family and its pet", ("pets", "breakfast", "laundry", "work")),
 }  # fmt: skip
 
-# A thing lying about, and what it would let somebody do (STAR's feasibility).
+# A thing that lies at the side, and what a person could do with it (STAR's feasibility).
 SIDE_OBJECTS = {
     "an umbrella": "opening an umbrella",
     "a violin": "playing the violin",

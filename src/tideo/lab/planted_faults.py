@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tideo.dollhouse.export import ask_split, told
+from tideo.dollhouse.export import ask_split, tideo_of
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.features import text_vectors
 from tideo.textvid.faults import clauses, copies, disorder, doubtful, strangers, unread
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=1000)
     parser.add_argument("--share", type=float, default=0.2)
     args = parser.parse_args()
-    tideos = [told(a, seed=0) for a in ask_split("train", num=args.num, seed=1) if not a.is_cut]
+    tideos = [tideo_of(a, seed=0) for a in ask_split("train", num=args.num, seed=1) if not a.is_cut]
     print(f"| fault in {args.share:.0%} of {len(tideos)} Tideos | precision | recall |\n|---|---|---|")
     for kind in KINDS:
         precision, recall = precision_recall(kind, tideos, share=args.share)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tideo.dollhouse.captions import action_phrase, caption, one_line
-from tideo.dollhouse.export import Asked, ask_split, told
+from tideo.dollhouse.export import EpisodeQuestions, ask_split, tideo_of
 from tideo.dollhouse.render import draw_frame
 from tideo.dollhouse.script import Episode, FrameState, Split
 from tideo.models.grid.settings import GridSettings
@@ -52,7 +52,7 @@ def grid_conversations(
 
 
 def _conversation(
-    asked: Asked, *, settings: GridSettings, summaries: bool, lookups: int, seed: int
+    asked: EpisodeQuestions, *, settings: GridSettings, summaries: bool, lookups: int, seed: int
 ) -> Conversation:
     name = f"{asked.episode.id}{'_cut' if asked.is_cut else ''}"
     given = {"num_images": settings.panels, "num_frames": settings.num_frames}
@@ -67,7 +67,7 @@ def _conversation(
     if summaries:
         words = style(settings.prompt_style)
         user = settings.turn(summary_prompt(style=words), **given)
-        turns.append(Turn(user=user, reply=told(asked, seed=seed).summary + words.end))
+        turns.append(Turn(user=user, reply=tideo_of(asked, seed=seed).summary + words.end))
     if lookups:
         for prompt, reply in _drills(
             asked.episode, settings, lookups=lookups, rng=random.Random(f"lessons/{seed}/{name}")

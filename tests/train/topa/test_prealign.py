@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tideo.dollhouse.export import ask_split, told
+from tideo.dollhouse.export import ask_split, tideo_of
 from tideo.encoders.encode import encode_tideos
 from tideo.models.topa.model import ZeroShot
 from tideo.textvid.schema import dump, from_tideo, load, to_tideo
@@ -26,7 +26,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     save_clip(folder / "clip")
     save_llm(folder / "llm", max_tokens=2048)
-    dump([from_tideo(told(a, seed=0)) for a in ask_split("train", num=6)], folder / "textvid.json")
+    dump([from_tideo(tideo_of(a, seed=0)) for a in ask_split("train", num=6)], folder / "textvid.json")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Shapes in scene units on a Pillow image, through an affine frame that can be moved, scaled and turned."""
+"""Shapes in scene units on a Pillow image, in an affine frame that can be moved, scaled and turned."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Canvas:
         self.unit_px = math.hypot(a, b)
 
     def at(self, x: float, y: float, *, scale: float = 1.0, turn: float = 0.0, flip: bool = False) -> Canvas:
-        """A frame with its origin at (x, y), scaled, turned clockwise (degrees), then mirrored in x."""
+        """A frame with its origin at (x, y): scaled, turned clockwise (degrees), then mirrored in x."""
         cos, sin = math.cos(math.radians(turn)) * scale, math.sin(math.radians(turn)) * scale
         side = -1.0 if flip else 1.0
         return Canvas(
@@ -153,7 +153,7 @@ class Canvas:
         self.poly([(x + rx * cos, y + ry * sin) for cos, sin in _CIRCLE[:13]], fill, ink=ink)
 
     def chord(self, x0: float, y0: float, x1: float, y1: float, start: int, end: int, fill: Color) -> None:
-        """The part of an ellipse between two angles (degrees, clockwise). Only for frames not turned."""
+        """The part of an ellipse between two angles (degrees, clockwise). The frame must not be turned."""
         self.draw.chord(
             (self.a * x0 + self.e, self.d * y0 + self.f, self.a * x1 + self.e, self.d * y1 + self.f),
             start,

@@ -1,4 +1,4 @@
-"""Distractors: what passes in the foreground, each drawn around its middle on the ground, heading right."""
+"""Distractors, which pass in the foreground; each is drawn around its middle on the ground and heads right."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tideo.dollhouse.drawing.canvas import INK, WHITE, Canvas, Color
 
 GROUND_Y = 0.96
-_REACH = 0.29  # the passer's middle stays within this of the centre, so that all of it is in the picture
+_REACH = 0.29  # the largest distance of a passer's middle from the centre: all of it stays in the picture
 
 
 def _cat(c: Canvas, t: float) -> None:

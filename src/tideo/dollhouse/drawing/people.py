@@ -1,4 +1,4 @@
-"""The people: a figure that stands, sits, kneels or jumps, with hands that reach wherever they must."""
+"""The people: a figure that stands, sits, kneels or jumps, with hands that reach to any point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEET_Y = 0.885
 
 
 class Figure:
-    """One person at `x`; the geometry that actions aim at, and the drawing of body, head and arms."""
+    """One person at `x`: the joints that actions refer to, and the drawing of body, head and arms."""
 
     def __init__(self, canvas: Canvas, actor: world.Actor, shirt: str, *, x: float = -0.15) -> None:
         self.canvas, self.actor = canvas, actor
@@ -26,7 +26,7 @@ class Figure:
         self.place(x)
 
     def place(self, x: float, *, drop: float = 0.0, lean: float = 0.0) -> None:
-        """Stand at `x`, lowered by `drop`, the head moved by `lean`: sets every joint."""
+        """Set every joint: the person stands at `x`, lowered by `drop`, the head moved by `lean`."""
         bent = 0.028 if self.actor.age == "old" else 0.0
         self.x, self.drop = x, drop
         self.head: Point = (x + lean + bent, FEET_Y - self.height + self.r + drop)
@@ -239,7 +239,7 @@ class Figure:
                 c.oval(x + side * r * 0.98, y - r * 0.02, r * 0.2, r * 0.5, self.hair, ink=None)
 
     def arm(self, side: int, target: Point) -> None:
-        """Draw one arm (side -1: left of the picture, 1: right) that reaches to `target`, without hand."""
+        """Draw one arm without its hand. It reaches to `target`; side -1 is left in the picture, 1 is right."""
         c = self.canvas
         start = self.shoulders[0 if side < 0 else 1]
         dx, dy = target[0] - start[0], target[1] - start[1]
@@ -254,7 +254,7 @@ class Figure:
         c.stroke((start, elbow, target), shade(self.shirt, 0.9), wide, ink=INK)
 
     def fist(self, target: Point) -> None:
-        """Draw a hand; after the thing it holds, so that the fingers close around it."""
+        """Draw a hand. Drawn after the thing it holds, its fingers close around the thing."""
         self.canvas.oval(target[0], target[1], 0.031, 0.031, self.skin)
 
     def hand(self, side: int, target: Point) -> None:

@@ -1,4 +1,4 @@
-"""The eight rooms: wall, floor and furniture, with more of it at the sides of wide pictures."""
+"""The eight rooms: wall, floor and furniture, with more furniture at the sides of wide pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FLOOR_Y = 0.665
 
 @dataclass(frozen=True)
 class Bounds:
-    """What of the scene the picture shows."""
+    """The part of the scene that the picture shows, in scene units."""
 
     x0: float
     x1: float

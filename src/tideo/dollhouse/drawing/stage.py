@@ -1,4 +1,4 @@
-"""What an action's drawing gets: the person, the clock, and furniture that many actions share."""
+"""The argument of every action's drawing: the person, the clock, and furniture that many actions share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from tideo.dollhouse.drawing.people import FEET_Y, Figure
 WOOD: Color = (196, 140, 84)
 STEEL: Color = (184, 194, 204)
 WATER: Color = (92, 172, 240)
-OX = 0.17  # where the thing in front of the person stands
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One action's moment. `t_s` drives its cycle, `progress` (0..1) what it brings about."""
+    """One moment of an action. `t_s` drives its cyclic motion, `progress` (0..1) its result."""
 
     c: Canvas
     who: Figure
@@ -26,15 +25,15 @@ class Stage:
     tool: str | None
 
     def wave(self, period_s: float, *, shift: float = 0.0) -> float:
-        """-1..1, a sine of the clock."""
+        """A sine of the clock, from -1 to 1."""
         return math.sin(2 * math.pi * (self.t_s / period_s + shift))
 
     def ramp(self, period_s: float, *, shift: float = 0.0) -> float:
-        """0..1, again and again."""
+        """A sawtooth of the clock, from 0 to 1."""
         return (self.t_s / period_s + shift) % 1.0
 
     def table(self, *, x0: float = -0.1, x1: float = 0.45, top: Color = WOOD, deep: float = 0.0) -> float:
-        """A table in front of the person; returns the height of its top. `deep` shows the top's surface."""
+        """A table in front of the person; returns the height of its top. `deep` is how much of the top is visible."""
         c, y = self.c, self.who.table_y
         for x in (x0 + 0.04, x1 - 0.06):
             c.box(x, y + 0.02, x + 0.025, FEET_Y + 0.015, shade(top, 0.7))
@@ -64,7 +63,7 @@ class Stage:
         return y
 
     def steam(self, x: float, y: float, *, rise: float = 0.16, num: int = 3) -> None:
-        """White curls over (x, y)."""
+        """White clouds that rise from (x, y)."""
         for i in range(num):
             u = self.ramp(1.8, shift=i / num)
             r = 0.018 + 0.02 * u
@@ -76,15 +75,6 @@ class Stage:
                 mix(WHITE, (214, 222, 232), u),
                 ink=None,
             )
-
-    def drops(
-        self, x: float, y0: float, y1: float, *, spread: float = 0.05, num: int = 6, color: Color = WATER
-    ) -> None:
-        """Drops falling from y0 to y1."""
-        for i in range(num):
-            u = self.ramp(0.7, shift=i * 0.37)
-            across = spread * (2 * ((i * 0.618) % 1) - 1)
-            self.c.oval(x + across, y0 + (y1 - y0) * u, 0.009, 0.014, color, ink=None)
 
     def tap(self, x: float, y: float, *, flow_to: float) -> None:
         """A tap whose spout ends at (x, y), with water running down to `flow_to`."""

@@ -1,4 +1,4 @@
-"""What stands in a room and stays: shelf items, the side object, and the weather in the window."""
+"""The things in a room that do not move: shelf items, the side object, and the weather in the window."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ SHELF_ITEMS: dict[str, Callable[[Canvas, int], None]] = {
 
 
 def draw_shelf(c: Canvas, item: str, count: int) -> None:
-    """A shelf with `count` (1..5) items, evenly spread so that they can be counted."""
+    """A shelf with `count` (1..5) items, spread evenly so that a viewer can count them."""
     x0, x1, y = SHELF
     c.box(x0 - 0.012, y, x1 + 0.012, y + 0.026, (176, 112, 62))
     for x in (x0 + 0.03, x1 - 0.03):
@@ -188,7 +188,7 @@ SIDE_OBJECTS: dict[str, Callable[[Canvas], None]] = {
 
 
 def draw_side_object(c: Canvas, name: str) -> None:
-    """The thing that lies about, on a small white table at the left."""
+    """The side object, on a small white table at the left."""
     x, y = SIDE
     for dx in (-0.07, 0.06):
         c.box(x + dx, y, x + dx + 0.016, 0.84, (186, 176, 166))
@@ -208,7 +208,7 @@ SKY: dict[str, Color] = {
 def draw_sky(
     c: Canvas, weather: str, x0: float, y0: float, x1: float, y1: float, *, ground: Color | None
 ) -> None:
-    """The still part of the weather between two corners; `ground` adds a strip of land at the bottom."""
+    """The static part of the weather between two corners; `ground` adds a strip of land at the bottom."""
     c.box(x0, y0, x1, y1, SKY[weather], ink=None)
     wide = min(x1 - x0, 0.3)
     left = WINDOW[0] if x0 <= WINDOW[0] - 0.01 else x0
@@ -241,7 +241,7 @@ def draw_sky(
         c.box(sx - 0.012, y1 - 0.16, sx + 0.012, y1 - 0.02, (158, 162, 160), ink=None)
         c.oval(sx, y1 - 0.17, 0.055, 0.065, (158, 166, 160), ink=None)
         r = 0.2 * (x1 - x0) if x1 - x0 < 0.3 else 0.16
-        for i in range(12):  # banks of fog before a tree
+        for i in range(12):  # banks of fog in front of a tree
             x = x0 + r + (x1 - x0 - 2 * r) * ((i * 0.7549) % 1)
             y = y0 + 0.02 + (y1 - y0 - 0.04) * ((i * 0.5698) % 1)
             c.oval(x, y, r, 0.018, (232, 232, 228) if i % 2 else (188, 190, 190), ink=None)
@@ -250,7 +250,7 @@ def draw_sky(
 def draw_falling(
     c: Canvas, weather: str, x0: float, y0: float, x1: float, y1: float, *, t_s: float, num: int
 ) -> None:
-    """Rain or snow between two corners, moving with the clock."""
+    """Rain or snow between two corners; it falls with the clock."""
     high = y1 - y0 - 0.035
     for i in range(num):
         across = x0 + 0.012 + (x1 - x0 - 0.024) * ((i * 0.7549) % 1)
@@ -265,7 +265,7 @@ def draw_falling(
 
 
 def draw_window(c: Canvas, weather: str) -> None:
-    """The window that shows the weather; its bars go over the sky."""
+    """The window that shows the weather, with its bars in front of the sky."""
     x0, y0, x1, y1 = WINDOW
     draw_sky(c, weather, x0, y0, x1, y1, ground=(240, 244, 250) if weather == "snowy" else (90, 170, 80))
     for box in (

@@ -1,4 +1,4 @@
-"""The tools of the five tool actions, each drawn around the point where it is held or stands."""
+"""The tools of the five tool actions, each drawn around the point where it is held or where it stands."""
 
 from __future__ import annotations
 
@@ -143,9 +143,9 @@ CARRIERS: dict[str, Tool] = {
 }
 
 
-# rest: the origin is the middle of the seat; a part behind the person and a part before
+# rest: the origin is the middle of the seat; one part is behind the person, one in front
 def _nothing(c: Canvas) -> None:
-    """A seat without a part on this side."""
+    """The missing part of a seat that has only one."""
 
 
 def _chair_back(c: Canvas) -> None:
