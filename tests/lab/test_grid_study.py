@@ -61,6 +61,6 @@ def test_a_study_runs_and_what_is_there_is_not_made_again(
     again, read_again = grid_study(recipe, out=tmp_path, **settings)
     assert (again.rates, read_again) == (study.rates, reading)
     with pytest.raises(
-        UserError, match=r"recipe_0.json is of another recipe or of other questions: take it away"
+        UserError, match=r"recipe_0.json is of another recipe or of other questions: remove it"
     ):
         grid_study(replace(recipe, packed=1), out=tmp_path, **settings)

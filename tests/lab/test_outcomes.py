@@ -1,4 +1,4 @@
-"""What a study's models answered, kept in small files."""
+"""The outcomes of a study's models, in small files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_what_was_kept_is_found_on_another_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", ["recipe", "question"])
-def test_an_outcome_of_something_else_is_told(changed: str, tmp_path: Path) -> None:
+def test_an_outcome_of_something_else_is_an_error(changed: str, tmp_path: Path) -> None:
     Outcomes(tmp_path, SAMPLES).keep("recipe_0", OUTCOME, about=ABOUT)
     samples = SAMPLES if changed == "recipe" else [replace(SAMPLES[0], question="who?"), *SAMPLES[1:]]
     about = {"lr": 0.2} if changed == "recipe" else ABOUT

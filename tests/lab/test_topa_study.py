@@ -33,13 +33,13 @@ def test_figures_are_means_over_seeds_and_differences_are_paired() -> None:
         rates={"main": {"1": 1.0, "2": 0.5, "3": 0.0}, "blind": {"1": 0.0, "2": 0.5, "3": 0.0}},
         by_seed={"main": [2 / 3, 1 / 3], "blind": [1 / 6, 1 / 6]},
     )
-    told = table(study)
-    main, blind = told["conditions"]["main"], told["conditions"]["blind"]
+    figures = table(study)
+    main, blind = figures["conditions"]["main"], figures["conditions"]["blind"]
     assert main["by_group"]["all"]["accuracy"] == pytest.approx(0.5)
     assert main["by_group"]["temporal"]["accuracy"] == pytest.approx(0.5)
     assert blind["less_than_result"]["all"]["difference"] == pytest.approx(1 / 3)
     assert blind["less_than_result"]["temporal"]["difference"] == pytest.approx(0.5)
-    assert {name: part["accuracy"] for name, part in told["by_held_out"].items()} == {
+    assert {name: part["accuracy"] for name, part in figures["by_held_out"].items()} == {
         "held_out": 0.0,
         "seen": 0.75,
     }

@@ -22,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import REPOSITORY, Tideo
-from tideo.lab.scripted_writer import ScriptedWriter, activities, completion
+from tideo.dollhouse import world
+from tideo.lab.scripted_writer import ScriptedWriter, completion
 from tideo.llms.interface import Calls
 from tideo.llms.openai import Server
 from tideo.llms.rate_limit import Pace
@@ -357,7 +358,7 @@ def misbehaving(number: int, asked: Asked, right: str) -> Any:
 
 def killed_and_restarted(out: Path, *, num: int, kills: int) -> Place:
     conditions = out.parent / "conditions.txt"
-    conditions.write_text("\n".join(activities()))
+    conditions.write_text("\n".join(a.phrases[0] for a in world.ACTIVITIES.values()))
     with writer(misbehaving) as place:
         command = [
             sys.executable, "-m", "tideo", "textvid", "generate", "--llm", place.name, "--num", str(num),

@@ -1,6 +1,6 @@
-"""What the models of a study answered: a small file a model, so that what is there is neither made nor asked again.
+"""The outcomes of a study, one small file per model: a model whose file exists is neither trained nor evaluated again.
 
-The files of one machine count on another, once they are put there.
+The files can be copied to another machine, which then continues the study.
 """
 
 from __future__ import annotations
@@ -18,46 +18,50 @@ from tideo.types import Sample, UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Of one model, by condition: 1 or 0 for each question. `figures`: what else is told of it."""
+    """Of one model: 1 or 0 for each question, by condition. `figures`: other numbers that the study reports."""
 
     rates: Mapping[str, Rates]
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Outcomes:
-    """FOLDER/NAME.json: the right answers as a row of digits, in the order of `samples`.
+    """FOLDER/NAME.json: per question the digit 1 if the answer is right, else 0, in the order of `samples`.
 
-    `about` is all that an outcome depends on, but for the questions and the code.
+    `about` is everything that an outcome depends on, except the questions and the code.
     """
 
     def __init__(self, folder: Path, samples: Sequence[Sample]) -> None:
         self.folder, self.samples = folder, samples
-        self._asked = [[s.id, s.question, s.options, s.answer] for s in samples]
+        self._questions = [[s.id, s.question, s.options, s.answer] for s in samples]
 
     def keep(self, name: str, outcome: Outcome, *, about: Any) -> Outcome:
-        right = {c: "".join(str(int(of[s.id])) for s in self.samples) for c, of in outcome.rates.items()}
-        kept = {"key": self._key(about), "figures": dict(outcome.figures), "right": right}
-        atomic_write_text(self._file(name), json.dumps(kept, indent=1) + "\n")
+        """Write the outcome, and return it."""
+        right = {
+            condition: "".join(str(int(rates[s.id])) for s in self.samples)
+            for condition, rates in outcome.rates.items()
+        }
+        content = {"key": self._key(about), "figures": dict(outcome.figures), "right": right}
+        atomic_write_text(self._file(name), json.dumps(content, indent=1) + "\n")
         return outcome
 
     def kept(self, name: str, *, about: Any) -> Outcome | None:
-        """Raises UserError for an outcome of something else."""
+        """The outcome that `keep` wrote, None if there is none. Raises UserError if it depends on something else."""
         file = self._file(name)
         if not file.is_file():
             return None
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["key"] != self._key(about):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["key"] != self._key(about):
             raise UserError(
-                f"{file} is of another recipe or of other questions: take it away, or give another --out"
+                f"{file} is of another recipe or of other questions: remove it, or give another --out"
             )
         rates = {
             condition: {s.id: float(digit) for s, digit in zip(self.samples, digits, strict=True)}
-            for condition, digits in kept["right"].items()
+            for condition, digits in content["right"].items()
         }
-        return Outcome(rates=rates, figures=kept["figures"])
+        return Outcome(rates=rates, figures=content["figures"])
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
     def _key(self, about: Any) -> str:
-        return key_of([about, self._asked])
+        return key_of([about, self._questions])

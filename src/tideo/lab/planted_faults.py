@@ -1,9 +1,9 @@
-"""Faults planted in good Tideos, to see what a checker finds and what they cost a training.
+"""Faults planted in good Tideos, to measure what the checker finds and what they cost a training.
 
     python -m tideo.lab.planted_faults --num 1000 --share 0.2
 
-Per kind of fault, planted in a share of the Tideos of the dollhouse's training split: precision and recall of the
-checker.
+The command plants each kind of fault in a share of the Tideos of the dollhouse's training split, and prints the
+checker's precision and recall.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ Plant = Callable[[Tideo, Sequence[Tideo], random.Random], Tideo]
 
 
 def shuffled(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> Tideo:
-    """Its frames in another order."""
+    """The frames are in another order."""
     return replace(tideo, frames=tuple(rng.sample(tideo.frames, len(tideo.frames))))
 
 
 def with_stranger(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> Tideo:
-    """One frame is one of another Tideo."""
+    """One frame is from another Tideo."""
     frames = list(tideo.frames)
     frames[rng.randrange(len(frames))] = rng.choice(rng.choice(others).frames)
     return replace(tideo, frames=tuple(frames))
 
 
 def wrong_captions(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> Tideo:
-    """Every second frame is one of another Tideo."""
+    """Every second frame is from another Tideo."""
     wrong = rng.choice(others).frames
     frames = [wrong[t % len(wrong)] if t % 2 else frame for t, frame in enumerate(tideo.frames)]
     return replace(tideo, frames=tuple(frames))
 
 
 def wrong_answers(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> Tideo:
-    """Another option is marked in every question."""
+    """A wrong option is marked as the answer of every question."""
 
     def wrong(question: Question) -> Question:
         if question.answer is None:
@@ -56,7 +56,7 @@ def wrong_answers(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> 
 
 
 def copied(tideo: Tideo, others: Sequence[Tideo], rng: random.Random) -> Tideo:
-    """The frames of another Tideo, one word more in one of them."""
+    """The frames are those of another Tideo, with an additional word in one of them."""
     frames = list(rng.choice(others).frames)
     place = rng.randrange(len(frames))
     frames[place] = replace(frames[place], main=f"{frames[place].main} now")
@@ -75,9 +75,11 @@ KINDS: dict[str, Plant] = {
 def planted(
     tideos: Sequence[Tideo], kind: str, *, share: float, seed: int = 0
 ) -> tuple[list[Tideo], set[int]]:
-    """The Tideos with a fault of one kind in a share of them, and the places of these, none of them before its copy."""
+    """The Tideos with a fault of one kind in a share of them, and the indices of the faulty ones, which come last."""
     if kind not in KINDS or not 0 <= share < 1:
-        raise UserError(f"a share {share} of {kind!r}: expected 0 to below 1 of one of {', '.join(KINDS)}")
+        raise UserError(
+            f"a share {share} of the fault {kind!r}: expected 0 to below 1 of one of {', '.join(KINDS)}"
+        )
     rng = random.Random(f"{kind}/{seed}")
     num = round(share * len(tideos))
     first = len(tideos) - num
@@ -86,7 +88,7 @@ def planted(
 
 
 def found_of(kind: str, tideos: Sequence[Tideo]) -> set[Any]:
-    """The places of the Tideos in which the checker finds that kind of fault; of answers, of Tideo and question."""
+    """The indices of the Tideos in which the checker finds this kind of fault; for answers, (Tideo, question)."""
     if kind == "copy":
         return set(copies(tideos))
     doubts: set[tuple[int, int]] = set()
@@ -104,7 +106,7 @@ def found_of(kind: str, tideos: Sequence[Tideo]) -> set[Any]:
 
 
 def precision_recall(kind: str, tideos: Sequence[Tideo], *, share: float) -> tuple[float, float]:
-    """Of the Tideos (of answers: the questions) called faulty the share that is; of the faulty the share called so."""
+    """The checker's precision and recall over the Tideos; for answers, over the questions."""
     mixed, places = planted(tideos, kind, share=share)
     faulty: set[Any] = places
     if kind == "answer":

@@ -1,8 +1,8 @@
-"""Gate: does the tiny language model answer when the captions stand in its prompt, without any feature?
+"""Gate: does the tiny language model answer if its prompt has the captions as text, without any feature?
 
     python -m tideo.lab.reading_gate --split test --num 120
 
-What fails here cannot appear after pre-alignment. Stories are the captions of ten even frames.
+Pre-alignment cannot teach what fails here. The text of a video is the captions of ten even frames.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from tideo.tiny.lm_corpus import frame_lines
 def text_stories(
     llm: str | Path, *, split: Split = "test", num: int = 120, seed: int = 0, form: str = "text"
 ) -> dict[str, tuple[int, int]]:
-    """Right answers and questions by kind, over `num` episodes. `form`: a name in models/prompts.py, FORMS.
+    """(Right answers, questions) by kind, over `num` episodes. `form`: a name in models/prompts.py, FORMS.
 
-    `llm` is a folder of a language model, or of a model that holds one: pre-aligned with LoRA, or finetuned on grids.
+    `llm` is the folder of a language model, or of a model that contains one: pre-aligned with LoRA or finetuned on
+    grids.
     """
     reader = Reader(*_language_model(Path(llm)), form=form)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for asked in ask_split(split, num=num, seed=seed):
-        rng = random.Random(f"text stories/{asked.episode.id}/{asked.is_cut}")
-        states = [asked.episode.state_at(t) for t in frame_times(asked.episode.duration_s)]
+    for item in ask_split(split, num=num, seed=seed):
+        rng = random.Random(f"text stories/{item.episode.id}/{item.is_cut}")
+        states = [item.episode.state_at(t) for t in frame_times(item.episode.duration_s)]
         lines = frame_lines(states, rng, form="full")
-        for question, scores in zip(asked.questions, reader.scores(lines, asked.questions), strict=True):
+        for question, scores in zip(item.questions, reader.scores(lines, item.questions), strict=True):
             counts[question.kind][0] += scores.index(max(scores)) == question.answer
             counts[question.kind][1] += 1
     return {kind: (right, of) for kind, (right, of) in sorted(counts.items())}
@@ -49,7 +50,7 @@ def _language_model(folder: Path) -> tuple[Any, Any]:
         model, tokenizer = language_of(folder)
         return model.eval(), tokenizer
     model, processor = load_vlm(str(folder), loading=Loading())
-    return model, processor.tokenizer  # without an image it is its language model
+    return model, processor.tokenizer  # without an image, the model is its language model
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the studies share: test questions, how often each was answered right over seeds, and their tables."""
+"""What the studies share: test questions, the share of seeds that answers each one right, and the tables."""
 
 from __future__ import annotations
 
@@ -25,13 +25,17 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "descriptive": DESCRIPTIVE,
     "purpose": ("Purpose",),
 }
-COMPARED = ("all", "temporal", "before, after")  # the groups that differences from the result are told of
-Rates = Mapping[str, float]  # by sample id: the share of seeds that answered right
+COMPARED = (
+    "all",
+    "temporal",
+    "before, after",
+)  # the groups for which tables show differences from the result
+Rates = Mapping[str, float]  # sample id → the share of seeds whose answer is right
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The test questions, and how often each was answered right under each condition; the result is `main`."""
+    """The test questions, and the rate of right answers under each condition; the result is the condition `main`."""
 
     samples: Sequence[Sample]
     rates: Mapping[str, Rates]
@@ -39,7 +43,7 @@ class Study:
 
 
 def study_of(samples: Sequence[Sample], runs: Mapping[str, Sequence[Rates]]) -> Study:
-    """Condition → the rates of each seed, as means over seeds."""
+    """The study of these runs: condition → the rates of each seed."""
     return Study(
         samples=samples,
         rates={name: mean_rates(of_seed) for name, of_seed in runs.items()},
@@ -48,7 +52,7 @@ def study_of(samples: Sequence[Sample], runs: Mapping[str, Sequence[Rates]]) -> 
 
 
 def questions_of(split: Split, *, num: int, out: Path, videos: bool = True) -> list[Sample]:
-    """The questions about `num` episodes in OUT/SPLIT, rendered unless `videos` is False."""
+    """The questions about `num` episodes, which are written to OUT/SPLIT; `videos=False` renders none of them."""
     make(split=split, num=num, out=out / split, videos=videos)
     return dollhouse(out / split, videos=out / split / "videos")
 
@@ -62,7 +66,7 @@ def evaluated(
     run: str,
     controls: list[str] | None,
 ) -> dict[str, Rates]:
-    """Answers in OUT/eval/RUN, made where they are missing: 1 or 0 for each question under each control."""
+    """1 or 0 for each question under each control. The answers are in OUT/eval/RUN; missing ones are computed."""
     folder = out / "eval" / run
     evaluate(
         benchmark="dollhouse", data=out / split, videos=out / split / "videos", model=model, out=folder,
@@ -72,23 +76,24 @@ def evaluated(
 
 
 def rates_in(folder: Path, samples: Sequence[Sample], *, reduction: str) -> dict[str, Rates]:
-    """What a run directory says of the questions: 1 or 0 for each under each control."""
+    """1 or 0 for each question under each control, from the answers of a run directory."""
     answers, _ = read_answers(folder)
     return {
-        name: {s.id: float(decide(told[s.id], reduction=reduction).choice == s.answer) for s in samples}
-        for name, told in answers.items()
+        name: {s.id: float(decide(by_id[s.id], reduction=reduction).choice == s.answer) for s in samples}
+        for name, by_id in answers.items()
     }
 
 
 def mean_rates(runs: Sequence[Rates]) -> Rates:
+    """The mean over runs, for each question."""
     return {sample: sum(rates[sample] for rates in runs) / len(runs) for sample in runs[0]}
 
 
 def table(study: Study) -> dict[str, Any]:
     """The figures of table.json, accuracies as shares of 1."""
     main = study.rates[MAIN]
-    asked = {name: of_kinds(study.samples, kinds) for name, kinds in GROUPS.items()}
-    groups = {name: samples for name, samples in asked.items() if samples}
+    by_group = {name: of_kinds(study.samples, kinds) for name, kinds in GROUPS.items()}
+    groups = {name: samples for name, samples in by_group.items() if samples}
     conditions = {
         name: {
             "by_seed": list(study.by_seed[name]),
@@ -115,7 +120,10 @@ def table(study: Study) -> dict[str, Any]:
 
 
 def markdown(figures: Mapping[str, Any], *, trained: str, result: str) -> str:
-    """Conditions, what each costs, kinds, held-out combinations. `trained` is what has seeds, `result` names `main`."""
+    """table.md: conditions and their differences from the result, kinds of questions, held-out combinations.
+
+    `trained` is the step that has seeds; `result` is the title of the condition `main`.
+    """
     lines = [
         f"{figures['num_questions']:,} questions about {figures['num_videos']} test videos, "
         f"{figures['seeds']} seeds of {trained}; 95% intervals clustered by video.",
@@ -129,8 +137,8 @@ def markdown(figures: Mapping[str, Any], *, trained: str, result: str) -> str:
         ),
         "|---" * (2 + len(GROUPS) + len(COMPARED)) + "|",
     ]
-    for name, told in figures["conditions"].items():
-        groups, less = told["by_group"], told["less_than_result"]
+    for name, condition in figures["conditions"].items():
+        groups, less = condition["by_group"], condition["less_than_result"]
         cells = [f"{100 * groups[g]['accuracy']:.1f}" if g in groups else "" for g in GROUPS]
         cells.insert(1, _interval(groups["all"]))
         cost = (
@@ -139,8 +147,8 @@ def markdown(figures: Mapping[str, Any], *, trained: str, result: str) -> str:
             else [_signed(less[g]) if g in less else "" for g in COMPARED]
         )
         title = f"**{result}**" if name == MAIN else name.replace("_", " ")
-        if len(told["by_seed"]) != figures["seeds"]:
-            title += f" ({len(told['by_seed'])} of the seeds)"
+        if len(condition["by_seed"]) != figures["seeds"]:
+            title += f" ({len(condition['by_seed'])} of the seeds)"
         lines.append(_row(title, *cells, *cost))
     main = figures["conditions"][MAIN]
     blind = figures["conditions"].get("blind", {"by_kind": {}})["by_kind"]
@@ -152,16 +160,16 @@ def markdown(figures: Mapping[str, Any], *, trained: str, result: str) -> str:
         "| kind | n | result | 95% interval | blind |",
         "|---|---|---|---|---|",
     ]
-    for kind, told in main["by_kind"].items():
+    for kind, result_of in main["by_kind"].items():
         without = f"{100 * blind[kind]['accuracy']:.1f}" if kind in blind else ""
         lines.append(
-            f"| {kind} | {told['n']} | {100 * told['accuracy']:.1f} | {_interval(told)} | {without} |"
+            f"| {kind} | {result_of['n']} | {100 * result_of['accuracy']:.1f} | {_interval(result_of)} | {without} |"
         )
     lines += [
         "",
         "Of combinations of activity, room and actor: "
         + "; ".join(
-            f"{name.replace('_', ' ')} {_told(part)}" for name, part in figures["by_held_out"].items()
+            f"{name.replace('_', ' ')} {_accuracy(part)}" for name, part in figures["by_held_out"].items()
         )
         + ".",
     ]
@@ -173,32 +181,33 @@ def _row(*cells: str) -> str:
 
 
 def of_kinds(samples: Sequence[Sample], kinds: tuple[str, ...]) -> list[Sample]:
+    """The samples of these kinds; all samples if no kind is given."""
     return [s for s in samples if not kinds or s.kind in kinds]
 
 
 def _figures(samples: Sequence[Sample], rates: Rates) -> dict[str, Any]:
-    told = accuracy([rates[s.id] for s in samples], clusters=[s.video.id for s in samples])
-    return {"n": told.n, "accuracy": told.accuracy, "stderr": told.stderr, "ci95": list(told.ci95)}
+    mean = accuracy([rates[s.id] for s in samples], clusters=[s.video.id for s in samples])
+    return {"n": mean.n, "accuracy": mean.accuracy, "stderr": mean.stderr, "ci95": list(mean.ci95)}
 
 
 def difference_of(samples: Sequence[Sample], group: str, rates: Rates, other: Rates) -> dict[str, Any]:
-    """Paired, over the questions of a group of GROUPS."""
+    """The paired difference of two conditions over the questions of a group of GROUPS."""
     return _difference(of_kinds(samples, GROUPS[group]), rates, other)
 
 
 def _difference(samples: Sequence[Sample], rates: Rates, other: Rates) -> dict[str, Any]:
     pair = [rates[s.id] for s in samples], [other[s.id] for s in samples]
-    told = difference(*pair, clusters=[s.video.id for s in samples])
-    return {"difference": told.difference, "stderr": told.stderr, "ci95": list(told.ci95)}
+    paired = difference(*pair, clusters=[s.video.id for s in samples])
+    return {"difference": paired.difference, "stderr": paired.stderr, "ci95": list(paired.ci95)}
 
 
-def _interval(told: Mapping[str, Any]) -> str:
-    return f"{100 * told['ci95'][0]:.1f} to {100 * told['ci95'][1]:.1f}"
+def _interval(estimate: Mapping[str, Any]) -> str:
+    return f"{100 * estimate['ci95'][0]:.1f} to {100 * estimate['ci95'][1]:.1f}"
 
 
-def _signed(told: Mapping[str, Any]) -> str:
-    return f"{100 * told['difference']:+.1f} ({_interval(told)})"
+def _signed(estimate: Mapping[str, Any]) -> str:
+    return f"{100 * estimate['difference']:+.1f} ({_interval(estimate)})"
 
 
-def _told(told: Mapping[str, Any]) -> str:
-    return f"{100 * told['accuracy']:.1f} ({_interval(told)}, {told['n']} questions)"
+def _accuracy(mean: Mapping[str, Any]) -> str:
+    return f"{100 * mean['accuracy']:.1f} ({_interval(mean)}, {mean['n']} questions)"

@@ -1,4 +1,4 @@
-"""The commands of the study of Tideos: write, then for each condition check, encode, pre-align, evaluate."""
+"""The commands of the study of Tideos: write, then check, encode, pre-align and evaluate for each condition."""
 
 from __future__ import annotations
 
@@ -27,16 +27,20 @@ from tideo.textvid.check import CHECK_FILE
 from tideo.textvid.schema import SHARDS, dump, from_tideo, load, to_tideo
 from tideo.types import UserError
 
-ANY, ONE_PURPOSE, ONE_WORDING = "any", "four activities of 25", "one wording"  # what the writer is asked for
-SHARE = 0.5  # of the Tideos, with a fault
-SOME_FAILED = 3  # the exit code of a command that did its work, but for some of it
+ANY, ONE_PURPOSE, ONE_WORDING = (
+    "any",
+    "four activities of 25",
+    "one wording",
+)  # the variety that the writer gives
+SHARE = 0.5  # of the Tideos get a fault
+SOME_FAILED = 3  # the exit code of a command that finished, but failed on some of its items
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a training gets: the first `num` of the Tideos written so, with a fault planted in a share of them.
+    """What a training gets: the first `num` Tideos of the kind `written`, a share of them with the fault `fault`.
 
-    `most`: of those that are left so many, spread evenly.
+    `filtered`: only those in which the check finds no fault. `most`: at most this many of them, spread evenly.
     """
 
     num: int
@@ -47,30 +51,32 @@ class Condition:
 
 
 def command(*arguments: str | Path, log: Path) -> None:
-    """Run a command of tideo's; what it says goes into `log`. That some Tideos came to nothing does not end a study."""
+    """Run a command of tideo and append its output to `log`. Raises UserError unless all or most of it succeeded."""
     words = [str(a) for a in arguments]
     print(f"$ tideo {shlex.join(words)}", file=sys.stderr, flush=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as told:
-        done = subprocess.run(
-            [sys.executable, "-m", "tideo", *words], stdout=told, stderr=subprocess.STDOUT, check=False
+    with log.open("a", encoding="utf-8") as output:
+        process = subprocess.run(
+            [sys.executable, "-m", "tideo", *words], stdout=output, stderr=subprocess.STDOUT, check=False
         )
-    if done.returncode not in (0, SOME_FAILED):
+    if process.returncode not in (0, SOME_FAILED):  # a study can do without the Tideos that failed
         last = log.read_text(encoding="utf-8").strip().rpartition("\n")[2]
-        raise UserError(f"tideo {words[0]} ended with {done.returncode} ({last}): see {log}")
+        raise UserError(f"tideo {words[0]} ended with exit code {process.returncode} ({last}): see {log}")
 
 
 def write(out: Path, units: Sequence[tuple[str, int]], *, most: Mapping[str, int], jobs: int) -> None:
-    """The Tideos of each kind and seed, by a server on loopback for the time being."""
-    kept = out / "port.txt"  # a folder of Tideos goes on with the server that it began with
-    server = serve(int(kept.read_text(encoding="utf-8")) if kept.is_file() else 0)
-    atomic_write_text(kept, f"{server.server_address[1]}\n")
+    """Write the Tideos of each kind and seed, with a server on loopback that runs meanwhile."""
+    port = (
+        out / "port.txt"
+    )  # a folder of Tideos can only be continued with the address that it was begun with
+    server = serve(int(port.read_text(encoding="utf-8")) if port.is_file() else 0)
+    atomic_write_text(port, f"{server.server_address[1]}\n")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     llm = f"openai:scripted@http://127.0.0.1:{server.server_address[1]}/v1"
     named = ", ".join(world.ACTIVITIES[a].phrases[0] for a in world.PURPOSES["care"][1])
     atomic_write_text(out / "activities.txt", f"only {named}\n")
     atomic_write_text(out / "one_wording.toml", f'like = "dollhouse"\nsystem = "Tell the same {ONE_WAY}."\n')
-    asked: dict[str, list[str | Path]] = {
+    flags: dict[str, list[str | Path]] = {
         ANY: ["--pack", "dollhouse"],
         ONE_PURPOSE: ["--pack", "dollhouse", "--conditions", out / "activities.txt"],
         ONE_WORDING: ["--pack", out / "one_wording.toml"],
@@ -79,7 +85,7 @@ def write(out: Path, units: Sequence[tuple[str, int]], *, most: Mapping[str, int
     def write_one(unit: tuple[str, int]) -> None:
         written, seed = unit
         command(
-            "textvid", "generate", "--llm", llm, *asked[written], "--num", str(most[written]), "--seed", str(seed),
+            "textvid", "generate", "--llm", llm, *flags[written], "--num", str(most[written]), "--seed", str(seed),
             "--out", _written(out, *unit), log=out / "logs" / f"{_written(out, *unit).name}.txt",
         )  # fmt: skip
 
@@ -97,7 +103,7 @@ def _written(out: Path, written: str, seed: int) -> Path:
 def run_condition(
     name: str, seed: int, condition: Condition, *, out: Path, settings: Sequence[str], outcomes: Outcomes
 ) -> Outcome:
-    """Check, encode, pre-align, evaluate what was not evaluated yet. A check's figures are told with the answers."""
+    """The outcome of a condition and a seed: check, encode, pre-align and evaluate, unless its file exists."""
     folder, about = f"{plain(name)}_{seed}", about_of(condition, seed, settings)
     if (kept := outcomes.kept(folder, about=about)) is not None:
         return kept
@@ -124,12 +130,12 @@ def run_condition(
 
 
 def about_of(condition: Condition, seed: int, settings: Sequence[str]) -> dict[str, Any]:
-    """All that an outcome depends on."""
+    """Everything that an outcome depends on."""
     return asdict(condition) | {"seed": seed, "settings": list(settings)}
 
 
 def _given(condition: Condition, seed: int, *, out: Path, folder: str) -> Path:
-    """The Tideos before any check, as a folder like the writer's; in an order of the seed's, so none is favoured."""
+    """A folder with the Tideos before any check, shuffled by the seed so that faulty ones have no fixed place."""
     given = out / "given" / folder
     shard = given / SHARDS.replace("*", "00000")
     if not shard.is_file():
@@ -142,17 +148,18 @@ def _given(condition: Condition, seed: int, *, out: Path, folder: str) -> Path:
 
 
 def _found(checked: Path, given: Path, written: Path) -> dict[str, int]:
-    """How many Tideos are faulty, in how many of them the check found a fault; how many are good and were doubted."""
+    """Counts of faulty Tideos, of those among them that the check found, of good ones, and of those it doubted."""
     clean = {str(r.idx): to_tideo(r) for r in load(written)}
-    told = json.loads((checked / CHECK_FILE).read_text(encoding="utf-8"))["faults"]
+    faults = json.loads((checked / CHECK_FILE).read_text(encoding="utf-8"))["faults"]
     counts = {"faulty": 0, "found": 0, "good": 0, "doubted": 0}
     for tideo in map(to_tideo, load(given)):
-        was = clean[tideo.id]
-        good = (tideo.frames, tideo.questions) == (was.frames, was.questions)
+        original = clean[tideo.id]
+        good = (tideo.frames, tideo.questions) == (original.frames, original.questions)
         counts["good" if good else "faulty"] += 1
-        counts["doubted" if good else "found"] += tideo.id in told
+        counts["doubted" if good else "found"] += tideo.id in faults
     return counts
 
 
 def plain(name: str) -> str:
+    """A condition's name as part of a file's name."""
     return name.replace(",", "").replace(" ", "_")

@@ -1,13 +1,12 @@
-"""How much text, how good, how varied: pre-align on Tideos that a server wrote, ask about rendered test videos.
+"""How much text, how good, how varied: pre-align on Tideos that a server writes, evaluate on rendered test videos.
 
     OMP_NUM_THREADS=1 python -m tideo.lab.textvid_study --out runs/textvid_study --seeds 3 --jobs 2
 
-Every step is a command of tideo's, told as it is run: textvid generate (tideo.lab.scripted_writer over HTTP) → textvid
-check --filter → encode → prealign → eval. Between generate and check stands what the study is about: fewer Tideos, or
-faults planted in half of them (tideo.lab.planted_faults). All trainings take the same number of steps. Each seed has
-Tideos and a training of its own. What was answered lies in OUT/outcomes, a small file each, and is not made again: a
-killed study goes on, and the files of another machine count once they are put there. Writes OUT/table.md and
-OUT/table.json.
+Every step is a command of tideo, which is printed when it runs: textvid generate (tideo.lab.scripted_writer over
+HTTP) → textvid check --filter → encode → prealign → eval. Between generate and check the study varies the Tideos: fewer
+of them, or faults in half of them (tideo.lab.planted_faults). All trainings take the same number of steps. Each seed
+has its own Tideos and its own training. Each outcome is a small file in OUT/outcomes and is not computed again: a
+stopped study continues, also with files from another machine. Writes OUT/table.md and OUT/table.json.
 """
 
 from __future__ import annotations
@@ -49,13 +48,14 @@ from tideo.types import UserError
 
 FAULTS = {"order": "shuffled frames", "captions": "wrong captions", "answer": "wrong answers"}
 FILTERED, FILLED = ", filtered", ", filtered and filled up"
-SPARE = 1.1  # of what has to be written to be filled up, were no good one lost
+SPARE = 1.1  # more than enough Tideos to fill up if the filter lost no good one, because it loses some
 
 
 def conditions_of(*, base: int, sizes: Sequence[int]) -> dict[str, Condition]:
-    """Name → condition; `base` Tideos without a fault are what all is compared with.
+    """Name → condition. All are compared with `base` Tideos without a fault.
 
-    What is filtered is fewer than was written. Filled up, more was written, until the filter left `base`.
+    A filtered condition has fewer Tideos than were written. To fill it up, more are written, so that the filter leaves
+    `base` of them.
     """
     clean = Condition(num=base)
     noisy = {name: replace(clean, fault=fault) for fault, name in FAULTS.items()}
@@ -89,9 +89,9 @@ def textvid_study(
     settings: Sequence[str] = (),
     jobs: int = 1,
 ) -> Study:
-    """Run every command whose result is not there, write the tables.
+    """Run every command whose result is missing, and write the tables.
 
-    `num` test episodes. `settings`: more for `tideo prealign dollhouse --set`. `jobs` conditions at a time.
+    `num`: test episodes. `settings`: more of `tideo prealign dollhouse --set`. `jobs`: conditions at a time.
     """
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
@@ -128,15 +128,17 @@ def textvid_study(
     checks = {
         name: [of_unit[name + FILTERED, seed].figures for seed in range(seeds)] for name in FAULTS.values()
     }
-    told = figures(study, found={name: found(of_seeds) for name, of_seeds in checks.items()})
-    atomic_write_text(out / "table.json", json.dumps(told, indent=2) + "\n")
-    atomic_write_text(out / "table.md", page(told, base=base))
+    content = figures(study, found={name: found(of_seeds) for name, of_seeds in checks.items()})
+    atomic_write_text(out / "table.json", json.dumps(content, indent=2) + "\n")
+    atomic_write_text(out / "table.md", page(content, base=base))
     return study
 
 
 def found(of_seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The share of the faulty Tideos that the check found a fault in, and of the others."""
-    counts = {name: sum(of[name] for of in of_seeds) for name in ("faulty", "found", "good", "doubted")}
+    """The share of the faulty Tideos that the check finds, and of the good ones that it loses."""
+    counts = {
+        name: sum(counts[name] for counts in of_seeds) for name in ("faulty", "found", "good", "doubted")
+    }
     return {
         "recall": counts["found"] / max(1, counts["faulty"]),
         "lost": counts["doubted"] / max(1, counts["good"]),
@@ -144,7 +146,7 @@ def found(of_seeds: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def figures(study: Study, *, found: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """table.json: the conditions, and for each fault what it cost and what the filter won back."""
+    """table.json: the conditions, and for each fault its cost and what the filter wins back."""
 
     def less(name: str, other: str) -> dict[str, Any]:
         return {
@@ -153,7 +155,7 @@ def figures(study: Study, *, found: Mapping[str, Mapping[str, float]]) -> dict[s
             if of_kinds(study.samples, GROUPS[group])
         }
 
-    filter_told = {
+    by_fault = {
         name: {
             "found": found[name],
             "cost": less(MAIN, name),
@@ -162,26 +164,26 @@ def figures(study: Study, *, found: Mapping[str, Mapping[str, float]]) -> dict[s
         }
         for name in FAULTS.values()
     }
-    return table(study) | {"filter": filter_told}
+    return table(study) | {"filter": by_fault}
 
 
-def page(told: Mapping[str, Any], *, base: int) -> str:
-    """table.md."""
-    text = markdown(told, trained="writing and pre-alignment", result=f"{base:,} Tideos")
+def page(content: Mapping[str, Any], *, base: int) -> str:
+    """table.md, from the content of table.json."""
+    text = markdown(content, trained="writing and pre-alignment", result=f"{base:,} Tideos")
     lines = [
         "",
         f"| fault in {SHARE:.0%} | found | good ones doubted | questions | cost | won back by the filter | share "
         "| filled up | share |",
         "|---" * 9 + "|",
     ]
-    for name, of in told["filter"].items():
-        for group, cost in of["cost"].items():
+    for name, fault in content["filter"].items():
+        for group, cost in fault["cost"].items():
             won = [
                 cell
                 for way in ("won_back", "won_back_filled")
-                for cell in (_points(of[way][group]), _share(of[way][group], cost))
+                for cell in (_points(fault[way][group]), _share(fault[way][group], cost))
             ]
-            rates = f"{of['found']['recall']:.0%} | {of['found']['lost']:.0%}"
+            rates = f"{fault['found']['recall']:.0%} | {fault['found']['lost']:.0%}"
             lines.append(f"| {name} | {rates} | {group} | {_points(cost)} | {' | '.join(won)} |")
     return text + "\n".join(lines) + "\n"
 
@@ -190,9 +192,9 @@ def _share(won: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
     return f"{won['difference'] / cost['difference']:.0%}" if cost["ci95"][0] > 0 else "no cost shown"
 
 
-def _points(told: Mapping[str, Any]) -> str:
-    low, high = told["ci95"]
-    return f"{100 * told['difference']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+def _points(estimate: Mapping[str, Any]) -> str:
+    low, high = estimate["ci95"]
+    return f"{100 * estimate['difference']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def main() -> None:
@@ -200,12 +202,18 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num", type=int, default=90, help="test episodes")
-    parser.add_argument("--base", type=int, default=600, help="Tideos that faults are planted in")
-    parser.add_argument("--steps", type=int, default=250, help="of every training")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="of tideo prealign dollhouse"
+        "--base", type=int, default=600, help="Tideos of the condition that all are compared with"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="conditions worked on at a time")
+    parser.add_argument("--steps", type=int, default=250, help="training steps in every condition")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of tideo prealign dollhouse",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="conditions at a time")
     args = parser.parse_args()
     textvid_study(
         out=args.out, seeds=args.seeds, num=args.num, base=args.base, steps=args.steps, settings=args.set,

@@ -1,11 +1,11 @@
-"""The zero-shot table: pre-align with several seeds, ask about rendered test videos, put controls beside the result.
+"""The zero-shot table: pre-align with several seeds, evaluate on rendered test videos, compare with controls.
 
     python -m tideo.lab.topa_study --out runs/zero_shot --seeds 3 --num 90
 
-Per seed one pre-alignment as the recipe has it and, for the first --ablations seeds, one without the multi-choice task,
-then every control. What is there is not made again, so a killed study goes on. Writes OUT/table.md and
-OUT/table.json. Figures are means over
-seeds; intervals are clustered by video and tell how sure the mean over these seeds is of other videos.
+Each seed has one pre-alignment with the recipe, evaluated with every control; the first --ablations seeds have another
+one without the multiple-choice task. Results that exist are not computed again, so a stopped study continues. Writes
+OUT/table.md and OUT/table.json. Figures are means over seeds. Intervals are clustered by video: they show how far the
+mean over these seeds may differ on other videos.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def zero_shot_study(
     num_val: int = 40,
     ablations: int | None = None,
 ) -> tuple[Study, dict[str, float]]:
-    """Train, evaluate and write the tables to `out`; `ablations` seeds (None: all) also without the multi-choice task.
+    """Train, evaluate and write the tables to `out`.
 
-    Returns the study, and the accuracy on validation questions by form of their options.
+    `ablations`: the number of seeds that are also trained without the multiple-choice task; None for all. Returns the
+    study, and the accuracy on validation questions by the form of their options.
     """
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
@@ -54,14 +55,14 @@ def zero_shot_study(
                 config = replace(config, tasks=replace(config.tasks, choose=0.0))
             model = _prealigned(config, out=out / "models" / f"{variant}_{seed}")
             controls: list[str] | None = None if variant == FULL else []
-            for name, rates in _asked(model, "test", test, out=out, controls=controls).items():
+            for name, rates in _rates(model, "test", test, out=out, controls=controls).items():
                 condition = name if variant == FULL else NO_CHOOSING
                 answers.setdefault(condition, []).append(rates)
     val = questions_of("val", num=num_val, out=out)
-    asked = _asked(out / "models" / f"{FULL}_0", "val", val, out=out, controls=["letter_scoring"])
+    rates_of = _rates(out / "models" / f"{FULL}_0", "val", val, out=out, controls=["letter_scoring"])
     validation = {
         "text" if name == MAIN else "letter": sum(rates.values()) / len(rates)
-        for name, rates in asked.items()
+        for name, rates in rates_of.items()
     }
     study = study_of(test, answers)
     figures = table(study) | {"validation": validation}
@@ -72,16 +73,16 @@ def zero_shot_study(
 
 def page(study: Study, validation: Mapping[str, float]) -> str:
     """table.md."""
-    told = ", ".join(f"{form} scoring {100 * a:.1f}" for form, a in validation.items())
+    accuracies = ", ".join(f"{form} scoring {100 * a:.1f}" for form, a in validation.items())
     text = markdown(table(study), trained="pre-alignment", result="video, zero-shot")
-    return f"{text}On validation videos (seed 0), {told}.\n"
+    return f"{text}On validation videos (seed 0), {accuracies}.\n"
 
 
 def _prealigned(config: PrealignConfig, *, out: Path) -> Path:
     return out if (out / SETTINGS_FILE).is_file() else prealign(config, out=out, resume=True)
 
 
-def _asked(
+def _rates(
     model: Path, split: Split, samples: Sequence[Sample], *, out: Path, controls: list[str] | None
 ) -> dict[str, Rates]:
     loaded = load_model(str(model))
@@ -94,11 +95,15 @@ def main() -> None:
     parser.add_argument("--recipe", default="dollhouse")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num", type=int, default=90, help="test episodes")
-    parser.add_argument("--ablations", type=int, help="seeds of pre-alignment without multi-choice, if fewer")
+    parser.add_argument(
+        "--ablations", type=int, help="seeds of pre-alignment without multiple choice, if fewer"
+    )
     args = parser.parse_args()
     recipe = registry.load("recipes", args.recipe)()
-    done = zero_shot_study(recipe, out=args.out, seeds=args.seeds, num=args.num, ablations=args.ablations)
-    print(page(*done), end="")
+    study, validation = zero_shot_study(
+        recipe, out=args.out, seeds=args.seeds, num=args.num, ablations=args.ablations
+    )
+    print(page(study, validation), end="")
 
 
 if __name__ == "__main__":
