@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from tideo.dollhouse.captions import tideo as told
+from tideo.dollhouse.captions import episode_tideo
 from tideo.dollhouse.export import make
 from tideo.dollhouse.script import sample_episode
 from tideo.encoders.dual import load_encoder
@@ -88,7 +88,7 @@ def save_model(folder: Path, *, max_tokens: int = 1024, percentile: float = 0.0)
     save_clip(folder / "clip")
     save_llm(folder / "llm", max_tokens=max_tokens)
     encoder = load_encoder(str(folder / "clip"))
-    tideos = [told(sample_episode("train", i), random.Random(i)) for i in range(4)]
+    tideos = [episode_tideo(sample_episode("train", i), random.Random(i)) for i in range(4)]
     memory = calibrated(
         caption_memory(tideos, encoder, dtype="float32"),
         list(tideo_features(tideos, encoder)),

@@ -49,7 +49,7 @@ def test_planted_faults_are_found(kind: str, precision: float, recall: float, cl
 
 
 def test_an_unknown_fault_is_an_error(clean: list[Tideo]) -> None:
-    with pytest.raises(UserError, match=r"a share 0\.1 of 'typo': expected"):
+    with pytest.raises(UserError, match=r"a share 0\.1 of the fault 'typo': expected"):
         planted(clean, "typo", share=0.1)
 
 

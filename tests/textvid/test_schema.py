@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tideo.dollhouse.captions import tideo as describe
+from tideo.dollhouse.captions import episode_tideo
 from tideo.dollhouse.distractors import Balance
 from tideo.dollhouse.questions import ask
 from tideo.dollhouse.script import sample_episode
@@ -74,7 +74,7 @@ def test_a_record_means_a_tideo() -> None:
 @pytest.mark.parametrize("index", range(5))
 def test_a_dollhouse_tideo_comes_back_as_it_went(index: int) -> None:
     episode, rng = sample_episode("train", index), random.Random(index)
-    there = describe(episode, rng, ask(episode, rng, Balance()))
+    there = episode_tideo(episode, rng, ask(episode, rng, Balance()))
     assert to_tideo(from_tideo(there)) == there
 
 

@@ -93,7 +93,7 @@ def summary(episode: Episode, rng: random.Random) -> str:
     return f"{who} is {aim}{place}: {steps}"
 
 
-def tideo(episode: Episode, rng: random.Random, questions: Sequence[Question] = ()) -> Tideo:
+def episode_tideo(episode: Episode, rng: random.Random, questions: Sequence[Question] = ()) -> Tideo:
     """The textual video of an episode: captions of ten even frames, and the summary."""
     states = [episode.state_at(t) for t in frame_times(episode.duration_s)]
     return Tideo(

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tideo.dollhouse import questions
-from tideo.dollhouse.captions import tideo
+from tideo.dollhouse.captions import episode_tideo
 from tideo.dollhouse.card import data_card
 from tideo.dollhouse.distractors import NUM_OPTIONS, Balance
 from tideo.dollhouse.lmms_task import write_task
@@ -112,7 +112,7 @@ def tideo_of(item: EpisodeQuestions, *, seed: int) -> Tideo:
     """The Tideo of an episode, or of its beginning if it is cut."""
     name = f"{item.episode.id}_cut" if item.is_cut else item.episode.id
     rng = random.Random(f"captions/{seed}/{name}")
-    return replace(tideo(item.episode, rng, item.questions), id=name)
+    return replace(episode_tideo(item.episode, rng, item.questions), id=name)
 
 
 def training_tideos(*, num: int | None, seed: int) -> list[Tideo]:

@@ -23,7 +23,7 @@ from itertools import count
 from typing import Any
 
 from tideo.dollhouse import world
-from tideo.dollhouse.captions import tideo as episode_tideo
+from tideo.dollhouse.captions import episode_tideo
 from tideo.dollhouse.distractors import Balance
 from tideo.dollhouse.questions import ask
 from tideo.dollhouse.script import Episode, sample_episode
