@@ -181,8 +181,7 @@ def _count(episode: Episode, rng: random.Random) -> Iterator[Draft]:
 
 
 def _location(episode: Episode, rng: random.Random) -> Iterator[Draft]:
-    noun = episode.actor.noun
-    rooms = tuple(s.room for s in episode.segments)
+    noun, rooms = episode.actor.noun, tuple(s.room for s in episode.segments)
     if len(set(rooms)) == 1:
         yield Draft(
             question=rng.choice((f"where is the {noun}?", f"in which room is the {noun}?")),

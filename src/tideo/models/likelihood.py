@@ -5,8 +5,7 @@ the prefix once: `packed` runs the options in the same forward under a tree mask
 prefix's key-value cache, which pays for a long prefix because the mask leaves it out. `expanded` repeats the cache
 for a padded batch of options and needs no mask. speed/scoring.py measures all of them.
 
-Shapes: P prefix tokens, S tokens of one forward, C tokens already in the cache, N options, H hidden width,
-V vocabulary.
+Shapes: P prefix tokens, S tokens of one forward, C cached tokens, N options, H hidden width, V vocabulary.
 """
 
 from __future__ import annotations

@@ -57,9 +57,9 @@ def slice_bread(s: Stage) -> None:
     s.who.body()
     c, y = s.c, s.table()
     c.box(-0.04, y - 0.025, 0.44, y + 0.002, BOARD)
-    done = int(s.progress * 2.99)
+    finished = int(s.progress * 2.99)
     for i in range(3):
-        if i <= done:
+        if i <= finished:
             x = -0.02 + 0.05 * i
             c.round_box(x, y - 0.145, x + 0.045, y - 0.022, (250, 226, 170), r=0.02)
             c.box(x + 0.006, y - 0.12, x + 0.014, y - 0.03, (190, 112, 44), ink=None)

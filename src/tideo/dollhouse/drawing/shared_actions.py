@@ -127,11 +127,11 @@ def read_list(s: Stage) -> None:
     f = s.c.at(x, y, turn=-5 + 2 * s.wave(2.5))
     f.box(-0.13, -0.23, 0.13, 0.22, (255, 250, 224))
     f.box(-0.13, -0.23, 0.13, -0.18, (240, 120, 110))
-    done = int(s.progress * 5.99)
+    finished = int(s.progress * 5.99)
     for i in range(5):
         yy = -0.13 + 0.072 * i
         f.box(-0.105, yy - 0.02, -0.065, yy + 0.02, WHITE)
-        if i < done:
+        if i < finished:
             f.stroke(((-0.105, yy), (-0.085, yy + 0.02), (-0.055, yy - 0.03)), (30, 160, 60), 0.014)
         f.stroke(((-0.035, yy), (0.05 + 0.05 * ((i * 0.6) % 1), yy)), (90, 90, 110), 0.014)
     s.who.fists(*hands)
