@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tideo.models.interface import AS_TRAINED, Controls
-from tideo.types import Answer, Frames, Sample, UserError, Video
+from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
 
 
 def quiz(data: str | Path, *, videos: str | Path) -> list[Sample]:
@@ -70,7 +70,7 @@ class Longest:
         samples: Sequence[Sample],
         *,
         controls: Controls = AS_TRAINED,
-        frames: Frames | None = None,
+        seen: Frames | Tideo | None = None,
     ) -> list[Answer]:
         """A score for each option, higher is better, and the number of tokens that it sums over."""
         return [
@@ -82,6 +82,6 @@ class Longest:
             for s in samples
         ]
 
-    def strange(self, frames: Frames) -> str | None:
+    def out_of_distribution(self, frames: Frames) -> str | None:
         """A line where the video is unlike what the model knows."""
         return None

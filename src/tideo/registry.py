@@ -33,14 +33,12 @@ BUILTIN: dict[str, dict[str, str]] = {
         "egoschema": "tideo.benchmarks.egoschema:egoschema",
         "intentqa": "tideo.benchmarks.intentqa:intentqa",
         "mvbench": "tideo.benchmarks.mvbench:mvbench",
+        "msrvtt": "tideo.benchmarks.msrvtt:msrvtt",
         "nextgqa": "tideo.benchmarks.nextgqa:nextgqa",
         "nextqa": "tideo.benchmarks.nextqa:nextqa",
         "star": "tideo.benchmarks.star:star",
         "tvqa": "tideo.benchmarks.tvqa:tvqa",
         "tvqa_subtitles": "tideo.benchmarks.tvqa:tvqa_subtitles",
-    },
-    "captions": {
-        "msrvtt": "tideo.benchmarks.msrvtt:msrvtt",
         "vatex": "tideo.benchmarks.vatex:vatex",
     },
     "samplers": {
@@ -98,11 +96,20 @@ def load(kind: str, name: str) -> Any:
     Raises UserError for an unknown kind or name, telling the near ones, and for a missing optional
     dependency, telling the extra that installs it.
     """
+    module, _, attribute = _target(kind, name).partition(":")
+    return getattr(require(module), attribute)
+
+
+def module_of(kind: str, name: str) -> ModuleType:
+    """The module that defines the object of that name, with what else it defines. Raises as `load`."""
+    return require(_target(kind, name).partition(":")[0])
+
+
+def _target(kind: str, name: str) -> str:
     known = targets(kind)
     if name not in known:
         raise UserError(unknown(name, known=known, what=kind.removesuffix("s")))
-    module, _, attribute = known[name].partition(":")
-    return getattr(require(module), attribute)
+    return known[name]
 
 
 def require(module: str) -> ModuleType:

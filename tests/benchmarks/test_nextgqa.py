@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tideo.benchmarks.nextgqa import nextgqa
-from tideo.evaluate.grounding import evidence_figures, in_evidence
+from tideo.evaluate.grounding import grounding_figures, in_evidence
 from tideo.types import Answer, Sample, UserError, Video
 
 HEADER = "video_id,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4\n"
@@ -72,10 +72,10 @@ def test_frames_against_spans() -> None:
         "none": Answer(sample_id="none", choice=1, pts_s=(1.0,)),
         "blank": Answer(sample_id="blank", choice=0, pts_s=(1.0,)),
     }
-    found = evidence_figures(samples, answers)
+    found = grounding_figures(samples, answers)
     assert (found["n"], found["seen"]) == (3, pytest.approx(2 / 3))
     assert found["frames"] == pytest.approx((0.5 + 0.2 + 0.0) / 3)
     assert (found["if_seen"]["n"], found["if_seen"]["accuracy"]) == (2, 1.0)
     assert (found["if_not_seen"]["n"], found["if_not_seen"]["accuracy"]) == (1, 0.0)
     assert found["right_and_grounded"]["accuracy"] == pytest.approx(1 / 3)
-    assert evidence_figures(samples[:1], {"half": Answer(sample_id="half", choice=0)}) == {}
+    assert grounding_figures(samples[:1], {"half": Answer(sample_id="half", choice=0)}) == {}

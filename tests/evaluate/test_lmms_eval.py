@@ -16,7 +16,7 @@ import yaml
 
 from conftest import REPOSITORY
 from tideo.dollhouse.export import make
-from tideo.models.topa.settings import Settings
+from tideo.models.interface import ModelSettings, VideoModel
 from tideo.types import Answer, Sample, UserError, Video
 
 
@@ -25,15 +25,15 @@ class Base:
         self.task_dict: dict[str, Any] = {}
 
 
-class Told:
-    """A model that likes long options, fails at missing.mp4, and keeps what it was asked."""
+class LikesLong(VideoModel):
+    """A model that likes long options, fails at missing.mp4, and keeps the questions; it looks at no frame."""
 
-    settings = Settings(encoder="none")
+    settings = ModelSettings(num_frames=0)
 
     def __init__(self) -> None:
         self.asked: list[tuple[Video, list[Sample]]] = []
 
-    def answer(self, video: Video, samples: Sequence[Sample]) -> list[Answer]:
+    def answer(self, video: Video, samples: Sequence[Sample], **_: Any) -> list[Answer]:
         self.asked.append((video, list(samples)))
         if video.path == "missing.mp4":
             raise UserError("missing.mp4: no such file")
@@ -66,7 +66,7 @@ DOCS = [{"path": "a.mp4"}, {"path": "b.mp4#t=1.5,4"}, {"path": "a.mp4"}, {"path"
 
 
 def model(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(plugin, "load_model", lambda name, args: Told())
+    monkeypatch.setattr(plugin, "load_model", lambda name, args: LikesLong())
     made = plugin.Tideo(model="m", batch_size=1, device="cpu")
     made.task_dict = {"task": {"test": DOCS}}
     return made
@@ -108,7 +108,7 @@ def test_a_choice_without_likelihoods_has_the_lowest_loss(
     plugin: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = model(plugin, monkeypatch)
-    lm.tideo.answer = lambda video, samples: [Answer(sample_id=s.id, choice=1) for s in samples]
+    lm.tideo.answer = lambda video, samples, **_: [Answer(sample_id=s.id, choice=1) for s in samples]
     assert lm.loglikelihood([request(0, "?", x) for x in "abc"]) == [(1.0, False), (0.0, True), (1.0, False)]
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import torch
 
 from conftest import REPOSITORY, Tideo
 from tideo.benchmarks.dollhouse import dollhouse
+from tideo.benchmarks.dollhouse import tideo as tideo_of
 from tideo.device import threads_for
-from tideo.dollhouse.text_video import told_in_words
+from tideo.dollhouse.text_video import text_video
 from tideo.evaluate.answers import read_answers
 from tideo.evaluate.controls import CONTROLS
 from tideo.evaluate.export import export
@@ -140,7 +142,7 @@ def test_one_batch_of_questions_answers_as_each_alone(
 ) -> None:
     answers, _ = read_answers(finished)
     for sample in dollhouse(exported, videos=exported / "videos")[:3]:
-        (alone,) = model.answer(sample.video, [sample])
+        (alone,) = model.answer(sample.video, [sample], seen=model.look(sample.video))
         np.testing.assert_allclose(alone.loglikelihoods, answers["main"][sample.id].loglikelihoods, atol=1e-4)
 
 
@@ -350,11 +352,11 @@ def test_a_control_is_the_same_every_time() -> None:
 
 def test_text_features_tell_the_frames_of_the_segment(exported: Path) -> None:
     samples = dollhouse(exported, videos=exported / "videos")
-    whole = told_in_words(samples[0].video, samples[:1], num=10)
+    whole = tideo_of(samples[:1], num=10)
     assert len(whole.frames) == 10
     assert all("shirt" in " ".join(f.captions) for f in whole.frames)
     with pytest.raises(UserError, match="text features need a sample of the dollhouse"):
-        told_in_words(samples[0].video, [], num=10)
+        text_video(replace(samples[0], meta={}), num=10)
 
 
 def test_a_tiny_model_runs_on_one_thread_and_gives_the_others_back(model: ZeroShot) -> None:
@@ -400,7 +402,7 @@ def test_parts_of_different_encoders_do_not_fit(model_dir: Path, tmp_path: Path)
 def test_an_unknown_form_is_told(exported: Path, model: ZeroShot) -> None:
     sample = dollhouse(exported, videos=exported / "videos")[0]
     with pytest.raises(UserError, match="unknown scoring form 'word'; expected one of letter, text"):
-        model.answer(sample.video, [sample], controls=Controls(form="word"))
+        model.answer(sample.video, [sample], seen=None, controls=Controls(form="word"))
 
 
 # --- orders of the options, missing videos, another reduction ----------------------------------------

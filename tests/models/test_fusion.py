@@ -9,22 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Tideo
+from conftest import Tideo as Command
 from tideo.evaluate.fit_fusion import fit_weights, fuse
 from tideo.evaluate.run import evaluate
 from tideo.models.fusion import Fusion, FusionSettings, option_logprobs
-from tideo.models.interface import AS_TRAINED, Controls
+from tideo.models.interface import AS_TRAINED, Controls, VideoModel
 from tideo.models.load import load_model
 from tideo.scoring import decide
-from tideo.types import Answer, Frames, Sample, UserError, Video
+from tideo.types import Answer, Frames, Sample, TextFrame, Tideo, UserError, Video
 from tiny import videos_in
 from tiny_vlms import saved
 
 VIDEO = Video(id="v", path="v.mp4")
+FRAMES = Frames(rgb_THWC=np.zeros((1, 2, 2, 3), np.uint8), pts_s_T=np.zeros(1), video_id="v")
 SAMPLE = Sample(id="q", video=VIDEO, question="what", options=("tea", "cup"), answer=0)
 
 
-class Known:
+class Known(VideoModel):
     """Answers with the log-likelihoods that it was made with."""
 
     controls = frozenset({"blind", "form"})
@@ -42,18 +43,16 @@ class Known:
         )
 
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
-        raise AssertionError("a fusion's models look when they answer")
+        return None if controls.blind else FRAMES
 
-    def answer(self, *args: object, **kwargs: object) -> list[Answer]:
+    def answer(self, *args: object, seen: Frames | Tideo | None, **kwargs: object) -> list[Answer]:
+        self.seen = seen
         return [self.told]
-
-    def strange(self, frames: Frames) -> str | None:
-        return None
 
 
 def fused(*models: Known, weights: tuple[float, ...]) -> Answer:
     settings = FusionSettings(models=("a",) * len(models), weights=weights)
-    return Fusion(models, settings=settings, name="f").answer(VIDEO, [SAMPLE])[0]
+    return Fusion(models, settings=settings, name="f").answer(VIDEO, [SAMPLE], seen=None)[0]
 
 
 def test_log_probabilities_are_weighted_and_added() -> None:
@@ -74,6 +73,19 @@ def test_an_error_of_one_model_is_the_answers() -> None:
 
 def test_an_open_question_goes_to_the_heaviest() -> None:
     assert fused(Known(text="a"), Known(text="b"), weights=(0.5, 1.5)).text == "b"
+
+
+def test_each_model_looks_itself_and_all_are_shown_a_tideo() -> None:
+    models = Known(0.0, 1.0), Known(1.0, 0.0)
+    settings = FusionSettings(models=("a", "b"), weights=(1.0, 1.0))
+    fusion = Fusion(models, settings=settings, name="f")
+    assert fusion.look(VIDEO) is None
+    text = Tideo(id="t", frames=(TextFrame(main="a man pours tea"),), summary="")
+    for controls, seen, expected in (
+        (AS_TRAINED, None, FRAMES), (Controls(blind=True), None, None), (Controls(source="text"), text, text),
+    ):  # fmt: skip
+        fusion.answer(VIDEO, [SAMPLE], seen=seen, controls=controls)
+        assert [m.seen for m in models] == [expected, expected]
 
 
 def test_only_controls_that_all_heed_are_left() -> None:
@@ -112,7 +124,7 @@ def test_a_weight_for_each_of_two_models(weights: tuple[float, ...]) -> None:
         FusionSettings(models=("a", "b"), weights=weights)
 
 
-def test_two_runs_become_a_model(tmp_path: Path, tideo: Tideo) -> None:
+def test_two_runs_become_a_model(tmp_path: Path, tideo: Command) -> None:
     data = videos_in(tmp_path)
     models = [str(saved("llava", tmp_path / "one")), str(saved("llava_next", tmp_path / "two"))]
     runs = [tmp_path / "run1", tmp_path / "run2"]

@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from tideo.bundled import ASSETS
 from tideo.dollhouse.render import draw_frame
 from tideo.models.grid.settings import GridSettings
-from tideo.models.interface import AS_TRAINED
 from tideo.models.load import load_model
 from tideo.models.topa.model import ZeroShot
 from tideo.models.topa.prefix_lm import PrefixLM
@@ -28,7 +27,7 @@ from tideo.train.grid.config import FinetuneConfig, GridTraining
 from tideo.train.grid.examples import Chat
 from tideo.train.grid.finetune import finetune
 from tideo.train.grid.trainer import GridTrainer
-from tideo.types import Frames, UserError
+from tideo.types import Frames, UserError, Video
 
 GRID = GridSettings(rows=2, cols=2, image_size=96, prompt_style="plain", form="text", intro="")
 TRAINING = GridTraining(steps=2, batch=2, lr=1e-3, bf16=False, save_steps=1, log_steps=1)
@@ -104,7 +103,7 @@ def test_a_frames_vector_is_what_the_teacher_reads(teacher: ZeroShot) -> None:
     rgb = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8)
     frames = Frames(rgb_THWC=rgb, pts_s_T=np.arange(3.0), video_id="v")
     vectors = frame_vectors(teacher, frames)
-    seen = teacher._seen(video=None, samples=[], frames=frames, controls=AS_TRAINED)  # type: ignore[arg-type]
+    seen = teacher.features(frames, video=Video(id="v", path="v.mp4"))
     assert seen is not None
     with torch.no_grad():
         own, _ = teacher.lm.video_vectors(torch.from_numpy(seen.values_TD)[None], torch.tensor([3]))

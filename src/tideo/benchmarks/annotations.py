@@ -101,7 +101,8 @@ NO_CHOICE = -1  # of a question that failed: wrong everywhere, and no guess
 Choices = Mapping[str, int]  # by sample id
 
 
-def _csv(samples: Sequence[Sample], choices: Choices) -> str:
+def choices_csv(samples: Sequence[Sample], choices: Choices) -> str:
+    """One line a question, its id and the number of its choice from 0: the export of a benchmark without its own."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["id", "choice"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tideo.benchmarks.annotations import annotation, each_once, json_lines, parsed
-from tideo.types import Sample, Video
+from tideo.types import Sample, Tideo, Video
 
 
 class EpisodeRef(BaseModel):
@@ -51,11 +52,18 @@ def dollhouse(data: str | Path, *, videos: str | Path) -> list[Sample]:
     """The dollhouse's questions: `data` is SPLIT.jsonl or the folder that holds exactly one such file.
 
     Raises UserError for a malformed line, naming file, line and field, and for an id that occurs twice.
-    Whether the videos exist is not looked at here.
+    Whether the videos exist is not checked here.
     """
     path = annotation(data, "*.jsonl")
     rows = ((where, parsed(Row, fields, where=where)) for where, fields in json_lines(path))
     return each_once((where, _sample(row, videos=Path(videos))) for where, row in rows)
+
+
+def tideo(samples: Sequence[Sample], *, num: int) -> Tideo:
+    """The captions of `num` frames of the segment that the samples are about."""
+    from tideo.dollhouse.text_video import text_video
+
+    return text_video(samples[0], num=num)
 
 
 def _sample(row: Row, *, videos: Path) -> Sample:

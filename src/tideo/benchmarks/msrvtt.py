@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from tideo.benchmarks.annotations import annotation, each_once, parsed, text_of
 from tideo.types import Sample, UserError, Video
 
+SCORE = "cider"
 TEST = "test"
 
 

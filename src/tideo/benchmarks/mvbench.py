@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tideo.benchmarks.annotations import each_once, json_list, parsed
 from tideo.types import Sample, UserError, Video
 
+SCORE = "mean_of_kinds"
 # file → the task's own name, and where its videos lie in the folder `video` of the download
 TASKS: dict[str, tuple[str, str]] = {
     "action_sequence": ("Action Sequence", "star/Charades_v1_480"),

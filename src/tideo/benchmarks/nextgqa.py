@@ -14,6 +14,7 @@ from tideo.benchmarks import intentqa, nextqa
 from tideo.benchmarks.annotations import annotation, csv_rows, each_once, parsed, text_of
 from tideo.types import Sample, UserError
 
+SCORE = "grounded"
 _Span = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 

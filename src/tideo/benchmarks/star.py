@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tideo.benchmarks.annotations import Choices, annotation, each_once, json_list, parsed
 from tideo.types import Sample, Video
 
+SCORE = "mean_of_kinds"
+
 
 class Choice(BaseModel):
     model_config = ConfigDict(extra="ignore")

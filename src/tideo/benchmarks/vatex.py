@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field
 from tideo.benchmarks.annotations import annotation, each_once, json_list, parsed
 from tideo.types import Sample, Video
 
+SCORE = "cider"  # and ROUGE-L
+
 
 class Row(BaseModel):
     """One element of the list; Chinese captions are left alone."""

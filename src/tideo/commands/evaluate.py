@@ -38,13 +38,14 @@ def evaluate(
     ] = False,
 ) -> None:
     """Answer a benchmark's questions, or describe its videos; continues where it stopped."""
-    from tideo.evaluate.processes import team
-    from tideo.evaluate.run import evaluate as run_benchmark
+    from tideo.evaluate.benchmark import load_benchmark
+    from tideo.evaluate.processes import Processes
+    from tideo.evaluate.run import evaluate as answer_questions
     from tideo.evaluate.run import evaluate_captions
-    from tideo.evaluate.summary import Unscored
-    from tideo.registry import targets
+    from tideo.evaluate.summary import Unscored, headline
 
-    asked: dict[str, Any] = {
+    loaded, first = load_benchmark(benchmark), Processes.launched().first  # the first process prints
+    arguments: dict[str, Any] = {
         "benchmark": benchmark,
         "data": data,
         "videos": videos,
@@ -54,27 +55,26 @@ def evaluate(
         "missing": missing,
         "retry_failed": retry_failed,
     }
-    if benchmark in targets("captions"):
+    if loaded.describes:
         if permute:
             raise UserError(f"--permute: {benchmark} has no options")
-        told = evaluate_captions(model=video_model(model, model_args), **asked)
-        if team().first:
-            print(f"{benchmark}: CIDEr {100 * told.cider['mean']:.1f} of {told.n} videos")
-            print(f"{benchmark}: ROUGE-L {100 * told.rouge_l['mean']:.1f}")
-            finish(told.n_failed, told.n, "videos")
+        captions = evaluate_captions(model=video_model(model, model_args), **arguments)
+        if first:
+            print(f"{benchmark}: CIDEr {100 * captions.cider['mean']:.1f} of {captions.n} videos")
+            print(f"{benchmark}: ROUGE-L {100 * captions.rouge_l['mean']:.1f}")
+            finish(captions.n_failed, captions.n, "videos")
         return
     try:
-        report = run_benchmark(model=video_model(model, model_args), permute=permute, **asked)
-    except Unscored as told:
-        if team().first:
-            print(f"{benchmark}: {told}")
-            finish(told.n_failed, told.n, "questions")
+        report = answer_questions(model=video_model(model, model_args), permute=permute, **arguments)
+    except Unscored as unscored:
+        if first:
+            print(f"{benchmark}: {unscored}")
+            finish(unscored.n_failed, unscored.n, "questions")
         return
-    if not team().first:  # one of several processes tells
+    if not first:
         return
-    print(f"{benchmark}: {report.accuracy:.1%} of {report.n} questions")
-    if len(report.by_kind) > 1:
-        print(f"{benchmark}: {report.mean_of_kinds['accuracy']:.1%}, the mean of {len(report.by_kind)} kinds")
+    for line in headline(report, score=loaded.score):
+        print(f"{benchmark}: {line}")
     if permute:
         print(
             f"{report.orders['accuracy']:.1%} right in all {report.orders['num_orders']} orders of the options"

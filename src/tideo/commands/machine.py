@@ -20,9 +20,6 @@ def list_names(
 
     for name, doc in (model_names() if kind == "models" else describe(kind)).items():
         print(f"{name:20} {doc}".rstrip())
-    for other in {"benchmarks": ("captions",)}.get(kind, ()):
-        for name, doc in describe(other).items():
-            print(f"{name:20} {doc}".rstrip())
 
 
 def doctor() -> None:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 from tideo.dollhouse.captions import caption, frame_times
 from tideo.dollhouse.script import sample_episode
-from tideo.types import Sample, Tideo, UserError, Video
+from tideo.types import Sample, Tideo, UserError
 
 
-def told_in_words(video: Video, samples: Sequence[Sample], *, num: int) -> Tideo:
-    """The captions of `num` even frames of a dollhouse segment: what is seen without a modality gap.
+def text_video(sample: Sample, *, num: int) -> Tideo:
+    """The captions of `num` even frames of the segment that a dollhouse question is about.
 
-    Raises UserError for a video that is not of the dollhouse.
+    A model that is shown them sees the segment without a modality gap. Raises UserError for a sample of another
+    benchmark.
     """
-    made_from = samples[0].meta.get("episode") if samples else None
-    if made_from is None:
+    video, reference = sample.video, sample.meta.get("episode")
+    if reference is None:
         raise UserError(
             f"video {video.id}: text features need a sample of the dollhouse, which knows its script"
         )
-    episode = sample_episode(made_from["split"], made_from["index"], seed=made_from["seed"])
+    episode = sample_episode(reference["split"], reference["index"], seed=reference["seed"])
     start_s, end_s = video.start_s or 0.0, episode.duration_s if video.end_s is None else video.end_s
     rng = random.Random(f"text features/{episode.id}/{end_s}")
     states = [episode.state_at(start_s + t) for t in frame_times(end_s - start_s, num)]

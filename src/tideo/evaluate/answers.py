@@ -41,14 +41,13 @@ def plan(samples: Sequence[Sample], named: Mapping[str, Controls], *, model: Vid
 
 
 def _key(name: str, controls: Controls, sample: Sample, *, content: str | None, model: VideoModel) -> str:
-    sees_video = not controls.blind and controls.source == "video"
     return key_of(
         {
             "control": [name, controls],
             "model": [model.key, model.settings],
             "question": [sample.id, sample.question, sample.options],
             "segment": [sample.video.id, sample.video.start_s, sample.video.end_s],
-            "seen": content if sees_video else sample.meta.get("episode"),
+            "seen": content if controls.shows_video else sample.meta.get("episode"),
         }
     )
 

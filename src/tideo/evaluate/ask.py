@@ -30,7 +30,7 @@ def ask(
     `answer` is the chosen option, or generated text where there are no options; `choice` its 0-based index or
     None. `loglikelihoods` are the options' scores, of which the best is chosen: the mean over the tokens,
     unless the model's settings say otherwise. `pts_s` are the times of the frames looked at, `seconds` the
-    time from call to answer. A video unlike anything in the model's memory is told in one line of the log.
+    time from call to answer. One line of the log warns of a video unlike what the model was trained on.
 
     Raises UserError for a video that gives no frame, an empty question, a single or an empty option, or what
     the model cannot take.
@@ -49,18 +49,18 @@ def ask(
         question=question,
         options=tuple(options),
     )
-    asked = load_model(model) if isinstance(model, str) else model
-    frames = asked.look(sample.video)
-    if frames is not None and (warning := asked.strange(frames)) is not None:
+    model = load_model(model) if isinstance(model, str) else model
+    frames = model.look(sample.video)
+    if frames is not None and (warning := model.out_of_distribution(frames)) is not None:
         log.warning(warning)
-    if frames is not None and len(frames) < asked.settings.num_frames:
+    if frames is not None and len(frames) < model.settings.num_frames:
         lost = f", {len(frames.missing_s)} could not be decoded" if frames.missing_s else ""
         log.warning(
             "%s: %d distinct frames for the %d that the model takes%s",
-            path, len(frames), asked.settings.num_frames, lost,
+            path, len(frames), model.settings.num_frames, lost,
         )  # fmt: skip
-    reduction = asked.settings.reduction
-    answer = decide(asked.answer(sample.video, [sample], frames=frames)[0], reduction=reduction)
+    reduction = model.settings.reduction
+    answer = decide(model.answer(sample.video, [sample], seen=frames)[0], reduction=reduction)
     if answer.error is not None:
         raise UserError(answer.error)
     return {
@@ -68,7 +68,7 @@ def ask(
         "choice": answer.choice,
         "options": list(options),
         "loglikelihoods": list(scores(answer.loglikelihoods, answer.num_tokens, reduction=reduction)),
-        "model": asked.name,
+        "model": model.name,
         "pts_s": list(answer.pts_s),
         "seconds": round(time.perf_counter() - started_s, 3),
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tideo import registry
-from tideo.benchmarks.annotations import NO_CHOICE, Choices, _csv
+from tideo.benchmarks.annotations import NO_CHOICE, Choices, choices_csv
 from tideo.benchmarks.egoschema import _egoschema
 from tideo.benchmarks.nextqa import _nextqa
 from tideo.benchmarks.star import _star
@@ -34,7 +34,7 @@ def export(run_dir: str | Path, *, out: str | Path) -> tuple[int, int]:
         )
     decided = {s.id: decide(answers[s.id], reduction=recipe["reduction"]).choice for s in samples}
     choices = {i: NO_CHOICE if choice is None else choice for i, choice in decided.items()}
-    atomic_write_text(out, LAYOUTS.get(recipe["benchmark"], _csv)(samples, choices))
+    atomic_write_text(out, LAYOUTS.get(recipe["benchmark"], choices_csv)(samples, choices))
     return list(choices.values()).count(NO_CHOICE), len(choices)
 
 

@@ -21,7 +21,7 @@ def in_evidence(pts_s: float, sample: Sample) -> bool:
     return any(start_s <= pts_s < end_s for start_s, end_s in sample.evidence_s)
 
 
-def evidence_figures(samples: Sequence[Sample], answers: Mapping[str, Answer]) -> dict[str, Any]:
+def grounding_figures(samples: Sequence[Sample], answers: Mapping[str, Answer]) -> dict[str, Any]:
     """Over the questions with evidence whose answers tell their frames; empty where there are none.
 
     `n`; `frames`, the mean share of frames in the evidence; `seen`, the share of questions with such a frame; and

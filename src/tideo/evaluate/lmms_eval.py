@@ -15,7 +15,7 @@ from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 
 from tideo.models.load import load_model
-from tideo.scoring import scores
+from tideo.scoring import decide, scores
 from tideo.types import Answer, Sample, UserError, Video
 
 _FRAGMENT = re.compile(r"(?P<path>.+)#t=(?P<start>[\d.]+),(?P<end>[\d.]+)")
@@ -41,10 +41,10 @@ class Tideo(lmms):
         self.tideo = load_model(model, args=[f"{name}={value}" for name, value in settings.items()])
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
-        """(loss, whether it is the lowest) of each option; a question that failed has infinite losses."""
-        asked = [_Request(r) for r in requests]
+        """(loss, whether it is the choice) of each option; a question that failed has infinite losses and no choice."""
+        parsed = [_Request(r) for r in requests]
         by_question: dict[tuple[Any, ...], list[_Request]] = {}
-        for request in asked:
+        for request in parsed:
             by_question.setdefault(request.question, []).append(request)
         questions = list(by_question.values())
         samples: dict[Video, list[Sample]] = {}
@@ -52,12 +52,13 @@ class Tideo(lmms):
             video, options = self._video(of[0]), tuple(request.last.strip() for request in of)
             sample = Sample(id=str(number), video=video, question=of[0].question[-1], options=options)
             samples.setdefault(video, []).append(sample)
-        told: dict[_Request, tuple[float, bool]] = {}
+        pairs: dict[_Request, tuple[float, bool]] = {}
         for answer in self._answers(samples):
             of = questions[int(answer.sample_id)]
             losses = self._losses(answer, num=len(of))
-            told |= {request: (loss, loss == min(losses)) for request, loss in zip(of, losses, strict=True)}
-        return [_kept(told[request]) for request in asked]
+            choice = decide(answer, reduction=self.tideo.settings.reduction).choice
+            pairs |= {request: (losses[i], i == choice) for i, request in enumerate(of)}
+        return [_kept(pairs[request]) for request in parsed]
 
     def _losses(self, answer: Answer, *, num: int) -> list[float]:
         if answer.error is not None:
@@ -69,15 +70,15 @@ class Tideo(lmms):
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """The model's answer to each question in its own words, of its own length."""
-        asked = [_Request(r) for r in requests]
+        parsed = [_Request(r) for r in requests]
         samples: dict[Video, list[Sample]] = {}
-        for number, request in enumerate(asked):
+        for number, request in enumerate(parsed):
             video = self._video(request)
             samples.setdefault(video, []).append(
                 Sample(id=str(number), video=video, question=request.question[-1])
             )
         texts = {int(a.sample_id): a.text for a in self._answers(samples)}
-        return [texts[number] for number in range(len(asked))]
+        return [texts[number] for number in range(len(parsed))]
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
         raise NotImplementedError("tideo's models answer single questions; choose a task of one round")
@@ -95,11 +96,11 @@ class Tideo(lmms):
         return Video(id=visuals[0], path=part["path"], start_s=float(part["start"]), end_s=float(part["end"]))
 
     def _answers(self, samples: dict[Video, list[Sample]]) -> list[Answer]:
-        """Each video is looked at once for all its questions. A failure is told, and stays one."""
+        """Each video is decoded once for all its questions. A failure is printed, and remains a failure."""
         answers: list[Answer] = []
         for video, of_video in samples.items():
             try:
-                answers += self.tideo.answer(video, of_video)
+                answers += self.tideo.answer(video, of_video, seen=self.tideo.look(video))
             except UserError as error:
                 answers += [Answer(sample_id=s.id, error=str(error)) for s in of_video]
         for answer in answers:

@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tideo.evaluate.answers import MAIN, Item, record
-from tideo.evaluate.option_order import rotated, turned_back
+from tideo.evaluate.benchmark import TideoOf
+from tideo.evaluate.option_order import rotated, rotated_back
 from tideo.models.interface import Controls, VideoModel
 from tideo.parallel import finished
 from tideo.store.records import RecordStore
-from tideo.types import Answer, Frames, Stopped, UserError, Video, VideoError
+from tideo.types import Answer, Frames, Stopped, Tideo, UserError, Video, VideoError
 
 log = logging.getLogger(__name__)
 Looked = dict[int | None, Frames | VideoError | None]  # by Controls.num_frames
@@ -30,25 +31,33 @@ _Unit = tuple[Video, str, Sequence[Item], Frames | VideoError | None]
 
 
 def answer_all(
-    segments: Sequence[Segment], named: Mapping[str, Controls], *, model: VideoModel, store: RecordStore
+    segments: Sequence[Segment],
+    named: Mapping[str, Controls],
+    *,
+    model: VideoModel,
+    tideo_of: TideoOf | None,
+    store: RecordStore,
 ) -> None:
-    """Answer segment by segment; the next one's frames are decoded in a thread meanwhile."""
-    _tell_missing([video for video, _ in segments])
+    """Answer segment by segment; the next one's frames are decoded in a thread meanwhile.
 
-    def asked(unit: _Unit) -> list[dict[str, Any]]:
+    `tideo_of`: the benchmark's captions, which are shown instead of frames under the control `source` "text".
+    """
+    _warn_of_missing([video for video, _ in segments])
+
+    def answered(unit: _Unit) -> list[dict[str, Any]]:
         video, name, items, frames = unit
-        answers = _ask(video, items, controls=named[name], frames=frames, model=model)
-        strange = name == MAIN and isinstance(frames, Frames) and model.strange(frames) is not None
-        return [record(item, answer, strange=strange) for item, answer in zip(items, answers, strict=True)]
+        answers = _answers(video, items, controls=named[name], frames=frames, model=model, tideo_of=tideo_of)
+        unlike = isinstance(frames, Frames) and name == MAIN and model.out_of_distribution(frames) is not None
+        return [record(item, answer, strange=unlike) for item, answer in zip(items, answers, strict=True)]
 
     num = sum(len(items) for _, of_control in segments for items in of_control.values())
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(1) as thread:
         bar = progress.add_task("answering", total=num)
         units = _units(_ahead(segments, named, model=model, thread=thread), named, one=model.concurrency > 0)
-        for records in finished(asked, units, at_once=max(1, model.concurrency)):
-            for answered in records:
-                store.append(answered)
+        for records in finished(answered, units, at_once=max(1, model.concurrency)):
+            for stored in records:
+                store.append(stored)
             progress.advance(bar, len(records))
 
 
@@ -58,10 +67,10 @@ def _units(
     *,
     one: bool,
 ) -> Iterator[_Unit]:
-    """What is asked in one go: the questions about a segment under a control, or each by itself."""
+    """What the model answers in one call: the questions about a segment under a control, or each by itself."""
     for video, of_control, looked in segments:
         for name, items in of_control.items():
-            frames = looked[named[name].num_frames] if _sees(named[name]) else None
+            frames = looked[named[name].num_frames] if named[name].shows_video else None
             for part in ([item] for item in items) if one else [items]:
                 yield video, name, part, frames
 
@@ -79,7 +88,7 @@ def _ahead(
         video, of_control = segment
         looked: Looked = {}
         for name in of_control:
-            if _sees(named[name]) and named[name].num_frames not in looked:
+            if named[name].shows_video and named[name].num_frames not in looked:
                 try:
                     looked[named[name].num_frames] = model.look(video, controls=named[name])
                 except VideoError as error:
@@ -93,30 +102,31 @@ def _ahead(
         yield *segment, looked
 
 
-def _sees(controls: Controls) -> bool:
-    return not controls.blind and controls.source == "video"
-
-
-def _ask(
+def _answers(
     video: Video,
     items: Sequence[Item],
     *,
     controls: Controls,
     frames: Frames | VideoError | None,
     model: VideoModel,
+    tideo_of: TideoOf | None,
 ) -> list[Answer]:
-    """The answers, or for each question the error that kept it from being asked."""
+    """The answers, or for each question the error that stands for its answer."""
     turn = controls.rotated
     samples = [rotated(item.sample, turn) for item in items]
     if isinstance(frames, VideoError):
         return [Answer(sample_id=s.id, error=str(frames)) for s in samples]
     try:
-        answers = model.answer(video, samples, controls=controls, frames=frames)
+        seen: Frames | Tideo | None = frames
+        if controls.source == "text" and not controls.blind:
+            assert tideo_of is not None
+            seen = tideo_of(samples, num=model.num_frames(controls))
+        answers = model.answer(video, samples, seen=seen, controls=controls)
     except Stopped:
         raise
     except UserError as error:
         return [Answer(sample_id=s.id, error=str(error)) for s in samples]
-    return [turned_back(_finite(a), turn, len(s.options)) for a, s in zip(answers, samples, strict=True)]
+    return [rotated_back(_finite(a), turn, len(s.options)) for a, s in zip(answers, samples, strict=True)]
 
 
 def _finite(answer: Answer) -> Answer:
@@ -127,7 +137,7 @@ def _finite(answer: Answer) -> Answer:
     return replace(answer, loglikelihoods=(), num_tokens=(), error=error)
 
 
-def _tell_missing(videos: Sequence[Video]) -> None:
+def _warn_of_missing(videos: Sequence[Video]) -> None:
     missing = sorted({video.path for video in videos if not Path(video.path).exists()})
     if missing:
         log.warning(

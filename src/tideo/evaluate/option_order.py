@@ -1,6 +1,6 @@
 """The options of a question in every cyclic order: is the answer right in all of them, and does a place attract it?
 
-Rotated by k, place p shows option (p + k) mod n. Answers are kept as to the options in their own order.
+Rotated by k, place p shows option (p + k) mod n. Answers are stored for the options in their own order.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tideo.types import Answer, Sample
 ORDER = "order_"
 
 
-def orders(samples: Sequence[Sample]) -> dict[str, Controls]:
-    """name → the control that rotates the options, all orders but the questions' own."""
+def option_orders(samples: Sequence[Sample]) -> dict[str, Controls]:
+    """name → the control that rotates the options: every order except the questions' own."""
     most = max((len(s.options) for s in samples), default=0)
     return {f"{ORDER}{k}": Controls(rotated=k) for k in range(1, most)}
 
@@ -31,8 +31,8 @@ def rotated(sample: Sample, by: int) -> Sample:
     return dataclasses.replace(sample, options=sample.options[k:] + sample.options[:k], answer=answer)
 
 
-def turned_back(answer: Answer, by: int, num: int) -> Answer:
-    """The answer to a rotated question of `num` options, as to the question itself."""
+def rotated_back(answer: Answer, by: int, num: int) -> Answer:
+    """The answer to a rotated question of `num` options, as an answer to the question itself."""
     if not num:
         return answer
     k = by % num

@@ -10,22 +10,27 @@ from pathlib import Path
 from tideo.evaluate.answers import ANSWERS_FILE
 from tideo.store.records import RecordStore, read_records
 
-PATIENCE = timedelta(days=30)  # of a process that is done, for those that are not
+PATIENCE = timedelta(days=30)  # how long a process waits for the others
 
 
 @dataclass(frozen=True)
-class Team:
-    """`rank` of `size` processes; the first one reads and writes what all share."""
+class Processes:
+    """This is process `rank` of `size`; the first one reads and writes what all share."""
 
     rank: int
     size: int
+
+    @classmethod
+    def launched(cls) -> Processes:
+        """As the launcher sets them in the environment."""
+        return cls(rank=int(os.environ.get("RANK", "0")), size=int(os.environ.get("WORLD_SIZE", "1")))
 
     @property
     def first(self) -> bool:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Return when all processes have called this."""
         if self.size > 1:
             from accelerate import PartialState  # type: ignore[import-untyped]
 
@@ -36,14 +41,9 @@ class Team:
         return out / (ANSWERS_FILE if self.first else f"answers.{self.rank}.jsonl")
 
 
-def team() -> Team:
-    """What the launcher says in the environment."""
-    return Team(rank=int(os.environ.get("RANK", "0")), size=int(os.environ.get("WORLD_SIZE", "1")))
-
-
 def gather(out: Path) -> None:
     """Move what other processes have answered, in this run or in one that was killed, into answers.jsonl."""
-    with RecordStore(out / ANSWERS_FILE, id_field="key") as store:  # mends a line that was cut short, too
+    with RecordStore(out / ANSWERS_FILE, id_field="key") as store:  # also mends a line that was cut short
         for part in sorted(out.glob("answers.*.jsonl")):
             for record in read_records(part):
                 if record["key"] not in store:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tideo import registry
 from tideo.evaluate.answers import (
     ANSWERS_FILE,
     MAIN,
@@ -27,12 +26,13 @@ from tideo.evaluate.answers import (
     plan,
     read_answers,
 )
+from tideo.evaluate.benchmark import Benchmark, TideoOf, load_benchmark
 from tideo.evaluate.caption_scores import CaptionReport, read_caption_report, scorers, summarise_captions
 from tideo.evaluate.controls import choose_controls
 from tideo.evaluate.html import write_report
 from tideo.evaluate.loop import answer_all
-from tideo.evaluate.option_order import orders
-from tideo.evaluate.processes import Team, gather, team
+from tideo.evaluate.option_order import option_orders
+from tideo.evaluate.processes import Processes, gather
 from tideo.evaluate.summary import Report, Unscored, num_failed, read_report, summarise_run
 from tideo.models.interface import AS_TRAINED, Controls, VideoModel
 from tideo.models.load import load_model
@@ -59,33 +59,36 @@ def evaluate(
 ) -> Report:
     """Answer a benchmark's questions and write the run directory; continues where an earlier call stopped.
 
-    `limit` takes the first questions. `controls` are names in plan.CONTROLS; None takes all that apply.
+    `limit` takes the first questions. `controls` are names in controls.CONTROLS; None takes all that apply.
     `reduction`: a name in scoring.py, else the model's own. `permute` asks with the options in every cyclic
     order. A question that fails is kept with its error and counts as wrong, unless `missing` leaves out those whose
     video is missing; `retry_failed` asks again what failed before. Raises UserError for a wrong name, malformed data,
     or an OUT of another model or benchmark; Unscored where all is answered and no right answer is known.
     """
-    out, of_team = Path(out), team()
-    done = _answered(
-        "benchmarks", benchmark, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
-        reduction=reduction, permute=permute, missing=missing, retry_failed=retry_failed, of_team=of_team,
+    out, processes = Path(out), Processes.launched()
+    loaded = load_benchmark(benchmark)
+    if loaded.describes:
+        raise UserError(f"{benchmark} has videos to be described, no questions: use evaluate_captions")
+    run = _answered(
+        loaded, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
+        reduction=reduction, permute=permute, missing=missing, retry_failed=retry_failed, processes=processes,
     )  # fmt: skip
-    if all(s.answer is None for s in done.samples):
-        failed = num_failed(done.samples, done.answers[MAIN]) if of_team.first else 0
-        raise Unscored(out, n=len(done.samples), n_failed=failed)
-    if not of_team.first:
-        of_team.wait()  # for the report
+    if all(s.answer is None for s in run.samples):
+        failed = num_failed(run.samples, run.answers[MAIN]) if processes.first else 0
+        raise Unscored(out, n=len(run.samples), n_failed=failed)
+    if not processes.first:
+        processes.wait()  # for the report
         return read_report(out)
     report = summarise_run(
-        done.samples,
-        done.answers,
-        reduction=done.recipe["reduction"],
-        controls=done.recipe["controls"],
-        **done.about,
+        run.samples,
+        run.answers,
+        reduction=run.recipe["reduction"],
+        controls=run.recipe["controls"],
+        **run.about,
     )
     report.save(out)
     write_report([out], out=out / "report.html")
-    of_team.wait()
+    processes.wait()
     return report
 
 
@@ -101,18 +104,19 @@ def evaluate_captions(
     missing: Literal["wrong", "skip"] = "wrong",
     retry_failed: bool = False,
 ) -> CaptionReport:
-    """Describe a benchmark's videos (`tideo list captions`), as `evaluate` answers questions; OUT/captions.json."""
-    scorers()  # what is missing is told before anything is described
-    out, of_team = Path(out), team()
-    done = _answered(
-        "captions", benchmark, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
-        missing=missing, retry_failed=retry_failed, of_team=of_team,
+    """Describe the videos of a benchmark of SCORE "cider", as `evaluate` answers questions; OUT/captions.json."""
+    scorers()  # raises before anything is described if something is missing
+    out, processes = Path(out), Processes.launched()
+    loaded = load_benchmark(benchmark)
+    if not loaded.describes:
+        raise UserError(f"{benchmark} has questions, no videos to be described: use evaluate")
+    run = _answered(
+        loaded, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
+        missing=missing, retry_failed=retry_failed, processes=processes,
     )  # fmt: skip
-    if of_team.first:
-        summarise_captions(done.samples, done.answers, controls=done.recipe["controls"], **done.about).save(
-            out
-        )
-    of_team.wait()
+    if processes.first:
+        summarise_captions(run.samples, run.answers, controls=run.recipe["controls"], **run.about).save(out)
+    processes.wait()
     return read_caption_report(out)
 
 
@@ -121,12 +125,11 @@ class _Answered:
     samples: list[Sample]
     answers: dict[str, dict[str, Answer]]  # by control and sample id
     recipe: dict[str, Any]
-    about: dict[str, Any]  # what a report tells of the run
+    about: dict[str, Any]  # what a report says of the run
 
 
 def _answered(
-    kind: str,
-    benchmark: str,
+    benchmark: Benchmark,
     *,
     data: str | Path,
     videos: str | Path,
@@ -138,45 +141,45 @@ def _answered(
     permute: bool = False,
     missing: Literal["wrong", "skip"],
     retry_failed: bool,
-    of_team: Team,
+    processes: Processes,
 ) -> _Answered:
     """Answer what has no answer yet. The first process gathers the answers of all; what the others return has none."""
-    samples: list[Sample] = registry.load(kind, benchmark)(data, videos=videos)[:limit]
-    every = len(samples)
+    samples = benchmark.read(data, videos=videos)[:limit]
+    num_read = len(samples)
     if missing == "skip":
         samples = _with_video(samples)
-    asked = load_model(model) if isinstance(model, str) else model
-    in_order = {MAIN: AS_TRAINED, **(orders(samples) if permute else {})}
-    named = {**in_order, **choose_controls(controls, samples, model=asked)}
+    model = load_model(model) if isinstance(model, str) else model
+    in_order = {MAIN: AS_TRAINED, **(option_orders(samples) if permute else {})}
+    named = {**in_order, **choose_controls(controls, samples, model=model, benchmark=benchmark)}
     recipe = {
-        "benchmark": benchmark,
+        "benchmark": benchmark.name,
         "data": str(data),
         "videos": str(videos),
-        "model": asked.name,
-        "settings": dataclasses.asdict(asked.settings),
+        "model": model.name,
+        "settings": dataclasses.asdict(model.settings),
         "limit": limit,
         "controls": [name for name in named if name not in in_order],
-        "reduction": reduction or asked.settings.reduction,
+        "reduction": reduction or model.settings.reduction,
         "permute": permute,
         "missing": missing,
     }
-    _check_same_run(out, benchmark=benchmark, model=asked.name)
-    items = plan(samples, named, model=asked)
-    if of_team.first:
+    _check_same_run(out, benchmark=benchmark.name, model=model.name)
+    items = plan(samples, named, model=model)
+    if processes.first:
         write_run(out, recipe=recipe)
         gather(out)
         if retry_failed:
             drop_failed(out / ANSWERS_FILE)
-    _answer_shares(items, named, model=asked, out=out, of_team=of_team)
-    if of_team.first:
+    _answer_shares(items, named, model=model, tideo_of=benchmark.tideo, out=out, processes=processes)
+    if processes.first:
         drop_replaced(out / ANSWERS_FILE, items)
-    answers, strange = read_answers(out) if of_team.first else ({}, set())
+    answers, unlike = read_answers(out) if processes.first else ({}, set())
     about = {
-        "benchmark": benchmark,
-        "model": asked.name,
+        "benchmark": benchmark.name,
+        "model": model.name,
         "run": dataclasses.asdict(read_run(out)),
-        "n_strange": len({s.video.id for s in samples if s.id in strange}),
-        "n_left_out": every - len(samples),
+        "n_strange": len({s.video.id for s in samples if s.id in unlike}),
+        "n_left_out": num_read - len(samples),
     }
     return _Answered(
         samples=samples,
@@ -187,22 +190,29 @@ def _answered(
 
 
 def _answer_shares(
-    items: Sequence[Item], named: Mapping[str, Controls], *, model: VideoModel, out: Path, of_team: Team
+    items: Sequence[Item],
+    named: Mapping[str, Controls],
+    *,
+    model: VideoModel,
+    tideo_of: TideoOf | None,
+    out: Path,
+    processes: Processes,
 ) -> None:
-    """Each process answers every so many-th segment of those that have questions without an answer."""
-    of_team.wait()
-    done = {r["key"] for r in read_records(out / ANSWERS_FILE)}
-    of_team.wait()  # nobody writes before all have read the same
-    segments = list(by_segment(item for item in items if item.key not in done))
-    with RecordStore(of_team.answers(out), id_field="key") as store:
-        answer_all(segments[of_team.rank :: of_team.size], named, model=model, store=store)
-    of_team.wait()
-    if of_team.first:
+    """Of the segments with questions that have no answer, process r of n answers the r-th and each n-th after it."""
+    processes.wait()
+    stored = {r["key"] for r in read_records(out / ANSWERS_FILE)}
+    processes.wait()  # no process writes before all have read the same
+    segments = list(by_segment(item for item in items if item.key not in stored))
+    with RecordStore(processes.answers(out), id_field="key") as store:
+        of_this_process = segments[processes.rank :: processes.size]
+        answer_all(of_this_process, named, model=model, tideo_of=tideo_of, store=store)
+    processes.wait()
+    if processes.first:
         gather(out)
 
 
 def _with_video(samples: Sequence[Sample]) -> list[Sample]:
-    """The questions whose video is there; the others are told. Raises UserError where none is left."""
+    """The questions whose video exists; warns of the others. Raises UserError if none is left."""
     there = {path: Path(path).exists() for path in {s.video.path for s in samples}}
     kept = [s for s in samples if there[s.video.path]]
     if not kept:

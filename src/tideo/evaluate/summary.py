@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tideo.evaluate.answers import MAIN
-from tideo.evaluate.grounding import evidence_figures
+from tideo.evaluate.benchmark import Score
+from tideo.evaluate.grounding import grounding_figures
 from tideo.evaluate.metrics import accuracy, difference, mean_of_kinds
 from tideo.evaluate.option_order import ORDER, order_figures
 from tideo.scoring import decide
@@ -58,6 +59,16 @@ class Report:
     def save(self, directory: str | Path) -> None:
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
         atomic_write_text(Path(directory) / REPORT_FILE, text + "\n")
+
+
+def headline(report: Report, *, score: Score) -> list[str]:
+    """The lines of the figures that a benchmark is known by: the accuracy first, and its official score."""
+    lines = [f"{report.accuracy:.1%} of {report.n} questions"]
+    if len(report.by_kind) > 1 or score == "mean_of_kinds":
+        lines.append(f"{report.mean_of_kinds['accuracy']:.1%}, the mean of {len(report.by_kind)} kinds")
+    if score == "grounded" and report.evidence:
+        lines.append(f"{report.evidence['right_and_grounded']['accuracy']:.1%} right and grounded")
+    return lines
 
 
 class Unscored(UserError):
@@ -144,7 +155,7 @@ def summarise(
         n_strange=n_strange,
         n_left_out=n_left_out,
         failures=_failures(known, answers),
-        evidence=evidence_figures(known, answers),
+        evidence=grounding_figures(known, answers),
         orders=dict(orders or {}),
         run=dict(run),
     )

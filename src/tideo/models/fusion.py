@@ -18,7 +18,7 @@ from tideo.config import from_plain
 from tideo.models.interface import AS_TRAINED, Controls, VideoModel
 from tideo.scoring import scores
 from tideo.store.files import atomic_write_text, key_of
-from tideo.types import Answer, Frames, Sample, UserError, Video
+from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
 
 FUSION_FILE = "fusion.json"
 
@@ -27,7 +27,7 @@ FUSION_FILE = "fusion.json"
 class FusionSettings:
     """fusion.json: names or folders of the models (relative to the file's own folder), and a weight for each.
 
-    The other fields are what a report tells of every model: nothing here chooses frames or a form.
+    The other fields are those that every model's settings have: nothing here chooses frames or a form.
     """
 
     models: tuple[str, ...]
@@ -57,33 +57,43 @@ class FusionSettings:
             raise UserError(f"{path} does not describe a fusion: {error}") from error
 
 
-class Fusion:
-    """`models` in the order of the settings' weights."""
-
-    concurrency = 0
+class Fusion(VideoModel):
+    """`models` in the order of the settings' weights; each looks at its own frames when it answers."""
 
     def __init__(self, models: Sequence[VideoModel], *, settings: FusionSettings, name: str) -> None:
         self.models, self.settings, self.name = list(models), settings, name
         self.key = key_of([[m.key, asdict(m.settings)] for m in models])
         self.controls = frozenset.intersection(*(m.controls for m in models)) - {"num_frames", "form"}
 
+    def num_frames(self, controls: Controls = AS_TRAINED) -> int:
+        """Of the model that takes most."""
+        return max(model.num_frames(controls) for model in self.models)
+
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
-        return None  # each model looks at its own frames
+        return None
 
     def answer(
         self,
         video: Video,
         samples: Sequence[Sample],
         *,
+        seen: Frames | Tideo | None,
         controls: Controls = AS_TRAINED,
-        frames: Frames | None = None,
     ) -> list[Answer]:
-        """As each model's own; an error of one is the answer's. An open question goes to the heaviest model."""
-        told = [m.answer(video, samples, controls=controls) for m in self.models]
-        return [self._fused(answers) for answers in zip(*told, strict=True)]
+        """As each model's own; an error of one is the answer's. An open question goes to the heaviest model.
 
-    def strange(self, frames: Frames) -> str | None:
-        return None
+        Each model is shown a Tideo as it is; frames it chooses itself.
+        """
+        by_model = [
+            m.answer(
+                video,
+                samples,
+                seen=seen if isinstance(seen, Tideo) else m.look(video, controls=controls),
+                controls=controls,
+            )
+            for m in self.models
+        ]
+        return [self._fused(answers) for answers in zip(*by_model, strict=True)]
 
     def _fused(self, answers: Sequence[Answer]) -> Answer:
         seconds = sum(a.seconds or 0.0 for a in answers)

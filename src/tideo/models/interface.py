@@ -1,25 +1,30 @@
-"""What an evaluation asks of a model that answers questions about video."""
+"""What a model that answers questions about video has to do: `answer`; all else has a default."""
 
 from __future__ import annotations
 
+import inspect
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
-from tideo.types import Answer, Frames, Sample, Video
+from tideo.store.files import content_key, key_of
+from tideo.types import Answer, Frames, Sample, Tideo, Video
+from tideo.video.samplers import sample_frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class Controls:
     """What is changed to see where an answer comes from; the defaults change nothing.
 
-    `shuffled`: the frames in another order, drawn from this seed and the video's id. `blind`: zero vectors
-    instead of frames. `source` "text": the captions of the same frames instead of pictures, which only the
-    dollhouse has. `num_frames`, `form`: others than the model's settings say. `rotated`: the options in another cyclic
-    order, of which the model itself is not told.
+    `shuffled`: the frames in another order, drawn from this seed and the video's id. `blind`: the model is shown
+    nothing. `source` "text": it is shown a Tideo, the captions of as many frames, instead of pictures. `num_frames`,
+    `form`: others than the model's settings say. `rotated`: the options are in another cyclic order, which the
+    evaluation changes and the model does not know. The keys of stored answers hash these fields.
     """
 
     num_frames: int | None = None
@@ -30,43 +35,86 @@ class Controls:
     form: str | None = None
     rotated: int = 0
 
+    @property
+    def shows_video(self) -> bool:
+        return not self.blind and self.source == "video"
+
 
 AS_TRAINED = Controls()
 
 
-class VideoModel(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The settings that every model has; one that has others too brings a frozen dataclass of its own.
+
+    `num_frames`: how many frames it looks at, 0 for none; `sampler`: a name of `tideo list samplers`; `form`: how the
+    options are asked (models/prompts.py, FORMS); `reduction`: how likelihoods become a choice (scoring.py).
+    """
+
+    num_frames: int = 10
+    sampler: str = "middle"
+    form: str = "text"
+    reduction: str = "mean"
+
+
+class VideoModel(ABC):
     """A model that answers questions about video.
 
-    `key` hashes everything of it that an answer depends on, but for its `settings`, a dataclass. `controls`: the
-    fields of Controls that it heeds. `concurrency`: how many questions are asked at a time, each by itself from
-    a thread of its own; 0: all questions about a segment together, one segment after another.
+    `settings`: at least the fields of `ModelSettings`. `controls`: the fields of `Controls` that the model heeds.
+    `concurrency`: how many questions it answers at a time, each in a thread of its own; 0: all questions about a
+    segment together, one segment after another.
     """
 
     name: str
-    key: str
-    concurrency: int
-    settings: Any  # with num_frames, form and reduction: Settings, or GridSettings
-    controls: frozenset[str]
+    settings: Any = ModelSettings()
+    controls: frozenset[str] = frozenset()
+    concurrency: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of everything that an answer depends on, except for the settings: of its name and source file.
+
+        A model with weights needs a key of its own, which hashes them too: a stored answer is taken for the same key.
+        """
+        return key_of([self.name, content_key(inspect.getfile(type(self)))])
+
+    def num_frames(self, controls: Controls = AS_TRAINED) -> int:
+        """How many frames it looks at, or captions it reads, under these controls."""
+        num: int = self.settings.num_frames if controls.num_frames is None else controls.num_frames
+        return num
 
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
-        """The frames that `answer` needs, None where it needs none. Only decodes: it may run in a thread."""
+        """The frames that `answer` needs, None if it needs none. It only decodes, and may run in a thread.
 
+        Raises VideoError.
+        """
+        num = self.num_frames(controls)
+        if not controls.shows_video or num == 0:
+            return None
+        return sample_frames(video, num, sampler=self.settings.sampler)
+
+    @abstractmethod
     def answer(
         self,
         video: Video,
         samples: Sequence[Sample],
         *,
+        seen: Frames | Tideo | None,
         controls: Controls = AS_TRAINED,
-        frames: Frames | None = None,
     ) -> list[Answer]:
-        """Answers about one segment, with log-likelihoods and without choice; `frames` as `look` returned."""
+        """An Answer to each question about one segment, with log-likelihoods of the options and without choice.
 
-    def strange(self, frames: Frames) -> str | None:
-        """One line where the frames are unlike what the model was trained on, else None."""
+        `seen` is all that the model is shown of the segment: the frames that `look` returned, or a Tideo; None is
+        nothing. Without options an answer is text. A model that gives no likelihoods sets the choice itself.
+        """
+
+    def out_of_distribution(self, frames: Frames) -> str | None:
+        """One line that warns if the frames are unlike what the model was trained on, else None."""
+        return None
 
 
 def other_order(num: int, *, rng: random.Random) -> np.ndarray:
-    """A permutation of `num` that is not the identity, where there is another one."""
+    """A permutation of `num` that is not the identity, if there is another one."""
     order = list(range(num))
     while num > 1 and order == sorted(order):
         rng.shuffle(order)

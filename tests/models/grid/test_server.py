@@ -135,7 +135,8 @@ def test_the_grid_and_the_question_are_sent(serve: Serve, data: Path) -> None:
     server = serve(lambda n, request: said("B"))
     model = load_model(f"openai:llava@{server.url}", args=["rows=2", "cols=2", "image_size=64", "retries=0"])
     video = Video(id="v0", path=str(data / "videos" / "v0.mp4"))
-    (answer,) = model.answer(video, [Sample(id="q", video=video, question="what is it", options=OPTIONS)])
+    sample = Sample(id="q", video=video, question="what is it", options=OPTIONS)
+    (answer,) = model.answer(video, [sample], seen=model.look(video))
     assert (answer.choice, answer.text, answer.error, len(answer.pts_s)) == (1, "B", None, 4)
     (request,) = server.requests
     assert (request["model"], request["temperature"], server.keys) == ("llava", 0.0, ["Bearer sk-secret"])
@@ -150,7 +151,8 @@ def test_an_open_question_gets_the_servers_words(serve: Serve, data: Path) -> No
     server = serve(lambda n, request: said(" Somebody makes tea. "))
     video = Video(id="v0", path=str(data / "videos" / "v0.mp4"))
     model = Remote(f"openai:m@{server.url}")
-    (answer,) = model.answer(video, [Sample(id="q", video=video, question="what happens")])
+    sample = Sample(id="q", video=video, question="what happens")
+    (answer,) = model.answer(video, [sample], seen=model.look(video))
     assert (answer.text, answer.choice) == ("Somebody makes tea.", None)
 
 
@@ -232,7 +234,8 @@ def test_a_server_that_recovers_is_waited_for(
     )
     video = Video(id="v0", path=str(data / "videos" / "v0.mp4"))
     model = Remote(f"openai:m@{server.url}", calls=Calls(retries=3))
-    (answer,) = model.answer(video, [Sample(id="q", video=video, question="what", options=OPTIONS)])
+    sample = Sample(id="q", video=video, question="what", options=OPTIONS)
+    (answer,) = model.answer(video, [sample], seen=model.look(video))
     assert (answer.choice, len(server.requests)) == (0, 4)
 
 
@@ -337,5 +340,5 @@ def test_threads_share_one_model(serve: Serve, data: Path) -> None:
     sample = Sample(id="q", video=video, question="what", options=OPTIONS)
     frames = model.look(video)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: model.answer(video, [sample], frames=frames), range(24)))
+        list(pool.map(lambda _: model.answer(video, [sample], seen=frames), range(24)))
     assert model.server.spent == pytest.approx(24.0)

@@ -123,7 +123,9 @@ def test_controls_change_what_is_shown(data: Path, folder: Path) -> None:
     samples = samples_of(data)[:3]
 
     def scores(**controls: object) -> list[float]:
-        answers = vlm.answer(samples[0].video, samples, controls=Controls(**controls))  # type: ignore[arg-type]
+        changed = Controls(**controls)  # type: ignore[arg-type]
+        seen = vlm.look(samples[0].video, controls=changed)
+        answers = vlm.answer(samples[0].video, samples, seen=seen, controls=changed)
         assert all(a.error is None for a in answers)
         return [score for a in answers for score in a.loglikelihoods]
 
@@ -139,7 +141,7 @@ def test_a_question_chooses_its_frames(data: Path, folder: Path) -> None:
     frames = vlm.look(samples[0].video)
     assert frames is not None
     assert len(frames) == 16
-    answers = vlm.answer(samples[0].video, samples, frames=frames)
+    answers = vlm.answer(samples[0].video, samples, seen=frames)
     shown = [a.pts_s for a in answers]
     assert all(len(s) == 4 and list(s) == sorted(s) and set(s) <= set(frames.pts_s_T) for s in shown)
     assert len(set(shown)) > 1
@@ -149,8 +151,9 @@ def test_a_folder_answers_as_the_model_in_memory(data: Path, folder: Path) -> No
     samples = samples_of(data)[:2]
     loaded = load_model(str(folder), args=["rows=2", "cols=3"])
     assert loaded.settings == GridSettings(rows=2, cols=3, image_size=SIDE)
-    answers = loaded.answer(samples[0].video, samples)
-    kept = tiny("llava", rows=2, cols=3).answer(samples[0].video, samples)
+    seen = loaded.look(samples[0].video)
+    answers = loaded.answer(samples[0].video, samples, seen=seen)
+    kept = tiny("llava", rows=2, cols=3).answer(samples[0].video, samples, seen=seen)
     assert [a.loglikelihoods for a in answers] == [a.loglikelihoods for a in kept]
     assert all(len(a.pts_s) == 6 for a in answers)
 
@@ -160,7 +163,7 @@ def test_an_unaskable_question_fails_alone(data: Path) -> None:
     good = samples_of(data)[0]
     bad = Sample(id="long", video=good.video, question="why " * 3000, options=("a", "b"))
     open_ended = Sample(id="open", video=good.video, question="what happens?", options=())
-    answers = vlm.answer(good.video, [good, bad, open_ended])
+    answers = vlm.answer(good.video, [good, bad, open_ended], seen=vlm.look(good.video))
     assert [a.error is None for a in answers] == [True, False, True]
     assert "exceed the model's context" in (answers[1].error or "")
     assert isinstance(answers[2].text, str)
@@ -256,7 +259,7 @@ def test_weights_that_are_not_the_models_are_told(folder: Path, tmp_path: Path) 
 def test_the_marker_of_images_in_a_question_is_an_error(data: Path) -> None:
     vlm, good = tiny("llava", rows=1, cols=2), samples_of(data)[0]
     bad = Sample(id="marker", video=good.video, question="what is <image>?", options=("a", "b"))
-    fine, marked = vlm.answer(good.video, [good, bad])
+    fine, marked = vlm.answer(good.video, [good, bad], seen=vlm.look(good.video))
     assert fine.error is None
     assert marked.error == "the text contains <image>, which stands for an image: rephrase it"
 

@@ -1,4 +1,4 @@
-"""What a model that reads grids sees of a video: which frames, in which images, for which questions."""
+"""What a model that reads grids is shown of a video: which frames, in which images, for which questions."""
 
 from __future__ import annotations
 
@@ -11,44 +11,41 @@ from PIL import Image
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.relevance import CANDIDATES, relevant_frames
 from tideo.models.grid.settings import QUESTION, GridSettings
-from tideo.models.interface import AS_TRAINED, Controls, other_order
-from tideo.types import Frames, Sample, Video
+from tideo.models.interface import AS_TRAINED, Controls, VideoModel, other_order
+from tideo.types import Frames, Sample, Tideo, Video
 from tideo.video.samplers import sample_frames
 
 
-class GridSight:
-    """The seeing half of a model: `settings` say how."""
+class GridModel(VideoModel):
+    """A model that is shown grids of frames as its `settings` say; `answer` is left to the class below it."""
 
     settings: GridSettings
     _encoder: DualEncoder | None = None  # of the sampler `question`, loaded when first needed
 
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
         """The frames of the cells, or those that the question chooses among. Raises VideoError."""
-        if controls.blind:
-            return None
-        num = controls.num_frames or self.settings.num_frames
-        if self.settings.sampler == QUESTION:
-            return sample_frames(video, CANDIDATES * num)
-        return sample_frames(video, num, sampler=self.settings.sampler)
+        if self.settings.sampler == QUESTION and controls.shows_video:
+            return sample_frames(video, CANDIDATES * self.num_frames(controls))
+        return super().look(video, controls=controls)
 
-    def strange(self, frames: Frames) -> str | None:
-        return None
-
-    def seen(
-        self, frames: Frames | None, samples: Sequence[Sample], *, controls: Controls
+    def shown(
+        self, seen: Frames | Tideo | None, samples: Sequence[Sample], *, controls: Controls
     ) -> Iterator[tuple[Frames | None, Sequence[Sample]]]:
-        """The frames shown, and the questions asked about them."""
-        if frames is None or self.settings.sampler != QUESTION:
-            yield frames, samples
+        """The frames shown, and the questions about them."""
+        assert not isinstance(seen, Tideo), (
+            "`source` is none of the controls of a model that is shown pictures"
+        )
+        if seen is None or self.settings.sampler != QUESTION:
+            yield seen, samples
             return
         if self._encoder is None:
             self._encoder = load_encoder(str(self.settings.encoder))
-        num = controls.num_frames or self.settings.num_frames
+        num = self.num_frames(controls)
         for sample in samples:
-            yield relevant_frames(frames, num, question=sample.question, encoder=self._encoder), [sample]
+            yield relevant_frames(seen, num, question=sample.question, encoder=self._encoder), [sample]
 
     def images(self, frames: Frames | None, video: Video, *, controls: Controls) -> list[Image.Image]:
-        """The frames as images; none for none."""
+        """The frames as images; no image without frames."""
         if frames is None:
             return []
         if controls.shuffled is not None:

@@ -16,16 +16,16 @@ from PIL import Image
 
 from tideo.llms.interface import Calls, Unanswered
 from tideo.llms.openai import Server
-from tideo.models.grid.frames import GridSight
+from tideo.models.grid.frames import GridModel
 from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import AS_TRAINED, Controls
 from tideo.models.prompts import choose_prompt, open_prompt, style
 from tideo.scoring import chosen
 from tideo.store.files import key_of
-from tideo.types import Answer, Frames, Sample, Video
+from tideo.types import Answer, Frames, Sample, Tideo, Video
 
 
-class Remote(GridSight):
+class Remote(GridModel):
     """`name` as for `Server`."""
 
     controls = frozenset({"num_frames", "shuffled", "blind"})
@@ -43,19 +43,18 @@ class Remote(GridSight):
         video: Video,
         samples: Sequence[Sample],
         *,
+        seen: Frames | Tideo | None,
         controls: Controls = AS_TRAINED,
-        frames: Frames | None = None,
     ) -> list[Answer]:
         """One request a question. A reply that names no option, or a request that failed for good, is an error.
 
         Raises Stopped where no other question can fare better: no server, no right to ask, or the cap.
         """
-        frames = frames if frames is not None else self.look(video, controls=controls)
         answers = []
-        for shown, asked in self.seen(frames, samples, controls=controls):
+        for shown, about in self.shown(seen, samples, controls=controls):
             images = self.images(shown, video, controls=controls)
             pts_s = () if shown is None else tuple(shown.pts_s_T.tolist())
-            for sample in asked:
+            for sample in about:
                 started_s = time.perf_counter()
                 answer = self._ask(images, sample, num_frames=len(pts_s))
                 answers.append(replace(answer, pts_s=pts_s, seconds=time.perf_counter() - started_s))

@@ -16,25 +16,21 @@ from PIL import Image
 
 from tideo.device import threads_for
 from tideo.models.grid.chat import ImageChat
-from tideo.models.grid.frames import GridSight
+from tideo.models.grid.frames import GridModel
 from tideo.models.grid.loading import Loading, check_seen, load_vlm
 from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import AS_TRAINED, Controls
 from tideo.models.prompts import FORMS, open_prompt, style
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Frames, Sample, UserError, Video
+from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
 
 
-class GridVLM(GridSight):
-    """`model` is an image-text-to-text model of transformers in eval mode, `processor` its own.
-
-    `key` hashes everything of the model that an answer depends on.
-    """
+class GridVLM(GridModel):
+    """`model` is an image-text-to-text model of transformers in eval mode, `processor` its own."""
 
     controls = frozenset({"num_frames", "shuffled", "blind", "form"})
-    concurrency = 0
 
     def __init__(self, model: Any, *, processor: Any, settings: GridSettings, name: str, key: str) -> None:
         self.chat = ImageChat(model, processor=processor, name=name)
@@ -82,11 +78,10 @@ class GridVLM(GridSight):
         video: Video,
         samples: Sequence[Sample],
         *,
+        seen: Frames | Tideo | None,
         controls: Controls = AS_TRAINED,
-        frames: Frames | None = None,
     ) -> list[Answer]:
         """Answers to questions about one segment, its images computed once; as `ZeroShot.answer`."""
-        frames = frames if frames is not None else self.look(video, controls=controls)
         started_s = time.perf_counter()
         form = controls.form or self.settings.form
         if form not in FORMS:
@@ -94,8 +89,8 @@ class GridVLM(GridSight):
         with threads_for(self.model):
             answers = [
                 answer
-                for seen, asked in self.seen(frames, samples, controls=controls)
-                for answer in self._of_frames(seen, video, asked, controls=controls, form=form)
+                for shown, about in self.shown(seen, samples, controls=controls)
+                for answer in self._of_frames(shown, video, about, controls=controls, form=form)
             ]
         seconds = (time.perf_counter() - started_s) / max(1, len(samples))
         return [replace(a, seconds=seconds) for a in answers]
@@ -137,8 +132,8 @@ class GridVLM(GridSight):
                     continue
                 if sample.id not in scored:
                     prompt, options = prompts[sample.id]
-                    asked = [(turn(prompt), options)]
-                    scored[sample.id] = self.chat.loglikelihoods(images, questions=asked)[0]
+                    alone = [(turn(prompt), options)]
+                    scored[sample.id] = self.chat.loglikelihoods(images, questions=alone)[0]
                 found = scored[sample.id]
                 answers.append(
                     Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)

@@ -8,19 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from tideo.device import threads_for
-from tideo.models.interface import AS_TRAINED, Controls
+from tideo.models.interface import AS_TRAINED, Controls, VideoModel
 from tideo.models.topa.model import ask_lm, llm_key
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import TRAINED_FILES, Settings
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Frames, Sample, Video
+from tideo.types import Answer, Frames, Sample, Tideo, Video
 
 
-class Blind:
+class Blind(VideoModel):
     """A `ZeroShot` that never looks; it loads no encoder and opens no video."""
 
     controls = frozenset({"form"})
-    concurrency = 0
 
     def __init__(self, lm: PrefixLM, *, settings: Settings, name: str, key: str) -> None:
         self.lm, self.settings, self.name, self.key = lm, settings, name, key
@@ -41,15 +40,12 @@ class Blind:
         video: Video,
         samples: Sequence[Sample],
         *,
+        seen: Frames | Tideo | None,
         controls: Controls = AS_TRAINED,
-        frames: Frames | None = None,
     ) -> list[Answer]:
-        """As `ZeroShot.answer` with the control `blind`."""
+        """As `ZeroShot.answer` with the control `blind`, whatever is shown."""
         started_s = time.perf_counter()
         with threads_for(self.lm):
             answers = ask_lm(self.lm, None, samples, form=controls.form or self.settings.form)
         seconds = (time.perf_counter() - started_s) / max(1, len(samples))
         return [replace(a, seconds=seconds) for a in answers]
-
-    def strange(self, frames: Frames) -> str | None:
-        return None

@@ -18,34 +18,30 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from tideo.device import threads_for
-from tideo.dollhouse.text_video import told_in_words
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.familiarity import video_familiarity
 from tideo.encoders.features import frame_features, tideo_features
 from tideo.encoders.memory import Memory, project
-from tideo.models.interface import AS_TRAINED, Controls, other_order
+from tideo.models.interface import AS_TRAINED, Controls, VideoModel, other_order
 from tideo.models.likelihood import OptionScores
 from tideo.models.prompts import FORMS, open_prompt, style
 from tideo.models.topa.checkpoint import find_llm
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, TRAINED_FILES, Settings
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Features, Frames, Sample, UserError, Video
-from tideo.video.samplers import sample_frames
+from tideo.types import Answer, Features, Frames, Sample, Tideo, UserError, Video
 
 # Recipes that pre-align models for real video.
 REAL_VIDEO = "llama2_7b, llama2_13b or llama3_8b"
 
 
-class ZeroShot:
+class ZeroShot(VideoModel):
     """A PrefixLM, the dual encoder that it was trained on, and the memory of its captions.
 
-    `key` hashes everything of the model that an answer depends on. Answers carry log-likelihoods and leave
-    the choice to scoring.py.
+    Answers carry log-likelihoods and leave the choice to scoring.py.
     """
 
     controls = frozenset(field.name for field in fields(Controls))
-    concurrency = 0
 
     def __init__(
         self, lm: PrefixLM, *, encoder: DualEncoder, memory: Memory, settings: Settings, name: str, key: str
@@ -77,41 +73,28 @@ class ZeroShot:
             key=key_of([encoder.id, files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)]),
         )
 
-    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
-        """The frames that `answer` needs under these controls, None where it needs none. Only decodes.
-
-        Raises VideoError.
-        """
-        if controls.blind or controls.source == "text":
-            return None
-        return sample_frames(
-            video, controls.num_frames or self.settings.num_frames, sampler=self.settings.sampler
-        )
-
     def answer(
         self,
         video: Video,
         samples: Sequence[Sample],
         *,
+        seen: Frames | Tideo | None,
         controls: Controls = AS_TRAINED,
-        frames: Frames | None = None,
     ) -> list[Answer]:
         """Answers to questions about one segment, its features and the start of the prompt computed once.
 
-        `frames`: what `look` returned, else it is called here. Without options an answer is generated text.
         A question that cannot be asked (too long, no text) becomes an Answer with its error.
         """
-        frames = frames if frames is not None else self.look(video, controls=controls)
         started_s = time.perf_counter()
         with threads_for(self.lm):
-            features = self._seen(video, samples, frames=frames, controls=controls)
+            features = self.features(seen, video=video, controls=controls)
             answers = ask_lm(self.lm, features, samples, form=controls.form or self.settings.form)
-        pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
+        pts_s = tuple(seen.pts_s_T.tolist()) if isinstance(seen, Frames) else ()
         seconds = (time.perf_counter() - started_s) / max(1, len(samples))
         return [replace(a, pts_s=pts_s, seconds=seconds) for a in answers]
 
-    def strange(self, frames: Frames) -> str | None:
-        """One line where the frames are unlike anything in the memory, else None."""
+    def out_of_distribution(self, frames: Frames) -> str | None:
+        """One line if the frames are unlike anything in the memory, else None."""
         if self.memory.threshold is None:
             return None
         with threads_for(self.lm):
@@ -125,19 +108,16 @@ class ZeroShot:
             f"{familiarity:.2f}, expected {self.memory.threshold:.2f}): for real video pre-align {REAL_VIDEO}"
         )
 
-    def _seen(
-        self, video: Video, samples: Sequence[Sample], *, frames: Frames | None, controls: Controls
+    def features(
+        self, seen: Frames | Tideo | None, *, video: Video, controls: Controls = AS_TRAINED
     ) -> Features | None:
-        if controls.blind:
+        """What the language model is given: text features as they are, image features projected onto the memory."""
+        if seen is None:
             return None
-        if controls.source == "text":
-            num = controls.num_frames or self.settings.num_frames
-            features = next(
-                tideo_features([told_in_words(video, samples, num=num)], self.encoder, num_frames=num)
-            )
+        if isinstance(seen, Tideo):
+            (features,) = tideo_features([seen], self.encoder, num_frames=self.num_frames(controls))
         else:
-            assert frames is not None
-            features = self._image_features(frames)
+            features = self._image_features(seen)
             if controls.project:
                 features = project(features, self.memory, temperature=self.settings.temperature)
         if controls.shuffled is not None:
