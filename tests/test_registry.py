@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib import invalidate_caches
 from pathlib import Path
 
 import pytest
 
+from conftest import REPOSITORY
 from tideo import registry
 from tideo.types import UserError
 
-EVERY_NAME = [(kind, name) for kind, names in registry.BUILTIN.items() for name in names]
+EVERY_NAME = [(kind, name) for kind in registry.KINDS for name in registry.builtin(kind)]
 
 
 @pytest.fixture
@@ -48,14 +50,36 @@ def test_every_builtin_name_is_described(kind: str, name: str) -> None:
     assert registry.describe(kind)[name].endswith(".")
 
 
-def test_every_recipe_file_is_registered() -> None:
-    files = {path.stem for path in Path(registry.__file__).parent.joinpath("recipes").glob("*.py")} - {
-        "__init__"
-    }
-    registered = {
-        target.partition(":")[0] for kind in ("recipes",) for target in registry.BUILTIN[kind].values()
-    }
-    assert {f"tideo.recipes.{name}" for name in files} == registered
+def test_benchmarks_and_recipes_are_found_by_their_path() -> None:
+    assert registry.builtin("benchmarks")["tvqa_subtitles"] == (
+        "tideo.benchmarks.tvqa_subtitles:tvqa_subtitles"
+    )
+    for kind, others in (("benchmarks", {"__init__", "annotations"}), ("recipes", {"__init__"})):
+        files = {path.stem for path in Path(registry.__file__).with_name(kind).glob("*.py")}
+        assert set(registry.builtin(kind)) == files - others
+
+
+def test_a_file_counts_if_it_defines_a_function_of_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "things").mkdir()
+    for name, text in {
+        "one": "def one(): ...",
+        "two": "def other(): ...",
+        "three": "three = import_me",
+    }.items():
+        (tmp_path / "things" / f"{name}.py").write_text(text)
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+    assert registry.files_of("things") == {"one": "tideo.things.one:one"}
+    registry.files_of.cache_clear()
+
+
+def test_a_listed_name_starts_nothing_heavy() -> None:
+    code = (
+        "import sys; from tideo import registry; [registry.describe(k) for k in registry.KINDS]; "
+        "assert not {'torch', 'pydantic', 'av'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(REPOSITORY / "src")}, check=True)
 
 
 @pytest.mark.usefixtures("other_package")

@@ -1,5 +1,6 @@
 """Names for what comes in kinds: name → "module:object", imported on use.
 
+Benchmarks and recipes are found by their path: benchmarks/NAME.py or recipes/NAME.py that defines the function NAME.
 Another package adds to a kind through an entry point in the group `tideo.<kind>`:
 
     [project.entry-points."tideo.samplers"]
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import ast
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -22,25 +24,11 @@ from typing import Any
 
 from tideo.types import UserError
 
+# Kinds whose names are files: name → FOLDER/NAME.py below this one.
+BY_PATH = ("benchmarks", "recipes")
+# The names of the other kinds. Those without a name of ours are for other packages alone.
 BUILTIN: dict[str, dict[str, str]] = {
     "models": {},
-    "tideos": {},
-    "conversations": {},
-    "frames": {},
-    "benchmarks": {
-        "dollhouse": "tideo.benchmarks.dollhouse:dollhouse",
-        "csv": "tideo.benchmarks.csv:own",
-        "egoschema": "tideo.benchmarks.egoschema:egoschema",
-        "intentqa": "tideo.benchmarks.intentqa:intentqa",
-        "mvbench": "tideo.benchmarks.mvbench:mvbench",
-        "msrvtt": "tideo.benchmarks.msrvtt:msrvtt",
-        "nextgqa": "tideo.benchmarks.nextgqa:nextgqa",
-        "nextqa": "tideo.benchmarks.nextqa:nextqa",
-        "star": "tideo.benchmarks.star:star",
-        "tvqa": "tideo.benchmarks.tvqa:tvqa",
-        "tvqa_subtitles": "tideo.benchmarks.tvqa:tvqa_subtitles",
-        "vatex": "tideo.benchmarks.vatex:vatex",
-    },
     "samplers": {
         "fps": "tideo.video.samplers:fps",
         "keyframes": "tideo.video.samplers:keyframes",
@@ -48,21 +36,12 @@ BUILTIN: dict[str, dict[str, str]] = {
         "scenes": "tideo.video.scenes:scenes",
         "uniform": "tideo.video.samplers:uniform",
     },
-    "recipes": {
-        "dollhouse_align": "tideo.recipes.dollhouse_align:dollhouse_align",
-        "dollhouse_grid": "tideo.recipes.dollhouse_grid:dollhouse_grid",
-        "llava_1_5_13b_nextqa": "tideo.recipes.llava_1_5_13b_nextqa:llava_1_5_13b_nextqa",
-        "llava_1_5_13b_star": "tideo.recipes.llava_1_5_13b_star:llava_1_5_13b_star",
-        "llava_1_6_34b_nextqa": "tideo.recipes.llava_1_6_34b_nextqa:llava_1_6_34b_nextqa",
-        "dollhouse_distill": "tideo.recipes.dollhouse_distill:dollhouse_distill",
-        "dollhouse_topa": "tideo.recipes.dollhouse_topa:dollhouse_topa",
-        "llama2_7b": "tideo.recipes.llama2_7b:llama2_7b",
-        "llama2_13b": "tideo.recipes.llama2_13b:llama2_13b",
-        "llama3_8b": "tideo.recipes.llama3_8b:llama3_8b",
-        "tiny_clip": "tideo.recipes.tiny_clip:tiny_clip",
-        "tiny_lm": "tideo.recipes.tiny_lm:tiny_lm",
-    },
+    "encoders": {},  # () -> DualEncoder, or what has its id, dim, encode_text and encode_images
+    "tideos": {},
+    "conversations": {},
+    "frames": {},
 }
+KINDS = (*BY_PATH, *BUILTIN)
 
 # module → the extra of ours that installs it
 EXTRAS: dict[str, str] = {
@@ -84,17 +63,35 @@ def targets(kind: str) -> dict[str, str]:
 
     Raises UserError for an unknown kind.
     """
-    if kind not in BUILTIN:
-        raise UserError(unknown(kind, known=BUILTIN, what="kind"))
+    if kind not in KINDS:
+        raise UserError(unknown(kind, known=KINDS, what="kind"))
     added = {point.name: point.value for point in entry_points(group=f"tideo.{kind}")}
-    return dict(sorted((added | BUILTIN[kind]).items()))
+    return dict(sorted((added | builtin(kind)).items()))
+
+
+def builtin(kind: str) -> dict[str, str]:
+    """name → "module:object" of one kind, ours alone."""
+    return files_of(kind) if kind in BY_PATH else BUILTIN[kind]
+
+
+@cache
+def files_of(folder: str) -> dict[str, str]:
+    """NAME → "tideo.FOLDER.NAME:NAME" of every NAME.py that defines the function NAME. Imports none."""
+    return {
+        path.stem: f"tideo.{folder}.{path.stem}:{path.stem}"
+        for path in sorted(Path(__file__).with_name(folder).glob("*.py"))
+        if any(
+            isinstance(node, ast.FunctionDef) and node.name == path.stem
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+        )
+    }
 
 
 def load(kind: str, name: str) -> Any:
     """Import and return the object of that name.
 
-    Raises UserError for an unknown kind or name, telling the near ones, and for a missing optional
-    dependency, telling the extra that installs it.
+    Raises UserError for an unknown kind or name, with the near ones, and for a missing optional
+    dependency, with the extra that installs it.
     """
     module, _, attribute = _target(kind, name).partition(":")
     return getattr(require(module), attribute)
@@ -128,13 +125,13 @@ def require(module: str) -> ModuleType:
 def describe(kind: str) -> dict[str, str]:
     """name → the first line of the object's docstring, read from its source without importing it.
 
-    So a list is quick, and complete where an optional dependency is missing.
+    So a list is quick, and complete even if an optional dependency is missing.
     """
     return {name: _first_doc_line(target) for name, target in targets(kind).items()}
 
 
 def unknown(name: str, *, known: Any, what: str) -> str:
-    """The line for a name that is not in `known`: the near matches, or all where none is near."""
+    """The message for a name that is not in `known`: the near matches, or all names if none is near."""
     near = get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
     return f"unknown {what} {name!r}; {hint}"

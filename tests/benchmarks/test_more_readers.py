@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from tideo.benchmarks.mvbench import TASKS, mvbench
-from tideo.benchmarks.tvqa import SUBTITLES, cues, tvqa, tvqa_subtitles
+from tideo.benchmarks.tvqa import tvqa
+from tideo.benchmarks.tvqa_subtitles import SUBTITLES, cues, tvqa_subtitles
 from tideo.types import UserError
 from tideo.video.samplers import sample_frames
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tideo.benchmarks.csv import own
+from tideo.benchmarks.csv import csv
 from tideo.benchmarks.egoschema import ANSWERS, egoschema
 from tideo.benchmarks.intentqa import intentqa
 from tideo.benchmarks.nextqa import MAP_FILE, nextqa
@@ -158,7 +158,7 @@ def test_own_questions_as_csv_and_as_json_lines(tmp_path: Path) -> None:
     path.write_text(
         OWN + "kitchen,1,what,tea,cup,,cup,next\ncam/yard.mkv,2,how many,2,0,1,1,\nyard,3,who,a,b,c,,\n"
     )
-    first, second, third = own(path, videos=tmp_path)
+    first, second, third = csv(path, videos=tmp_path)
     assert (first.options, first.answer, first.kind) == (("tea", "cup"), 1, "next")
     assert first.video.path == str(tmp_path / "kitchen.mp4")
     assert (second.answer, second.kind) == (2, "all")  # the option that reads 1, not option number 1
@@ -174,7 +174,7 @@ def test_own_questions_as_csv_and_as_json_lines(tmp_path: Path) -> None:
         "answer": 1,
     }
     lines.write_text(json.dumps(row) + "\n")
-    (same,) = own(lines, videos=tmp_path)
+    (same,) = csv(lines, videos=tmp_path)
     assert (same.options, same.answer) == (first.options, first.answer)
 
 
@@ -192,9 +192,9 @@ def test_a_malformed_own_question_is_named(line: str, told: str, tmp_path: Path)
     path = tmp_path / "q.csv"
     path.write_text(OWN + line + "\n")
     with pytest.raises(UserError, match=told):
-        own(path, videos=tmp_path)
+        csv(path, videos=tmp_path)
     with pytest.raises(UserError, match=r"ends with \.csv or \.jsonl"):
-        own(tmp_path, videos=tmp_path)
+        csv(tmp_path, videos=tmp_path)
 
 
 def test_egoschemas_sample_loads(shared: Path) -> None:

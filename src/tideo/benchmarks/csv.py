@@ -14,7 +14,7 @@ COLUMNS = ("video_name", "question", "question_id", "a0", "a1")
 FORMATS = (".csv", ".jsonl")
 
 
-def own(data: str | Path, *, videos: str | Path) -> list[Sample]:
+def csv(data: str | Path, *, videos: str | Path) -> list[Sample]:
     """The questions of FILE.csv or FILE.jsonl.
 
     Columns: video_name (with its ending, or without for .mp4), question, question_id, a0, a1, … (an empty one is left

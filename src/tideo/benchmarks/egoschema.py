@@ -68,5 +68,6 @@ def _answers(path: Path) -> dict[str, int]:
     return answers
 
 
-def _egoschema(samples: Sequence[Sample], choices: Choices) -> str:
+def export(samples: Sequence[Sample], choices: Choices) -> str:
+    """{q_uid: option}, as the validation server reads it."""
     return json.dumps({s.id: choices[s.id] for s in samples}, indent=1) + "\n"

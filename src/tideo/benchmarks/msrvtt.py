@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from tideo.benchmarks.annotations import annotation, each_once, parsed, text_of
 from tideo.types import Sample, UserError, Video
 
-SCORE = "cider"
+SCORE = "cider"  # and ROUGE-L
 TEST = "test"
 
 
@@ -44,10 +44,10 @@ def msrvtt(data: str | Path, *, videos: str | Path) -> list[Sample]:
     """
     path = annotation(data, "*.json")
     try:
-        told: Any = json.loads(text_of(path))
+        content: Any = json.loads(text_of(path))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error})") from error
-    found = parsed(Annotations, told, where=str(path))
+    found = parsed(Annotations, content, where=str(path))
     captions: dict[str, list[str]] = {}
     for sentence in found.sentences:
         captions.setdefault(sentence.video_id, []).append(sentence.caption)

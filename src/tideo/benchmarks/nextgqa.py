@@ -14,7 +14,7 @@ from tideo.benchmarks import intentqa, nextqa
 from tideo.benchmarks.annotations import annotation, csv_rows, each_once, parsed, text_of
 from tideo.types import Sample, UserError
 
-SCORE = "grounded"
+SCORE = "grounded"  # in the place of Acc@GQA: see evaluate/grounding.py
 _Span = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -60,7 +60,7 @@ def _spans(path: Path) -> dict[str, Grounded]:
     if not beside.is_file():
         return {}
     try:
-        told: Any = json.loads(text_of(beside))
+        content: Any = json.loads(text_of(beside))
     except ValueError as error:
         raise UserError(f"{beside} is not JSON ({error})") from error
-    return parsed(Spans, told, where=str(beside)).root
+    return parsed(Spans, content, where=str(beside)).root

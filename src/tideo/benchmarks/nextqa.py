@@ -85,8 +85,8 @@ def places(annotations: Path) -> dict[str, str]:
     return dict(places)
 
 
-def _nextqa(samples: Sequence[Sample], choices: Choices) -> str:
-    # eval_mc.py reads every question of the file, and counts TP among TN by itself.
+def export(samples: Sequence[Sample], choices: Choices) -> str:
+    """For eval_mc.py of doc-doc/NExT-QA, which reads every question of the file and counts TP among TN by itself."""
     return (
         json.dumps({s.id: {"prediction": choices[s.id], "answer": s.answer} for s in samples}, indent=1)
         + "\n"

@@ -1,4 +1,7 @@
-"""STAR (Wu et al., NeurIPS 2021): situated reasoning in segments of Charades videos, four types."""
+"""STAR (Wu et al., NeurIPS 2021): situated reasoning in segments of Charades videos, four types.
+
+Its score is the mean of the types' accuracies.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from tideo.benchmarks.annotations import Choices, annotation, each_once, json_li
 from tideo.types import Sample, Video
 
 SCORE = "mean_of_kinds"
+KINDS = ("Interaction", "Sequence", "Prediction", "Feasibility")
 
 
 class Choice(BaseModel):
@@ -25,7 +29,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    question_id: str = Field(pattern=r"^(Interaction|Sequence|Prediction|Feasibility)_")
+    question_id: str = Field(pattern=rf"^({'|'.join(KINDS)})_")
     question: str = Field(min_length=1)
     video_id: str = Field(min_length=1)
     start: float = Field(ge=0)
@@ -74,12 +78,9 @@ def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
         )
 
 
-STAR_KINDS = ("Interaction", "Sequence", "Prediction", "Feasibility")
-
-
-def _star(samples: Sequence[Sample], choices: Choices) -> str:
-    """By type, as data_preparing/videoqa.py of yellow-binary-tree/HawkEye writes it for the server."""
-    told: dict[str, list[dict[str, object]]] = {kind: [] for kind in STAR_KINDS}
+def export(samples: Sequence[Sample], choices: Choices) -> str:
+    """For EvalAI, by type, as data_preparing/videoqa.py of yellow-binary-tree/HawkEye writes it for the server."""
+    by_kind: dict[str, list[dict[str, object]]] = {kind: [] for kind in KINDS}
     for sample in samples:
-        told[sample.kind].append({"question_id": sample.id, "answer": choices[sample.id]})
-    return json.dumps(told, indent=1) + "\n"
+        by_kind[sample.kind].append({"question_id": sample.id, "answer": choices[sample.id]})
+    return json.dumps(by_kind, indent=1) + "\n"

@@ -1,21 +1,18 @@
-"""TVQA (Lei et al., EMNLP 2018): questions about moments of six TV shows, with or without their subtitles."""
+"""TVQA (Lei et al., EMNLP 2018): questions about moments of six TV shows."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tideo.benchmarks.annotations import annotation, each_once, json_lines, parsed, text_of
-from tideo.types import Sample, UserError, Video
+from tideo.benchmarks.annotations import annotation, each_once, json_lines, parsed
+from tideo.types import Sample, Video
 
-SUBTITLES = "tvqa_subtitles"  # the folder beside the annotations
 _SPAN = re.compile(r"([\d.]+|NaN)-([\d.]+|NaN)", re.IGNORECASE)
-_CUE = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{3}) --> (\d+):(\d\d):(\d\d)[,.](\d{3})")
 
 
 class Row(BaseModel):
@@ -54,22 +51,11 @@ def tvqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
     return each_once(_samples(path, videos=Path(videos)))
 
 
-def tvqa_subtitles(data: str | Path, *, videos: str | Path) -> list[Sample]:
-    """As `tvqa`, and what is said within the span comes before the question.
-
-    It is read from tvqa_subtitles/VID.srt beside the file. Raises UserError where a clip's subtitles are missing.
-    """
-    folder = annotation(data, "*.jsonl").parent / SUBTITLES
-    return [
-        replace(s, question=_said(s.video, folder=folder) + s.question) for s in tvqa(data, videos=videos)
-    ]
-
-
 def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
     for where, fields in json_lines(path):
         row = parsed(Row, fields, where=where)
         start_s, end_s = (float(t) for t in _SPAN.fullmatch(row.ts).groups())  # type: ignore[union-attr]
-        told = isfinite(start_s) and isfinite(end_s) and end_s > start_s
+        known = isfinite(start_s) and isfinite(end_s) and end_s > start_s
         clip = videos / f"{row.vid_name}.mp4"
         pictures = videos / f"{_show(row.vid_name)}_frames" / row.vid_name
         yield (
@@ -79,8 +65,8 @@ def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
                 video=Video(
                     id=row.vid_name,
                     path=str(pictures if pictures.is_dir() else clip),
-                    start_s=start_s if told else None,
-                    end_s=end_s if told else None,
+                    start_s=start_s if known else None,
+                    end_s=end_s if known else None,
                 ),
                 question=row.q,
                 options=(row.a0, row.a1, row.a2, row.a3, row.a4),
@@ -94,29 +80,3 @@ def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
 def _show(clip: str) -> str:
     """friends_s06e12_seg02_clip_16 → friends; clips of The Big Bang Theory name no show."""
     return "bbt" if re.match(r"s\d\de\d\d_", clip) else clip.partition("_")[0]
-
-
-def _said(video: Video, *, folder: Path) -> str:
-    path = folder / f"{video.id}.srt"
-    if not path.is_file():
-        raise UserError(
-            f"{path} is missing: unpack the subtitles beside the annotations, or use tvqa without them"
-        )
-    lines = [
-        words
-        for start_s, end_s, words in cues(text_of(path))
-        if (video.end_s is None or start_s < video.end_s) and (video.start_s is None or end_s > video.start_s)
-    ]
-    return f"Subtitles: {' '.join(lines)}\n" if lines else ""
-
-
-def cues(srt: str) -> Iterator[tuple[float, float, str]]:
-    """Start and end in seconds, and words, of each subtitle of a SubRip file."""
-    for block in re.split(r"\n\s*\n", srt.replace("\r\n", "\n").strip()):
-        lines = block.split("\n")
-        for number, line in enumerate(lines):
-            if found := _CUE.search(line):
-                h1, m1, s1, f1, h2, m2, s2, f2 = map(int, found.groups())
-                words = " ".join(" ".join(lines[number + 1 :]).split())
-                yield 3600 * h1 + 60 * m1 + s1 + f1 / 1000, 3600 * h2 + 60 * m2 + s2 + f2 / 1000, words
-                break

@@ -176,4 +176,7 @@ def _benchmark(argument: str) -> tuple[str, list[Sample]]:
     name, equals, path = argument.partition("=")
     if not equals:
         raise UserError(f"{argument}: expected BENCHMARK=FILE, as in nextqa=val.csv")
-    return name, load("benchmarks", name)(path, videos=Path(path).parent)
+    samples = load("benchmarks", name)(path, videos=Path(path).parent)
+    if not any(sample.question for sample in samples):
+        raise UserError(f"{name} has videos to be described, no questions: give a benchmark of questions")
+    return name, samples

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from tideo.bundled import located
-from tideo.registry import require
+from tideo.registry import load, require, targets
 from tideo.types import UserError
 
 Dtype = Literal["float32", "bfloat16"]
@@ -118,16 +118,21 @@ def _batches(lengths: list[int], *, tokens_per_batch: int) -> Iterator[list[int]
 def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") -> DualEncoder:
     """The dual encoder of that name: a bundled name, a directory, a Hugging Face id, or open_clip:ARCH/PRETRAINED.
 
+    Or an entry point in `tideo.encoders`: a function without arguments that returns a DualEncoder, or an object with
+    its `id`, `dim`, `encode_text` and `encode_images`, and chooses device and dtype itself.
     bfloat16 halves the memory, and the time where the processor computes in it. Raises UserError for a name
     that cannot be loaded, a model that is no dual encoder, or a missing extra.
     """
     if dtype not in DTYPES:
         raise UserError(f"unknown encoder dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    if name in targets("encoders"):
+        added: DualEncoder = load("encoders", name)()
+        return added
     name = located(name)
     prefix = name.partition(":")[0]
-    load = LOADERS.get(prefix if ":" in name else "", _load_hugging_face)
+    loader = LOADERS.get(prefix if ":" in name else "", _load_hugging_face)
     try:
-        return load(name, device=torch.device(device), dtype=dtype)
+        return loader(name, device=torch.device(device), dtype=dtype)
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError) as error:

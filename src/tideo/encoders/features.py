@@ -102,8 +102,9 @@ def text_vectors(
         row_of = {text: row for row, text in enumerate(distinct)}
         values_ND = encoder.encode_text(distinct)
         return lambda text: values_ND[row_of[text]]
-    about = {"encoder": encoder.id, "dtype": encoder.dtype, "modality": "text"}
-    store = FeatureStore(Path(cache_dir) / f"text-{encoder.id}-{encoder.dtype}", dim=encoder.dim, about=about)
+    dtype = getattr(encoder, "dtype", "float32")  # which an encoder of another package need not have
+    about = {"encoder": encoder.id, "dtype": dtype, "modality": "text"}
+    store = FeatureStore(Path(cache_dir) / f"text-{encoder.id}-{dtype}", dim=encoder.dim, about=about)
     missing = [text for text in distinct if key_of(text) not in store]
     for start in range(0, len(missing), CAPTIONS_PER_SHARD):
         shard = missing[start : start + CAPTIONS_PER_SHARD]

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tideo import registry
-from tideo.benchmarks.annotations import NO_CHOICE, Choices, choices_csv
-from tideo.benchmarks.egoschema import _egoschema
-from tideo.benchmarks.nextqa import _nextqa
-from tideo.benchmarks.star import _star
+from tideo.benchmarks.annotations import NO_CHOICE
 from tideo.evaluate.answers import MAIN, read_answers
+from tideo.evaluate.benchmark import load_benchmark
 from tideo.runs import read_run
 from tideo.scoring import decide
 from tideo.store.files import atomic_write_text
-from tideo.types import Sample, UserError
+from tideo.types import UserError
 
 
 def export(run_dir: str | Path, *, out: str | Path) -> tuple[int, int]:
     """Write the choices of a finished run; returns how many questions have none, as they failed, and of how many.
 
-    `nextqa`: for eval_mc.py of doc-doc/NExT-QA; `egoschema`: for its validation server, {q_uid: option}; `star`: for
-    its challenge on EvalAI; any other benchmark: csv with id and choice. Options count from 0. Raises UserError where
-    a question has no answer yet.
+    The benchmark's file has the layout (`export`); without, it is csv with id and choice. Options count from 0. Raises
+    UserError if a question has no answer yet, and for descriptions, which are no choices.
     """
     recipe = read_run(run_dir).recipe
-    read = registry.load("benchmarks", recipe["benchmark"])
-    samples: list[Sample] = read(recipe["data"], videos=recipe["videos"])[: recipe["limit"]]
+    benchmark = load_benchmark(recipe["benchmark"])
+    if benchmark.describes:
+        raise UserError(
+            f"{run_dir} holds descriptions of {benchmark.name}, no choices: export a run with questions"
+        )
+    samples = benchmark.read(recipe["data"], videos=recipe["videos"])[: recipe["limit"]]
     answers = read_answers(run_dir)[0].get(MAIN, {})
     if missing := sum(s.id not in answers for s in samples):
         raise UserError(
@@ -34,12 +33,5 @@ def export(run_dir: str | Path, *, out: str | Path) -> tuple[int, int]:
         )
     decided = {s.id: decide(answers[s.id], reduction=recipe["reduction"]).choice for s in samples}
     choices = {i: NO_CHOICE if choice is None else choice for i, choice in decided.items()}
-    atomic_write_text(out, LAYOUTS.get(recipe["benchmark"], choices_csv)(samples, choices))
+    atomic_write_text(out, benchmark.export(samples, choices))
     return list(choices.values()).count(NO_CHOICE), len(choices)
-
-
-LAYOUTS: dict[str, Callable[[Sequence[Sample], Choices], str]] = {
-    "nextqa": _nextqa,
-    "egoschema": _egoschema,
-    "star": _star,
-}
