@@ -20,6 +20,7 @@ from tideo.dollhouse.script import Split
 from tideo.models.grid.loading import Loading, load_vlm
 from tideo.models.grid.settings import GRID_FILE
 from tideo.models.prompts import FORMS
+from tideo.scoring import best
 from tideo.textvid.reader import Reader
 from tideo.tiny.llava import language_of
 from tideo.tiny.lm_corpus import frame_lines
@@ -40,7 +41,7 @@ def text_stories(
         states = [item.episode.state_at(t) for t in frame_times(item.episode.duration_s)]
         lines = frame_lines(states, rng, form="full")
         for question, scores in zip(item.questions, reader.scores(lines, item.questions), strict=True):
-            counts[question.kind][0] += scores.index(max(scores)) == question.answer
+            counts[question.kind][0] += best(scores) == question.answer
             counts[question.kind][1] += 1
     return {kind: (right, of) for kind, (right, of) in sorted(counts.items())}
 

@@ -23,7 +23,7 @@ from tideo.evaluate.run import evaluate
 from tideo.llms.interface import Calls
 from tideo.models.grid.server import Remote
 from tideo.models.load import load_model
-from tideo.scoring import chosen
+from tideo.scoring import choice_of_reply
 from tideo.types import Sample, Stopped, UserError, Video
 from videos import encode
 
@@ -320,16 +320,16 @@ def test_openais_own_server_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )  # fmt: skip
 def test_a_reply_names_one_option_or_none(reply: str, expected: int | None) -> None:
-    assert chosen(reply, OPTIONS) == expected
+    assert choice_of_reply(reply, OPTIONS) == expected
 
 
 def test_the_same_text_twice_names_nothing() -> None:
-    assert chosen("tea", ["tea", "Tea."]) is None
+    assert choice_of_reply("tea", ["tea", "Tea."]) is None
 
 
 @given(st.text(max_size=60), st.lists(st.text(max_size=10), min_size=1, max_size=5))
 def test_no_reply_breaks_the_parser(reply: str, options: list[str]) -> None:
-    choice = chosen(reply, options)
+    choice = choice_of_reply(reply, options)
     assert choice is None or 0 <= choice < len(options)
 
 

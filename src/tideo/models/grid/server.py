@@ -20,7 +20,7 @@ from tideo.models.grid.frames import GridModel
 from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import AS_TRAINED, Controls
 from tideo.models.prompts import choose_prompt, open_prompt, style
-from tideo.scoring import chosen
+from tideo.scoring import choice_of_reply
 from tideo.store.files import key_of
 from tideo.types import Answer, Frames, Sample, Tideo, Video
 
@@ -76,9 +76,9 @@ class Remote(GridModel):
             return Answer(sample_id=sample.id, error=str(error))
         if not sample.options:
             return Answer(sample_id=sample.id, text=reply.text)
-        choice = chosen(reply.text, sample.options)
-        unread = None if choice is not None else f"the reply names no option: {reply.text[:200]!r}"
-        return Answer(sample_id=sample.id, choice=choice, text=reply.text, error=unread)
+        choice = choice_of_reply(reply.text, sample.options)
+        unreadable = None if choice is not None else f"the reply names no option: {reply.text[:200]!r}"
+        return Answer(sample_id=sample.id, choice=choice, text=reply.text, error=unreadable)
 
 
 def _image_part(image: Image.Image) -> dict[str, Any]:
