@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
+from tideo.store.features import FeatureStore
+from videos import encode
 
 EXAMPLES = REPOSITORY / "examples"
+PLUGIN = EXAMPLES / "plugin"
 
 
 def run(*args: str, cwd: Path, also: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -43,28 +47,61 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_the_plugin_adds_a_benchmark_and_a_model(installed: Path, tmp_path: Path) -> None:
-    told = run("-m", "tideo", "list", "benchmarks", cwd=tmp_path, also=installed)
-    assert "quiz                 Questions of one's own, a line each." in told.stdout
-    data = str(EXAMPLES / "plugin" / "quiz.txt")
+    listed = run("-m", "tideo", "list", "benchmarks", cwd=tmp_path, also=installed)
+    assert "quiz                 Questions of one's own, a line each." in listed.stdout
     args = [
         "eval",
         "quiz",
         "--data",
-        data,
+        str(PLUGIN / "quiz.txt"),
         "--videos",
         str(tmp_path),
         "--model",
         "longest",
-        "--out",
-        "out",
-        "--permute",
     ]
-    done = run("-m", "tideo", *args, cwd=tmp_path, also=installed)
+    done = run("-m", "tideo", *args, "--out", "out", "--permute", cwd=tmp_path, also=installed)
     assert done.returncode == 0, done.stderr
     told = ("quiz: 50.0% of 2 questions", "quiz: 50.0%, the mean of 2 kinds", "50.0% right in all 3 orders")
     assert done.stdout.startswith("\n".join(told))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {kind: of["accuracy"] for kind, of in report["by_kind"].items()} == {"what": 0.0, "why": 1.0}
+    done = run("-m", "tideo", "export", "out", "--out", "quiz.out", cwd=tmp_path, also=installed)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"1: [ABC]\n2: [ABC]\n", (tmp_path / "quiz.out").read_text())
+
+
+def test_the_plugin_adds_an_encoder_and_a_sampler(installed: Path, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    encode(videos / "a.mp4")
+    args = ["encode", str(videos), "--encoder", "colours", "--sampler", "late", "--num-frames", "4"]
+    done = run("-m", "tideo", *args, "--out", "features", cwd=tmp_path, also=installed)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 items in features, 1 of them encoded now\n"
+    store = FeatureStore(tmp_path / "features", dim=8, about={"encoder": "colours-1", "modality": "image"})
+    (name,) = store
+    assert store[name].shape == (4, 8)
+    assert store.pts_s(name)[0] >= 2 / 3 * store.pts_s(name)[-1] - 0.1
+
+
+def test_the_plugin_adds_a_recipe(installed: Path, tmp_path: Path) -> None:
+    listed = run("-m", "tideo", "list", "recipes", cwd=tmp_path, also=installed)
+    assert "short_topa " in listed.stdout
+    small = ("num_tideos=20", "train.steps=2", "train.batch=2")
+    sets = [word for pair in small for word in ("--set", pair)]
+    done = run("-m", "tideo", "prealign", "short_topa", *sets, "--out", "m", cwd=tmp_path, also=installed)
+    assert done.returncode == 0, done.stderr
+    assert {"config.json", "model.safetensors", "tideo.json"} <= {p.name for p in (tmp_path / "m").iterdir()}
+
+
+def test_the_page_shows_the_files_that_are_tested() -> None:
+    page = (REPOSITORY / "docs" / "extend.md").read_text()
+    blocks = set(re.findall(r"```(?:python|toml)\n(.*?)```", page, re.DOTALL))
+    files = [*PLUGIN.glob("*.py"), PLUGIN / "pyproject.toml"]
+    assert len(files) == 6
+    texts = {path.read_text() for path in files}
+    assert blocks == texts
+    assert max(len(text.splitlines()) for text in texts) < 80
 
 
 def test_a_video_is_asked_about(tmp_path: Path) -> None:
