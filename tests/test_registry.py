@@ -129,3 +129,10 @@ def test_unknown_name(name: str, told: str) -> None:
 def test_unknown_kind() -> None:
     with pytest.raises(UserError, match=r"unknown kind 'model'; did you mean models\?"):
         registry.targets("model")
+
+
+def test_an_encoder_of_another_package_is_loaded_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tideo.encoders.dual import load_encoder
+
+    monkeypatch.setitem(registry.BUILTIN, "encoders", {"theirs": "builtins:object"})
+    assert type(load_encoder("theirs")) is object

@@ -34,9 +34,9 @@ def plan(samples: Sequence[Sample], named: Mapping[str, Controls], *, model: Vid
     content = {path: content_key(path) for path in dict.fromkeys(video.path for video in segments)}
     return [
         Item(control=name, sample=s, key=_key(name, controls, s, content=content[video.path], model=model))
-        for video, asked in segments.items()
+        for video, about in segments.items()
         for name, controls in named.items()
-        for s in asked
+        for s in about
     ]
 
 
@@ -55,8 +55,13 @@ def _key(name: str, controls: Controls, sample: Sample, *, content: str | None, 
 # --- answers.jsonl ---------------------------------------------------------------------------------
 
 
-def record(item: Item, answer: Answer, *, strange: bool) -> dict[str, Any]:
-    return {"key": item.key, "control": item.control, "strange": strange, **dataclasses.asdict(answer)}
+def record(item: Item, answer: Answer, *, unlike_training: bool) -> dict[str, Any]:
+    return {
+        "key": item.key,
+        "control": item.control,
+        "strange": unlike_training,
+        **dataclasses.asdict(answer),
+    }
 
 
 def drop_replaced(path: Path, current: Collection[Item]) -> None:
@@ -69,7 +74,7 @@ def drop_replaced(path: Path, current: Collection[Item]) -> None:
 
 
 def drop_failed(path: Path) -> None:
-    """Remove the answers that are errors, so that they are asked again."""
+    """Remove the answers that are errors, so that the questions are answered again."""
     if not path.exists():
         return
     records = read_records(path)
@@ -82,10 +87,10 @@ def _keep(path: Path, records: Sequence[dict[str, Any]], kept: Sequence[dict[str
 
 
 def read_answers(out: str | Path) -> tuple[dict[str, dict[str, Answer]], set[str]]:
-    """control → sample id → Answer, and the ids of the samples whose video was strange to the model."""
+    """control → sample id → Answer, and the ids of the samples whose video is unlike what the model was trained on."""
     names = {f.name for f in dataclasses.fields(Answer)}
     answers: dict[str, dict[str, Answer]] = {}
-    strange = set()
+    unlike_training = set()
     for stored in read_records(Path(out) / ANSWERS_FILE):
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
@@ -94,8 +99,8 @@ def read_answers(out: str | Path) -> tuple[dict[str, dict[str, Answer]], set[str
         }
         answers.setdefault(stored["control"], {})[stored["sample_id"]] = Answer(**fields)
         if stored["strange"]:
-            strange.add(stored["sample_id"])
-    return answers, strange
+            unlike_training.add(stored["sample_id"])
+    return answers, unlike_training
 
 
 def by_segment(items: Iterable[Item]) -> Iterator[tuple[Video, dict[str, list[Item]]]]:

@@ -29,7 +29,7 @@ def ask(
 
     `answer` is the chosen option, or generated text where there are no options; `choice` its 0-based index or
     None. `loglikelihoods` are the options' scores, of which the best is chosen: the mean over the tokens,
-    unless the model's settings say otherwise. `pts_s` are the times of the frames looked at, `seconds` the
+    unless the model's settings say otherwise. `pts_s` are the times of the frames, `seconds` the
     time from call to answer. One line of the log warns of a video unlike what the model was trained on.
 
     Raises UserError for a video that gives no frame, an empty question, a single or an empty option, or what

@@ -32,7 +32,7 @@ class CaptionReport:
     """captions.json. `cider` and `rouge_l` hold `mean`, `stderr`, `ci95`; a failure has a score of 0.
 
     Each of `controls` has both, each with its `difference`, the result minus the control. `examples`: of the best and
-    the worst by CIDEr, the video, what was said, and the first reference.
+    the worst by CIDEr, the video, the description, and the first reference.
     """
 
     benchmark: str
@@ -108,12 +108,12 @@ def summarise_captions(
 
 
 def caption_scores(samples: Sequence[Sample], answers: Mapping[str, Answer]) -> Scores:
-    """CIDEr and ROUGE-L of each sample, after PTB tokenisation of what was said and of the references."""
+    """CIDEr and ROUGE-L of each sample, after PTB tokenisation of descriptions and references."""
     tokenise, metrics = scorers()
-    said = {s.id: [" ".join(answers[s.id].text.split())] for s in samples}
-    # The tokeniser reads a line a text: nothing said is kept from it.
-    told = {i: [{"caption": text} for text in texts] for i, texts in said.items() if texts[0]}
-    tokens = {s.id: [""] for s in samples} | (tokenise(told) if told else {})
+    texts = {s.id: [" ".join(answers[s.id].text.split())] for s in samples}
+    # The tokeniser reads a text a line, and cannot take an empty one.
+    filled = {i: [{"caption": text}] for i, (text,) in texts.items() if text}
+    tokens = {s.id: [""] for s in samples} | (tokenise(filled) if filled else {})
     references = tokenise(
         {s.id: [{"caption": " ".join(text.split())} for text in s.references] for s in samples}
     )

@@ -37,15 +37,17 @@ def fuse(run_dirs: Sequence[str | Path], *, models: Sequence[str], out: str | Pa
     samples: list[Sample] = registry.load("benchmarks", runs[0]["benchmark"])(
         runs[0]["data"], videos=runs[0]["videos"]
     )
-    told = [read_answers(run)[0].get(MAIN, {}) for run in run_dirs]
+    by_run = [read_answers(run)[0].get(MAIN, {}) for run in run_dirs]
     shared = [
-        s for s in samples if s.answer is not None and all(s.id in t and t[s.id].loglikelihoods for t in told)
+        s
+        for s in samples
+        if s.answer is not None and all(s.id in of and of[s.id].loglikelihoods for of in by_run)
     ]
     if not shared:
         raise UserError("no question was answered in all runs: finish them with tideo eval")
     logprobs = [
         [option_logprobs(answers[s.id], reduction=run["reduction"]) for s in shared]
-        for answers, run in zip(told, runs, strict=True)
+        for answers, run in zip(by_run, runs, strict=True)
     ]
     weights = fit_weights(logprobs, [s.answer for s in shared if s.answer is not None])
     out = Path(out)

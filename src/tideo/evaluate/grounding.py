@@ -22,18 +22,19 @@ def in_evidence(pts_s: float, sample: Sample) -> bool:
 
 
 def grounding_figures(samples: Sequence[Sample], answers: Mapping[str, Answer]) -> dict[str, Any]:
-    """Over the questions with evidence whose answers tell their frames; empty where there are none.
+    """Over the questions with evidence whose answers name their frames; empty without such questions.
 
     `n`; `frames`, the mean share of frames in the evidence; `seen`, the share of questions with such a frame; and
     accuracies with `n` and `ci95`: `if_seen`, `if_not_seen` (None where no question is so) and `right_and_grounded`.
     """
-    asked = [s for s in samples if s.evidence_s and s.answer is not None and answers[s.id].pts_s]
-    if not asked:
+    with_evidence = [s for s in samples if s.evidence_s and s.answer is not None and answers[s.id].pts_s]
+    if not with_evidence:
         return {}
     share = {
-        s.id: sum(in_evidence(t, s) for t in answers[s.id].pts_s) / len(answers[s.id].pts_s) for s in asked
+        s.id: sum(in_evidence(t, s) for t in answers[s.id].pts_s) / len(answers[s.id].pts_s)
+        for s in with_evidence
     }
-    right = {s.id: answers[s.id].choice == s.answer for s in asked}
+    right = {s.id: answers[s.id].choice == s.answer for s in with_evidence}
 
     def figures(part: Sequence[Sample], correct: Mapping[str, bool]) -> dict[str, Any] | None:
         if not part:
@@ -42,10 +43,12 @@ def grounding_figures(samples: Sequence[Sample], answers: Mapping[str, Answer]) 
         return dataclasses.asdict(found)
 
     return {
-        "n": len(asked),
-        "frames": sum(share.values()) / len(asked),
-        "seen": sum(x > 0 for x in share.values()) / len(asked),
-        "if_seen": figures([s for s in asked if share[s.id] > 0], right),
-        "if_not_seen": figures([s for s in asked if share[s.id] == 0], right),
-        "right_and_grounded": figures(asked, {s.id: right[s.id] and share[s.id] >= GROUNDED for s in asked}),
+        "n": len(with_evidence),
+        "frames": sum(share.values()) / len(with_evidence),
+        "seen": sum(x > 0 for x in share.values()) / len(with_evidence),
+        "if_seen": figures([s for s in with_evidence if share[s.id] > 0], right),
+        "if_not_seen": figures([s for s in with_evidence if share[s.id] == 0], right),
+        "right_and_grounded": figures(
+            with_evidence, {s.id: right[s.id] and share[s.id] >= GROUNDED for s in with_evidence}
+        ),
     }

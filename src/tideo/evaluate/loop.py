@@ -48,7 +48,9 @@ def answer_all(
         video, name, items, frames = unit
         answers = _answers(video, items, controls=named[name], frames=frames, model=model, tideo_of=tideo_of)
         unlike = isinstance(frames, Frames) and name == MAIN and model.out_of_distribution(frames) is not None
-        return [record(item, answer, strange=unlike) for item, answer in zip(items, answers, strict=True)]
+        return [
+            record(item, answer, unlike_training=unlike) for item, answer in zip(items, answers, strict=True)
+        ]
 
     num = sum(len(items) for _, of_control in segments for items in of_control.values())
     console = Console(stderr=True)

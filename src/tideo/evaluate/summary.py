@@ -31,9 +31,9 @@ class Report:
     own `by_kind`, `n_failed`, and `difference`, the result minus the control on the same questions. `mean_of_kinds`,
     the mean of the accuracies in `by_kind`, is how STAR and MVBench score.
     `by_group` parts the questions by `meta["held_out"]` where the benchmark has it.
-    `n_strange` counts the videos unlike anything in the model's memory, `n_left_out` the questions that were not asked
-    because their video is missing. `failures`: video, error, and how many questions of the result failed by it.
-    `evidence` tells whether the frames show the answer, where the benchmark knows (evaluate/grounding.py).
+    `n_strange` counts the videos unlike anything in the model's memory, `n_left_out` the questions that were left
+    out because their video is missing. `failures`: video, error, and how many questions of the result failed by it.
+    `evidence` says whether the frames show the answer, where the benchmark knows (evaluate/grounding.py).
     `orders` is there if the options were asked in every order (evaluate/option_order.py).
     """
 
@@ -72,7 +72,7 @@ def headline(report: Report, *, score: Score) -> list[str]:
 
 
 class Unscored(UserError):
-    """All `n` questions were asked, `n_failed` of them failed, and no right answer is known, as of a test split."""
+    """All `n` questions have answers, `n_failed` of them errors, but no right answer is known, as of a test split."""
 
     def __init__(self, run_dir: Path, *, n: int, n_failed: int) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Any Hugging Face image-text model, asked about a video as one image of frames (arXiv 2409.07748) or several panels.
+"""Any Hugging Face image-text model, shown a video as one image of frames (arXiv 2409.07748) or several panels.
 
 A folder may hold grid.json, which says how the model looks at a video (models/grid/settings.py).
 """
@@ -106,7 +106,7 @@ class GridVLM(GridModel):
     def _answers(
         self, images: Sequence[Image.Image], samples: Sequence[Sample], *, num_frames: int, form: str
     ) -> list[Answer]:
-        """Samples with options on one cache; a question that cannot be asked becomes an Answer with its error."""
+        """Samples with options on one cache; a question that the model cannot take becomes an Answer with its error."""
         prompt_style = style(self.settings.prompt_style)
         turn = partial(self.settings.turn, num_images=len(images), num_frames=num_frames)
         with_options = [s for s in samples if s.options]
@@ -114,7 +114,7 @@ class GridVLM(GridModel):
         turns = [(turn(prompt), options) for prompt, options in prompts.values()]
         try:
             scored = dict(zip(prompts, self.chat.loglikelihoods(images, questions=turns), strict=True))
-        except UserError:  # of one question; which one shows when each is asked alone
+        except UserError:  # about one question: scoring each alone finds it
             scored = {}
         answers = []
         for sample in samples:

@@ -83,7 +83,7 @@ class ZeroShot(VideoModel):
     ) -> list[Answer]:
         """Answers to questions about one segment, its features and the start of the prompt computed once.
 
-        A question that cannot be asked (too long, no text) becomes an Answer with its error.
+        A question that the model cannot take (too long, no text) becomes an Answer with its error.
         """
         started_s = time.perf_counter()
         with threads_for(self.lm):
@@ -140,7 +140,7 @@ def ask_lm(lm: PrefixLM, features: Features | None, samples: Sequence[Sample], *
         scored = dict(
             zip((s.id for s in with_options), _score(lm, features, with_options, form=form), strict=True)
         )
-    except UserError:  # of one question; which one shows when each is asked alone
+    except UserError:  # about one question: scoring each alone finds it
         scored = {}
     return [_one(lm, features, s, form=form, scored=scored.get(s.id)) for s in samples]
 

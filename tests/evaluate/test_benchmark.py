@@ -1,0 +1,74 @@
+"""What a benchmark's file decides: its reader, official score, export and Tideos; and which controls it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tideo.benchmarks.annotations import choices_csv
+from tideo.evaluate.benchmark import load_benchmark
+from tideo.evaluate.controls import choose_controls
+from tideo.evaluate.run import evaluate, evaluate_captions
+from tideo.evaluate.summary import headline, summarise
+from tideo.models.interface import Controls, VideoModel
+from tideo.types import Answer, Sample, UserError, Video
+
+
+class Reader(VideoModel):
+    """A model that can be shown captions."""
+
+    name = "reader"
+    controls = frozenset({"source"})
+
+    def answer(self, video: Video, samples: object, **_: object) -> list[Answer]:
+        return []
+
+
+def test_a_file_names_its_score_and_its_export() -> None:
+    scores = {name: load_benchmark(name).score for name in ("nextqa", "star", "mvbench", "nextgqa", "vatex")}
+    assert scores == {
+        "nextqa": "accuracy", "star": "mean_of_kinds", "mvbench": "mean_of_kinds", "nextgqa": "grounded",
+        "vatex": "cider",
+    }  # fmt: skip
+    assert load_benchmark("csv").export is choices_csv
+    assert load_benchmark("star").export is not choices_csv
+    with pytest.raises(UserError, match="unknown benchmark 'nextqaa'; did you mean nextqa"):
+        load_benchmark("nextqaa")
+
+
+def test_text_features_go_with_a_benchmark_that_has_captions() -> None:
+    samples = [Sample(id="q", video=Video(id="v", path=""), question="?", options=("a", "b"))]
+    dollhouse, own = load_benchmark("dollhouse"), load_benchmark("csv")
+    assert choose_controls(None, samples, model=Reader(), benchmark=dollhouse) == {
+        "text_features": Controls(source="text")
+    }
+    assert choose_controls(None, samples, model=Reader(), benchmark=own) == {}
+    with pytest.raises(UserError, match="text_features needs the captions of the frames, which csv has not"):
+        choose_controls(["text_features"], samples, model=Reader(), benchmark=own)
+
+
+def test_videos_to_be_described_are_no_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"data": tmp_path, "videos": tmp_path, "model": Reader(), "out": tmp_path / "out"}
+    with pytest.raises(UserError, match="vatex has videos to be described, no questions"):
+        evaluate(benchmark="vatex", **arguments)  # type: ignore[arg-type]
+    monkeypatch.setattr("tideo.evaluate.run.scorers", lambda: None)
+    with pytest.raises(UserError, match="csv has questions, no videos to be described"):
+        evaluate_captions(benchmark="csv", **arguments)  # type: ignore[arg-type]
+
+
+def test_the_official_score_is_printed() -> None:
+    samples = [
+        Sample(
+            id=f"q{i}", video=Video(id=f"v{i}", path=""), question="?", options=("a", "b"), answer=0, kind=kind,
+            evidence_s=((0.0, 1.0),),
+        )
+        for i, kind in enumerate(("why", "how", "how"))
+    ]  # fmt: skip
+    answers = {s.id: Answer(sample_id=s.id, choice=int(s.kind == "how"), pts_s=(0.5, 2.0)) for s in samples}
+    report = summarise(samples, answers, controls={}, benchmark="b", model="m", run={})
+    plain = ["33.3% of 3 questions", "50.0%, the mean of 2 kinds"]
+    assert headline(report, score="accuracy") == headline(report, score="mean_of_kinds") == plain
+    assert headline(report, score="grounded") == [*plain, "33.3% right and grounded"]
+    one = summarise(samples[:1], answers, controls={}, benchmark="b", model="m", run={})
+    assert headline(one, score="accuracy") == ["100.0% of 1 questions"]
