@@ -43,9 +43,6 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
 
 
-STILL_UPWARD = {
-    "tideo.train.grid.finetune", "tideo.train.grid.stage", "tideo.train.topa.prealign",
-}  # fmt: skip
 MODULES = {module_name(path): path for path in sorted((SOURCE / "tideo").rglob("*.py"))}
 
 
@@ -119,8 +116,6 @@ def test_every_module_has_a_floor() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_one_way(module: str) -> None:
-    if module in STILL_UPWARD:
-        pytest.xfail("goes with the dollhouse's own stages")
     assert forbidden(MODULES[module].read_text(encoding="utf-8"), module=module) == []
 
 

@@ -73,7 +73,7 @@ def test_a_finetuned_folder_answers(tmp_path: Path) -> None:
     assert model.settings == GRID
     video = Video(id="0", path=str(tmp_path / "videos" / "0.mp4"))
     sample = Sample(id="q", video=video, question="what is it", options=("tea", "book"), answer=0)
-    (answer,) = model.answer(video, [sample])
+    (answer,) = model.answer(video, [sample], seen=model.look(video))
     assert len(answer.loglikelihoods or ()) == 2
     assert not (out / "steps").exists()
     before, after = load_model(str(tmp_path / "model")).model.state_dict(), model.model.state_dict()  # type: ignore[attr-defined]
