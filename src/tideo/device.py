@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-TINY_PARAMETERS = 20_000_000
+SMALL_PARAMETERS = 20_000_000
 
 
 def has_bfloat16(device: torch.device | None = None) -> bool:
@@ -28,9 +28,9 @@ def has_bfloat16(device: torch.device | None = None) -> bool:
 
 @contextmanager
 def threads_for(model: nn.Module) -> Iterator[None]:
-    """Run a tiny model on one thread: more gain nothing, and cost much time when other programs use the cores."""
+    """Run a small model on one thread: more gain nothing, and cost much time when other programs use the cores."""
     before = torch.get_num_threads()
-    if sum(p.numel() for p in model.parameters()) < TINY_PARAMETERS:
+    if sum(p.numel() for p in model.parameters()) < SMALL_PARAMETERS:
         torch.set_num_threads(1)
     try:
         yield
