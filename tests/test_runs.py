@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -51,6 +52,27 @@ def test_run_refuses_what_json_has_not(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         runs.write_run(tmp_path, recipe={"lr": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Stage:
+    renamed: ClassVar[dict[str, str]] = {"iterations": "steps"}
+    steps: int = 1
+
+
+@dataclass(frozen=True)
+class Staged:
+    renamed: ClassVar[dict[str, str]] = {"lessons": "stages"}
+    stages: tuple[Stage, ...] = (Stage(), Stage(steps=2))
+
+
+def test_a_recipe_may_have_other_names_than_in_an_earlier_version(tmp_path: Path) -> None:
+    runs.write_run(tmp_path, recipe={"lessons": [{"iterations": 1}, {"iterations": 2}], "gone": 0})
+    runs.same_recipe(tmp_path, Staged())
+    with pytest.raises(
+        UserError, match=r"another recipe \(stages is \[\{'steps': 1\}, \{'steps': 2\}\] there"
+    ):
+        runs.same_recipe(tmp_path, Staged(stages=(Stage(steps=3), Stage(steps=2))))
 
 
 @pytest.mark.parametrize(

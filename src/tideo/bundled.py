@@ -1,4 +1,4 @@
-"""The name of a model → the folder in which it lies: one that ships with the package, or one of the user's."""
+"""The name of a model → its folder: one that ships with the package, or one of the user's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def names() -> list[str]:
 
 
 def located(name: str | Path, *, beside: Path | None = None) -> str:
-    """The folder that `name` means, else the name as it is, which may be a Hugging Face id.
+    """The folder of the model `name`; a name without a folder is returned as it is, since it may be a Hugging Face id.
 
-    A folder relative to `beside` (that of the file which holds the name) comes first, then the names that ship with
-    the package, then a folder of the working directory.
+    A folder relative to `beside` (the folder of the file that has the name in it) comes first, then the models that
+    ship with the package, then a folder of the working directory.
     """
     name = str(name)
     if beside is not None and name and (beside / name).is_dir():

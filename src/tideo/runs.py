@@ -1,4 +1,4 @@
-"""run.json: what was run, with which versions, and whether another run is the same."""
+"""run.json: the recipe of a run, the versions and the command, and whether two runs have the same recipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PACKAGES = ("torch", "transformers", "peft", "av", "numpy")  # what a number may
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """What `run.json` holds. `commit` is None outside a checkout and ends in -dirty where files differ."""
+    """The contents of `run.json`. `commit` is None outside a checkout and ends in -dirty if files differ from it."""
 
     recipe: dict[str, Any]
     versions: dict[str, str]
@@ -37,15 +37,15 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, Tideo and the packages that a number may depend on, without importing them."""
-    found = {"python": platform.python_version(), "tideo": tideo.__version__}
-    return found | {name: metadata.version(name) for name in PACKAGES}
+    """Versions of Python, Tideo and the packages that a number may depend on, read without importing them."""
+    ours = {"python": platform.python_version(), "tideo": tideo.__version__}
+    return ours | {name: metadata.version(name) for name in PACKAGES}
 
 
 def git_commit() -> str | None:
-    """The commit that this source is of, "-dirty" behind it where files differ; None if it is of none.
+    """The commit of this source, with "-dirty" behind it if files differ; None if the source is in no repository.
 
-    Asked of the package's own folder, not of the working directory, which may be another project.
+    It is that of the package's own folder, not of the working directory, which may be another project.
     """
     here = Path(__file__).parent
     try:
@@ -57,7 +57,7 @@ def git_commit() -> str | None:
 
 
 def _git(folder: Path, *args: str) -> str:
-    # GIT_DIR of a surrounding hook would answer for another repository
+    # GIT_DIR, which a surrounding hook sets, would name another repository.
     env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     return subprocess.check_output(
         ["git", *args], cwd=folder, env=env, text=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -65,38 +65,49 @@ def _git(folder: Path, *args: str) -> str:
 
 
 def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command: str | None = None) -> Path:
-    """Write DIR/run.json: the resolved recipe (a dataclass or a mapping), versions, commit, seed, command.
+    """Write OUT/run.json: the resolved recipe (a dataclass or a mapping), versions, commit, seed, command.
 
-    Atomic: a reader sees the old file or the new one. Returns its path.
+    The write is atomic: a reader finds the old file or the new one. Returns the path.
     """
     plain = dataclasses.asdict(recipe) if dataclasses.is_dataclass(recipe) else dict(recipe)  # type: ignore[arg-type]
-    told = command if command is not None else shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    run = Run(recipe=plain, versions=versions(), commit=git_commit(), seed=seed, command=told)
+    if command is None:
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    run = Run(recipe=plain, versions=versions(), commit=git_commit(), seed=seed, command=command)
     path = Path(out) / RUN_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{RUN_FILE}.{os.getpid()}")
+    temporary = path.with_name(f"{RUN_FILE}.{os.getpid()}")
     text = json.dumps(dataclasses.asdict(run), indent=2, ensure_ascii=False, allow_nan=False)
-    fresh.write_text(text + "\n", encoding="utf-8")
-    fresh.replace(path)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
     return path
 
 
 def same_recipe(out: str | Path, recipe: Any) -> None:
-    """Raises UserError where DIR/run.json holds another recipe than this dataclass, naming what differs.
+    """Raises UserError if OUT/run.json holds another recipe than this dataclass; the message names the differences.
 
-    Fields that only one of the two knows are of another version of tideo and do not count. `recipe.renamed` may map
-    names of earlier versions to those of today.
+    A field that only one of the two recipes has comes from another version of tideo and does not count. A recipe, or
+    a dataclass in it, may map field names of earlier versions to those of today in `renamed`.
     """
-    renamed = getattr(recipe, "renamed", {})
-    there = {renamed.get(name, name): value for name, value in read_run(out).recipe.items()}
+    there = _with_current_names(read_run(out).recipe, recipe)
     here = json.loads(json.dumps(dataclasses.asdict(recipe)))
     if different := list(_differences(there, here)):
         what = ", ".join(f"{name} is {old} there and {new} here" for name, old, new in different[:3])
         raise UserError(f"{out} is a run of another recipe ({what}): set it so, or give another --out")
 
 
+def _with_current_names(plain: Any, recipe: Any) -> Any:
+    """The plain recipe of a run.json with the field names of today, in nested recipes and lists of them too."""
+    if isinstance(plain, list) and isinstance(recipe, tuple) and len(plain) == len(recipe):
+        return [_with_current_names(value, item) for value, item in zip(plain, recipe, strict=True)]
+    if not isinstance(plain, dict):
+        return plain
+    renamed = getattr(recipe, "renamed", {})
+    current = {renamed.get(name, name): value for name, value in plain.items()}
+    return {name: _with_current_names(value, getattr(recipe, name, None)) for name, value in current.items()}
+
+
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Name and both values of each field that both know and that differs, below nested fields too."""
+    """(name, old value, new value) of each field that both recipes have and that differs, nested ones included."""
     for name in (name for name in here if name in there):
         old, new = there[name], here[name]
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -106,7 +117,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[
 
 
 def read_run(out: str | Path) -> Run:
-    """Read DIR/run.json. Raises UserError where it is missing, is not JSON or lacks a key."""
+    """Read OUT/run.json. Raises UserError if it is missing, is not JSON or lacks a key."""
     path = Path(out) / RUN_FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""`tideo prealign`, `train`, `finetune`, `import topa`, `push`: models are made, taken over and given away."""
+"""`tideo prealign`, `train`, `finetune`, `import topa`, `push`: train models, import and publish them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def prealign(
     recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False
 ) -> None:
     """Pre-align a frozen language model on text alone (TOPA)."""
-    config = _recipe(recipe, settings)  # first: a wrong name is an error before the slow imports
+    config = _recipe(recipe, settings)  # before the slow imports, so that a wrong name fails at once
     from tideo.train.topa.prealign import prealign as train_prefix
 
     print(train_prefix(config, out=out or Path("runs", recipe), resume=resume))
 
 
 def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False) -> None:
-    """Train a tiny model of the dollhouse, or distil features into one."""
+    """Train a tiny model: a CLIP, a language model or, by feature distillation, a LLaVA."""
     config = _recipe(recipe, settings)
     from tideo.tiny.train import train as run
 
@@ -34,8 +34,8 @@ def finetune(
     settings: Settings = None,
     out: OutOrRuns = None,
     resume: Resume = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Only tell parameters and memory.")] = False,
-    gpus: Annotated[int, typer.Option(min=1, metavar="N", help="Of --plan: how many GPUs.")] = 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Only print parameters and memory.")] = False,
+    gpus: Annotated[int, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs.")] = 1,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -81,7 +81,7 @@ def topa(
         str, typer.Option(metavar="E", help="The dual encoder it was trained on.")
     ] = "openai/clip-vit-large-patch14",
 ) -> None:
-    """Turn a released TOPA checkpoint into a model directory; nothing is unpickled."""
+    """Convert a released TOPA checkpoint to a model directory, without unpickling it."""
     from tideo.models.topa.released import import_topa
 
     print(import_topa(checkpoint, llm=llm, memory=memory, encoder=encoder, out=out))
@@ -89,10 +89,13 @@ def topa(
 
 def push(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="What training wrote.", show_default=False)
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, help="A folder that training wrote.", show_default=False
+        ),
     ],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="If it is made: for you alone.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Upload a model to the Hugging Face Hub, with a card."""
     from tideo.models.hub import push as upload

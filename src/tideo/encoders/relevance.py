@@ -1,4 +1,4 @@
-"""Frames that bear on a question: the sampler `question`, which is a dual encoder's choice among even frames.
+"""Frames that are relevant to a question: the sampler `question`, a dual encoder's choice among even frames.
 
 The paper of the top-down grid (arXiv 2409.07748) leaves event-focused sampling open. Shapes: T frames.
 """
@@ -15,13 +15,13 @@ from tideo.types import Frames, Grid, UserError, Video
 from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, tell_blanks
 from tideo.video.samplers import sample_frames
 
-CANDIDATES = 4  # even frames looked at for each one kept
+CANDIDATES = 4  # even frames encoded for each one chosen
 
 
 def question_frames(
     video: Video, num: int, *, question: str, encoder: DualEncoder, diversity: float = 0.5
 ) -> Frames:
-    """At most `num` frames of a segment, chosen for the question, in time order. Raises as `sample_frames`."""
+    """At most `num` frames of a segment, chosen for the question, in time order. Raises what `sample_frames` raises."""
     candidates = sample_frames(video, CANDIDATES * num)
     return relevant_frames(candidates, num, question=question, encoder=encoder, diversity=diversity)
 
@@ -37,7 +37,7 @@ def question_grid(
     fit: str = "squash",
     stamps: bool = False,
 ) -> Grid:
-    """As `video_grid` with the frames chosen for a question; `encoder` is a name that `load_encoder` takes."""
+    """Like `video_grid`, with frames chosen for a question; `encoder` is a name that `load_encoder` takes."""
     if not question.strip():
         raise UserError("the question is empty: say what the frames are for, or use another sampler")
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
@@ -50,7 +50,7 @@ def question_grid(
 def relevant_frames(
     frames: Frames, num: int, *, question: str, encoder: DualEncoder, diversity: float = 0.5
 ) -> Frames:
-    """At most `num` of these frames: near the question, and unlike one another by `diversity` (0 to 1)."""
+    """At most `num` of these frames: similar to the question and, weighted by `diversity` (0 to 1), to no other one."""
     if not 0 <= diversity <= 1:
         raise UserError(f"diversity {diversity}: expected a share from 0 to 1")
     values_TD = frame_features(frames, encoder).values_TD
@@ -60,22 +60,22 @@ def relevant_frames(
 
 
 def choose(relevance_T: np.ndarray, similarity_TT: np.ndarray, *, num: int, diversity: float) -> list[int]:
-    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): which to keep, in the order chosen.
+    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the indices to keep, in the order chosen.
 
-    Both terms are stretched to 0–1 over the candidates, since a dual encoder's scores differ by little. The first is
-    the most relevant one.
+    Both terms are rescaled to 0–1 over the candidates, since a dual encoder's scores differ by little. The first
+    choice is the most relevant frame.
     """
-    relevance_T, similarity_TT = _stretched(relevance_T), _stretched(similarity_TT)
+    relevance_T, similarity_TT = _rescaled(relevance_T), _rescaled(similarity_TT)
     chosen: list[int] = []
-    nearest_T = np.zeros(len(relevance_T))  # similarity to the nearest one chosen
+    nearest_T = np.zeros(len(relevance_T))  # similarity to the most similar frame chosen so far
     for _ in range(min(num, len(relevance_T))):
-        worth_T = (1 - diversity) * relevance_T - diversity * nearest_T if chosen else relevance_T.copy()
-        worth_T[chosen] = -np.inf
-        chosen.append(int(worth_T.argmax()))
+        score_T = (1 - diversity) * relevance_T - diversity * nearest_T if chosen else relevance_T.copy()
+        score_T[chosen] = -np.inf
+        chosen.append(int(score_T.argmax()))
         nearest_T = np.maximum(nearest_T, similarity_TT[chosen[-1]])
     return chosen
 
 
-def _stretched(values: np.ndarray) -> np.ndarray:
+def _rescaled(values: np.ndarray) -> np.ndarray:
     low, high = values.min(), values.max()
     return (values - low) / (high - low) if high > low else np.zeros_like(values)

@@ -1,4 +1,4 @@
-"""The name of a model that answers → the model: tables from prefixes and from files in a folder to loaders.
+"""The name of a model → the model, by two tables of loaders: one by the name's prefix, one by files in the folder.
 
 A name is one of `tideo list models`, a folder that training wrote, a Hugging Face id, or `openai:NAME@URL`.
 """
@@ -27,10 +27,10 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def load_model(name: str, *, args: Args = ()) -> VideoModel:
-    """The model of that name.
+    """Load the model of that name.
 
-    `args` are key=value pairs: fields of the model's settings and, for an image-text model, of `Loading`, for a
-    server, of `Calls`. Raises UserError for any other name, with the near ones.
+    `args` are key=value pairs for fields of the model's settings; an image-text model also has those of `Loading`,
+    a server those of `Calls`. Raises UserError for an unknown name, with similar ones.
     """
     if name in registry.targets("models"):
         return _with_settings(registry.load("models", name)(), args)
@@ -52,14 +52,14 @@ def load_model(name: str, *, args: Args = ()) -> VideoModel:
 
 
 def model_names() -> dict[str, str]:
-    """name → one line about it, of the models that ship with the package or that other packages add."""
+    """name → a line about it, for models that ship with the package and those that other packages register."""
     marks = (SETTINGS_FILE, FUSION_FILE, GRID_FILE)
     shipped = {n: _headline(ASSETS / n) for n in names() if any((ASSETS / n / m).is_file() for m in marks)}
     return dict(sorted((registry.describe("models") | shipped).items()))
 
 
 def _folder(name: str) -> tuple[Path, Callable[[Path, str, Args], VideoModel] | None]:
-    """The folder of a name and what loads it; a name of the hub that is not ours is an image-text model's."""
+    """The folder of a model and its loader. A Hugging Face id that Tideo did not publish is an image-text model."""
     folder = Path(located(name))
     if folder.exists() or not _HUB_ID.fullmatch(name):
         return folder, _loader_of(folder)
@@ -87,7 +87,7 @@ def _grid(folder: Path, name: str, args: Args) -> VideoModel:
     from tideo.models.grid.settings import GridSettings
     from tideo.models.grid.vlm import GridVLM
 
-    settings, loading = _two(args, GridSettings.load(folder), Loading())
+    settings, loading = _override_both(args, GridSettings.load(folder), Loading())
     return GridVLM.load(located(name), name=name, settings=settings, loading=loading)
 
 
@@ -102,13 +102,13 @@ def _server(name: str, args: Args) -> VideoModel:
     from tideo.models.grid.server import Remote
     from tideo.models.grid.settings import GridSettings
 
-    settings, calls = _two(args, GridSettings(), Calls())
+    settings, calls = _override_both(args, GridSettings(), Calls())
     return Remote(name, settings=settings, calls=calls)
 
 
 # The start of a name → its loader.
 BY_PREFIX: dict[str, Callable[[str, Args], VideoModel]] = {"openai:": _server}
-# A file in a folder → its loader; the first that is there counts.
+# A file in a folder → its loader; the first file found decides.
 BY_FILE: dict[str, Callable[[Path, str, Args], VideoModel]] = {
     SETTINGS_FILE: _topa,
     FUSION_FILE: _fusion,
@@ -122,8 +122,8 @@ def _with_settings(model: VideoModel, args: Args) -> VideoModel:
     return model
 
 
-def _two(args: Args, settings: Settings, other: Other) -> tuple[Settings, Other]:
-    """Both dataclasses with those of `args` that name their fields."""
+def _override_both(args: Args, settings: Settings, other: Other) -> tuple[Settings, Other]:
+    """Both dataclasses, each with those of `args` that name its fields."""
     keys = {field.name for field in fields(other)}  # type: ignore[arg-type]
     of_other = [a for a in args if a.partition("=")[0].strip() in keys]
     rest = [a for a in args if a not in of_other]
@@ -131,6 +131,6 @@ def _two(args: Args, settings: Settings, other: Other) -> tuple[Settings, Other]
 
 
 def _headline(folder: Path) -> str:
-    """The first sentence of a model's card."""
+    """The first sentence of a model's card, README.md."""
     text = (folder / "README.md").read_text(encoding="utf-8").partition("\n# ")[2].partition("\n")[2]
     return " ".join(text.split()).partition(". ")[0].rstrip(".") + "."

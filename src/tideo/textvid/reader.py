@@ -1,4 +1,4 @@
-"""A language model that reads a video told in words, and scores the options of questions about it."""
+"""A language model that reads a video as text and scores the options of questions about it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tideo.types import Question
 
 
 def numbered(lines: Sequence[str]) -> str:
-    """A video in words: the numbered lines of its frames."""
+    """A video as text: a numbered line for each frame."""
     return "Video:" + "".join(f"\n{number}: {line}." for number, line in enumerate(lines, 1))
 
 
 class Reader:
-    """`form` is a name in models/prompts.py, FORMS, `prompt_style` one of its styles."""
+    """`form` is a name in FORMS of models/prompts.py, `prompt_style` the name of a style there."""
 
     def __init__(
         self, model: Any, tokenizer: Any, *, form: str = "text", prompt_style: str = "plain"
@@ -29,11 +29,14 @@ class Reader:
 
     @classmethod
     def load(cls, name: str, *, form: str = "text", prompt_style: str = "plain") -> Reader:
-        """A folder of a causal language model, or a Hugging Face id."""
+        """`name` is a folder of a causal language model, or a Hugging Face id."""
         return cls(*load_llm(name), form=form, prompt_style=prompt_style)
 
     def scores(self, lines: Sequence[str], questions: Sequence[Question]) -> list[list[float]]:
-        """The mean log-likelihood a token of each question's options; without lines it reads nothing."""
+        """For each question, the mean log-likelihood per token of each option.
+
+        Without lines the model scores the questions alone.
+        """
         if not questions:
             return []
         with threads_for(self.model):
@@ -41,5 +44,5 @@ class Reader:
             prompts = [FORMS[self.form](q.question, q.options, self.style) for q in questions]
             tokens = [encode(self.tokenizer, prompt, continuations=options) for prompt, options in prompts]
             stems = [(torch.tensor(t.after), t.continuations) for t in tokens]
-            found = question_loglikelihoods(self.model, prefix=story, questions=stems)
-        return [[s / n for s, n in zip(*score, strict=True)] for score in found]
+            scores = question_loglikelihoods(self.model, prefix=story, questions=stems)
+        return [[s / n for s, n in zip(*score, strict=True)] for score in scores]

@@ -1,4 +1,4 @@
-"""Whether the models that ship with the package know the words of a text: they judge no other world than theirs."""
+"""A check that the models which ship with the package know the words of a text; they can judge only their own world."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from tideo.bundled import located, names
 from tideo.types import UserError
 
-MOST_UNKNOWN = 0.1  # of the words
+MAX_UNKNOWN = 0.1  # share of the words
 
 
 def check_vocabulary(model: str, texts: Sequence[str]) -> None:
-    """Raises UserError where a bundled model would judge texts whose words it cannot read.
+    """Raises UserError if a bundled model is to judge texts and does not know their words.
 
-    Other models have vocabularies of whole languages and pass.
+    All other models pass: their vocabularies cover whole languages.
     """
     if model not in names():
         return
@@ -26,7 +26,7 @@ def check_vocabulary(model: str, texts: Sequence[str]) -> None:
     known = {word.lower() for token in tokens for word in token.replace("\u0120", " ").split()}
     words = [word for text in texts for word in re.findall(r"[a-z]+", text.lower())]
     unknown = sum(word not in known for word in words) / max(1, len(words))
-    if unknown > MOST_UNKNOWN:
+    if unknown > MAX_UNKNOWN:
         raise UserError(
             f"{model} does not know {unknown:.0%} of the words here: give --encoder and --reader for your domain, "
             "as in --encoder openai/clip-vit-large-patch14 --reader none"

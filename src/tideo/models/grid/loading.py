@@ -16,9 +16,9 @@ from tideo.types import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How weights are loaded: `dtype` a name of torch or auto; `load_4bit` needs bitsandbytes and a GPU.
+    """How weights are loaded. `dtype` is torch's name of a type, or auto; `load_4bit` needs bitsandbytes and a GPU.
 
-    `place` puts them on the GPU where there is one; a training places them itself.
+    With `place` they go to the GPU if there is one; a training moves them there itself.
     """
 
     dtype: str = "auto"
@@ -26,14 +26,14 @@ class Loading:
     place: bool = True
 
 
-def _places() -> str | dict[str, int]:
-    """All GPUs, or this process's own where there are several processes."""
+def _device_map() -> str | dict[str, int]:
+    """All GPUs, or one of them if this process is one of several."""
     rank = os.environ.get("LOCAL_RANK")
     return "auto" if rank is None else {"": int(rank)}
 
 
-def seen_side(processor: Any) -> int | None:
-    """The side in pixels of all that the model sees of an image; None where it takes images of any size, or crops."""
+def input_side(processor: Any) -> int | None:
+    """The side in pixels of the one square input of a model; None if it takes any size of image, or several crops."""
     images = processor.image_processor
     if hasattr(images, "image_grid_pinpoints") or getattr(images, "do_image_splitting", False):
         return None
@@ -42,9 +42,9 @@ def seen_side(processor: Any) -> int | None:
     return max(sides) if len(sides) == 2 else None
 
 
-def check_seen(processor: Any, settings: GridSettings, *, name: str) -> None:
-    """Raises UserError where the grid is larger than the image that the model sees: its cells would be lost."""
-    side = seen_side(processor)
+def check_image_size(processor: Any, settings: GridSettings, *, name: str) -> None:
+    """Raises UserError if the grid is larger than the model's input, since scaling it down would blur its cells."""
+    side = input_side(processor)
     if side is not None and settings.image_size > side:
         raise UserError(
             f"a grid of {settings.image_size} pixels a side is larger than the {side} that {name} sees: "
@@ -53,9 +53,9 @@ def check_seen(processor: Any, settings: GridSettings, *, name: str) -> None:
 
 
 def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
-    """An image-text-to-text model in eval mode and its processor.
+    """An image-text-to-text model in eval mode, and its processor.
 
-    Weights are read from safetensors only. Raises UserError in one line where that fails.
+    Weights are read from safetensors only. Raises UserError with one line if they cannot be loaded.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
@@ -76,12 +76,12 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
                 f"model {source}: it has no image processor, so it cannot be shown a grid; "
                 "expected an image-text-to-text model"
             )
-        model, told = AutoModelForImageTextToText.from_pretrained(
+        model, loading_info = AutoModelForImageTextToText.from_pretrained(
             source,
             dtype=loading.dtype,
             use_safetensors=True,
             attn_implementation="sdpa",
-            device_map=_places() if loading.place and torch.accelerator.is_available() else None,
+            device_map=_device_map() if loading.place and torch.accelerator.is_available() else None,
             output_loading_info=True,
             **extra,
         )
@@ -90,7 +90,7 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the image-text model {source!r} cannot be loaded: {reason}") from error
-    if missing := sorted(told["missing_keys"]):  # they would be random numbers, and so the answers
+    if missing := sorted(loading_info["missing_keys"]):  # transformers would fill them with random numbers
         raise UserError(
             f"the image-text model {source!r} lacks {len(missing)} of its weights, the first {missing[0]}: get it anew"
         )

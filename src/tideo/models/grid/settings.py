@@ -1,4 +1,4 @@
-"""How an image-text model looks at a video: grid.json; and how its weights are loaded."""
+"""grid.json: how an image-text model is shown a video as grids of frames, and how it scores options."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ INTRO_PANELS = (
 
 @dataclass(frozen=True, kw_only=True)
 class GridSettings:
-    """How a model looks at a video and scores options: grid.json, or the defaults where there is none.
+    """The contents of grid.json; a model without that file has the defaults.
 
-    The video is `panels` images of `rows` x `cols` frames. `sampler` is one of `tideo list samplers`, or `question`:
-    `encoder` chooses frames for each question (encoders/relevance.py). `intro` comes before the question, with the
-    fields {frames}, {panels}, {rows} and {cols}; None tells just these. `prompt_style` and `form` as in
-    models/prompts.py.
+    A video becomes `panels` images of `rows` x `cols` frames. `sampler` is one of `tideo list samplers`, or
+    `question`: then `encoder` chooses frames for each question (encoders/relevance.py). `intro` comes before the
+    question and may have the fields {frames}, {panels}, {rows} and {cols}; None is a sentence that states these
+    numbers. `prompt_style` and `form` are names in models/prompts.py.
     """
 
     rows: int = 4
@@ -78,7 +78,7 @@ class GridSettings:
         return self.panels * self.rows * self.cols
 
     def images(self, frames: Frames, *, one_frame: bool = False) -> list[Image.Image]:
-        """The frames as the images that the model sees; `one_frame` fills one image with one frame."""
+        """The frames as images for the model; with `one_frame` there is one image with one frame."""
         panels = make_panels(
             frames,
             panels=1 if one_frame else self.panels,
@@ -91,7 +91,7 @@ class GridSettings:
         return [Image.fromarray(panel.rgb_HWC) for panel in panels]
 
     def turn(self, prompt: str, *, num_images: int, num_frames: int) -> str:
-        """The user's words: the prompt without its marker, the intro before it where a grid is shown."""
+        """The user's turn: the prompt without its video marker, and the intro before it if the images show a grid."""
         text = prompt.replace(VIDEO, "", 1)
         if not num_images or num_frames == 1:
             return text
@@ -108,7 +108,7 @@ class GridSettings:
 
     @classmethod
     def load(cls, directory: str | Path) -> GridSettings:
-        """The defaults where the folder has no grid.json. Raises UserError where that holds something else."""
+        """A folder without grid.json gives the defaults. Raises UserError if grid.json holds something else."""
         path = Path(directory) / GRID_FILE
         if not path.is_file():
             return cls()

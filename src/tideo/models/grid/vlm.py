@@ -17,7 +17,7 @@ from PIL import Image
 from tideo.device import threads_for
 from tideo.models.grid.chat import ImageChat
 from tideo.models.grid.frames import GridModel
-from tideo.models.grid.loading import Loading, check_seen, load_vlm
+from tideo.models.grid.loading import Loading, check_image_size, load_vlm
 from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import AS_TRAINED, Controls
 from tideo.models.prompts import FORMS, open_prompt, style
@@ -43,7 +43,7 @@ class GridVLM(GridModel):
 
     @settings.setter
     def settings(self, settings: GridSettings) -> None:
-        check_seen(self.chat.processor, settings, name=self.name)
+        check_image_size(self.chat.processor, settings, name=self.name)
         self._settings = settings
 
     @classmethod

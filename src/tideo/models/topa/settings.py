@@ -1,4 +1,4 @@
-"""What evaluation needs to know of a model: its settings, a key for what it holds, and how to ask it."""
+"""tideo.json: how a text-only pre-aligned model samples a video and scores options."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TRAINED_FILES = ("config.json", "model.safetensors", "lora/*", SETTINGS_FILE, ME
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a model looks at a video and scores options: tideo.json.
+    """The contents of tideo.json.
 
-    `encoder`: a directory, perhaps relative to this file's, or another name that `load_encoder` takes.
-    `form`: a name in models/prompts.py, FORMS; `reduction`: one in scoring.py.
+    `encoder` is a folder, which may be relative to that of tideo.json, or another name that `load_encoder` takes.
+    `form` is a name in FORMS of models/prompts.py, `reduction` a name in scoring.py.
     """
 
     encoder: str
@@ -37,7 +37,7 @@ class Settings:
 
     @classmethod
     def load(cls, directory: str | Path) -> Settings:
-        """Raises UserError where the file is missing or holds something else."""
+        """Raises UserError if the file is missing or holds something else."""
         path = Path(directory) / SETTINGS_FILE
         try:
             return from_plain(cls, json.loads(path.read_text(encoding="utf-8")))

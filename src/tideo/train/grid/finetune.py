@@ -20,7 +20,7 @@ import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 
 from tideo import registry
-from tideo.models.grid.loading import Loading, check_seen, load_vlm
+from tideo.models.grid.loading import Loading, check_image_size, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.store.files import atomic_write_text
 from tideo.train.grid.config import LLAVA, FinetuneConfig, deepspeed_file
@@ -52,7 +52,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     torch.manual_seed(config.seed)
     conversations, held_out = training_set(config)
     base, processor = starting_model(config)
-    check_seen(processor, config.grid, name=config.model)
+    check_image_size(processor, config.grid, name=config.model)
     if torch.accelerator.is_available() and not (config.load_4bit or config.train.parallel):
         base.to(PartialState().device)  # the tower's features and the captions' loss come before the Trainer
     model = frozen_but(base, config)
