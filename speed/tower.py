@@ -20,7 +20,7 @@ from tideo.tiny.grid_episodes import grid_conversations
 from tideo.train.grid.examples import Chat, ChatExamples, collate_chats
 from tideo.train.grid.finetune import starting_model
 from tideo.train.grid.modules import train_only
-from tideo.train.grid.patch_features import PatchFeatures, keep_tower, patch_features, put_back
+from tideo.train.grid.patch_features import PatchFeatures, patch_features, restore_tower, use_features
 
 BATCH = 16
 
@@ -67,10 +67,10 @@ def main() -> None:
         for _ in range(args.repeats):
             seconds, expected = epoch(model, examples(None), pad_id=pad_id)
             pixels_s.append(seconds)
-            tower = keep_tower(model)
+            tower = use_features(model)
             seconds, loss = epoch(model, examples(kept), pad_id=pad_id)
             kept_s.append(seconds)
-            put_back(model, tower)
+            restore_tower(model, tower)
             if abs(loss - expected) > 1e-2:
                 raise SystemExit(
                     f"the losses differ: {expected:.4f} with pixels, {loss:.4f} with kept features"

@@ -41,7 +41,7 @@ def batch_of(
     examples = ChatExamples(
         conversations, processor=processor, image_size=SIDE, num=64, packed=packed, features=features
     )
-    return collate_chats([examples[i] for i in range(len(examples.parts))], pad_id=0)
+    return collate_chats([examples[i] for i in range(len(examples.pieces))], pad_id=0)
 
 
 def nextqa_in(folder: Path, *, num: int = 4) -> Path:

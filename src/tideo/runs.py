@@ -101,8 +101,8 @@ def _with_current_names(plain: Any, recipe: Any) -> Any:
         return [_with_current_names(value, item) for value, item in zip(plain, recipe, strict=True)]
     if not isinstance(plain, dict):
         return plain
-    renamed = getattr(recipe, "renamed", {})
-    current = {renamed.get(name, name): value for name, value in plain.items()}
+    renamed: Mapping[str, str] = getattr(recipe, "renamed", {})
+    current: dict[str, Any] = {renamed.get(name, name): value for name, value in plain.items()}
     return {name: _with_current_names(value, getattr(recipe, name, None)) for name, value in current.items()}
 
 

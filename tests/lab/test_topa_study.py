@@ -7,7 +7,7 @@ import pytest
 
 from tideo.lab.tables import Study, table
 from tideo.lab.topa_study import page, zero_shot_study
-from tideo.train.topa.prealign import PrealignConfig, PrealignTraining
+from tideo.train.topa.config import PrealignConfig, PrealignTraining
 from tideo.types import Sample, UserError, Video
 from tiny import save_clip, save_llm
 

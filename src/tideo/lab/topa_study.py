@@ -23,7 +23,8 @@ from tideo.lab.tables import Rates, Study, evaluated, markdown, questions_of, st
 from tideo.models.load import load_model
 from tideo.models.topa.settings import SETTINGS_FILE
 from tideo.store.files import atomic_write_text
-from tideo.train.topa.prealign import PrealignConfig, prealign
+from tideo.train.topa.config import PrealignConfig
+from tideo.train.topa.prealign import prealign
 from tideo.types import Sample, UserError
 
 FULL, NO_CHOOSING = "full", "no_choosing"

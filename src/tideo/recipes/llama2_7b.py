@@ -7,7 +7,7 @@ Published hardware: 4 x A100-40G, one to two days. Effective batch 288 on four p
 follows the published rule, base rate x effective batch / 256, so change both together. Not run by us.
 """
 
-from tideo.train.topa.prealign import PrealignConfig, PrealignTraining
+from tideo.train.topa.config import PrealignConfig, PrealignTraining
 
 
 def llama2_7b() -> PrealignConfig:

@@ -76,7 +76,7 @@ class DistillConfig:
 def distill(config: DistillConfig, *, out: str | Path, resume: bool = False) -> Path:
     """Train and write a LLaVA's folder. Checkpoints in `out`/steps; with `resume` it goes on from the last one."""
     out = Path(out)
-    if not begin(out, recipe=config, resume=resume, done=GRID_FILE):
+    if not begin(out, recipe=config, resume=resume, last_file=GRID_FILE):
         return out
     torch.manual_seed(config.seed)
     model, processor = tiny_llava(

@@ -18,7 +18,7 @@ from tideo.models.prompts import VIDEO, style, summary_prompt
 from tideo.store.files import key_of
 from tideo.tiny import lm_drills
 from tideo.tiny.clip_pairs import scene
-from tideo.train.grid.conversations import Conversation, Pictures, Turn, looks, qa_turn
+from tideo.train.grid.conversations import Conversation, Pictures, Turn, image_settings, qa_turn
 from tideo.types import Frames, Sample, UserError, Video
 
 CAPTION = "What happens?"
@@ -77,7 +77,7 @@ def _conversation(
     return Conversation(
         id=name,
         pictures=Pictures(
-            key=key_of(["episode", seed, name, looks(settings), FINER]),
+            key=key_of(["episode", seed, name, image_settings(settings), FINER]),
             num=settings.panels,
             open=partial(_grid, asked.episode, settings),
         ),

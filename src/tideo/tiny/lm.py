@@ -28,7 +28,7 @@ from tideo.tiny.lm_documents import Document, collate
 from tideo.tiny.tokenizer import train_tokenizer
 from tideo.tiny.trainer import cpu_arguments, fit
 from tideo.train.optim import muon_adamw
-from tideo.train.topa.soft_frames import press, token_weights
+from tideo.train.topa.soft_frames import pool_frames, token_weights
 from tideo.train.trainer import begin
 
 
@@ -163,7 +163,7 @@ class _LMTrainer(Trainer):
             if frames:
                 table_VH = model.get_input_embeddings().weight
                 numbers = torch.tensor([frame[0] for frame in frames])
-                vectors_NH = press(table_VH, [frame[1:] for frame in frames], weights_V=self.weights_V)
+                vectors_NH = pool_frames(table_VH, [frame[1:] for frame in frames], weights_V=self.weights_V)
                 embeds_BLH = embeds_BLH.index_put((rows, columns), vectors_NH + table_VH[numbers])
             hidden_BLH = model.model(
                 inputs_embeds=embeds_BLH, attention_mask=mask, use_cache=False, **inputs

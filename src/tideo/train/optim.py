@@ -10,9 +10,9 @@ from torch import nn
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Two optimisers that step, save and are scheduled as one.
+    """Two optimisers with one step, one state and one schedule.
 
-    `kernels` are convolutions that Muon, which takes matrices only, sees as [out, rest] on the same memory.
+    `kernels` maps each convolution to a matrix [out, rest] on the same memory, since Muon takes matrices only.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        # The very dictionaries of the parts, so that a scheduler's rate reaches them.
+        # The same dictionaries as in the two optimisers, so that a scheduler's rate reaches both.
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def step(self, closure: Callable[[], float] | None = None) -> None:
@@ -60,12 +60,12 @@ def muon_adamw(
 ) -> MuonAdamW:
     """Muon for the weights of linear layers and convolutions; AdamW for embeddings, norms, biases, heads.
 
-    `weight_decay` is of what Muon moves; all else has none. `pace` (start of a parameter's name → factor)
-    slows parts of the model down.
+    `weight_decay` is for Muon's weights; the others have none. `pace` maps the start of a parameter's name to a
+    factor of the learning rate.
     """
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     owners = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d) and m is not head]
-    # The convolutions last, as matrices on the kernels' own memory.
+    # Convolutions come last, as matrices on the memory of their kernels.
     matrices = {m.weight: m.weight for m in owners if isinstance(m, nn.Linear)}
     kernels = {
         m.weight: nn.Parameter(m.weight.detach().flatten(1)) for m in owners if isinstance(m, nn.Conv2d)

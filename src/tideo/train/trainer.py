@@ -1,6 +1,6 @@
-"""What all trainings share: progress lines, a run that is not mixed with another, resuming, a full disk.
+"""The parts that all trainings share: arguments, progress lines, separate runs, resuming, a full disk.
 
-Nothing here knows a model.
+Nothing here depends on a model.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -24,46 +25,85 @@ from tideo.types import UserError
 log = logging.getLogger(__name__)
 
 
+def trainer_arguments(
+    out: str | Path,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+    bf16: bool,
+    save_steps: int,
+    log_steps: int,
+    accumulate: int = 1,
+    **others: Any,
+) -> TrainingArguments:
+    """The arguments that all trainings have in common; `others` add to these, or replace them."""
+    shared = {
+        "output_dir": str(out),
+        "max_steps": steps,
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": accumulate,
+        "lr_scheduler_type": "cosine",
+        "seed": seed,
+        "bf16": bf16,
+        "use_cpu": not torch.accelerator.is_available(),
+        "save_steps": save_steps,
+        "save_total_limit": 1,
+        "logging_steps": log_steps,
+        "train_sampling_strategy": "sequential",  # the data sets shuffle themselves
+        "dataloader_pin_memory": False,
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "report_to": [],
+    }
+    return TrainingArguments(**shared | others)
+
+
 class ProgressLines(TrainerCallback):
-    """One line to standard error at each logging step: step, loss, rate, minutes left."""
+    """A line on standard error at each logging step: step, loss, learning rate, minutes left."""
 
     def __init__(self) -> None:
-        self.begun_s, self.first_step = 0.0, 0
+        self.start_s, self.first_step = 0.0, 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.begun_s, self.first_step = time.monotonic(), state.global_step
+        self.start_s, self.first_step = time.monotonic(), state.global_step
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         logs = kwargs.get("logs") or {}
-        done = state.global_step - self.first_step
-        if "loss" not in logs or not done or not state.is_world_process_zero:
+        steps = state.global_step - self.first_step
+        if "loss" not in logs or not steps or not state.is_world_process_zero:
             return
-        step_s = (time.monotonic() - self.begun_s) / done
-        told = " ".join(f"{k} {v:.4g}" for k, v in logs.items() if isinstance(v, float) and k != "epoch")
+        step_s = (time.monotonic() - self.start_s) / steps
+        values = " ".join(f"{k} {v:.4g}" for k, v in logs.items() if isinstance(v, float) and k != "epoch")
         left_min = step_s * (state.max_steps - state.global_step) / 60
         print(
-            f"step {state.global_step}/{state.max_steps} {told} · {left_min:.1f} min left",
+            f"step {state.global_step}/{state.max_steps} {values} · {left_min:.1f} min left",
             file=sys.stderr,
             flush=True,
         )
 
 
 def begin(
-    out: str | Path, *, recipe: Any, resume: bool, steps: Sequence[str] = ("steps",), done: str | None = None
+    out: str | Path,
+    *,
+    recipe: Any,
+    resume: bool,
+    steps: Sequence[str] = ("steps",),
+    last_file: str | None = None,
 ) -> bool:
-    """Write OUT/run.json, unless that would mix two runs; False where a run to resume is done, and nothing is to do.
+    """Write OUT/run.json and return True; return False if the run that `resume` names is finished.
 
-    `steps`: the folders of the checkpoints in OUT; `done`: the file that a run writes last, before it takes those away.
-    Raises UserError where checkpoints lie in OUT and `resume` is not asked for, or they are of another recipe.
+    `steps` are the folders of checkpoints in OUT; `last_file` is the file that a run writes last, before it removes
+    these. Raises UserError if OUT has checkpoints and `resume` is false, or if they belong to another recipe.
     """
     stopped = any(any((Path(out) / folder).glob("checkpoint-*")) for folder in steps)
-    if resume and not stopped and done is not None and (Path(out) / done).is_file():
+    if resume and not stopped and last_file is not None and (Path(out) / last_file).is_file():
         same_recipe(out, recipe)
-        log.info("%s is done already", out)
+        log.info("%s is finished already", out)
         return False
     if stopped:
         if not resume:
@@ -71,16 +111,18 @@ def begin(
                 f"{out} holds checkpoints of a run: give --resume to go on, or another --out to start anew"
             )
         same_recipe(out, recipe)
-    if done is not None and not stopped:
-        (Path(out) / done).unlink(missing_ok=True)  # of a run before, whose weights would pass for this one's
+    if last_file is not None and not stopped:
+        (Path(out) / last_file).unlink(
+            missing_ok=True
+        )  # else a former run's weights would pass for this run's
     write_run(out, recipe=recipe, seed=recipe.seed)
     return True
 
 
 def fit(trainer: Trainer, *, resume: bool = False) -> None:
-    """Train to the end; with `resume`, from the last whole checkpoint in the output folder, if there is one.
+    """Train to the end; with `resume`, from the last complete checkpoint in the output folder, if there is one.
 
-    Raises OSError (ENOSPC) where a checkpoint finds the disk full; the last whole one is left as it is.
+    Raises OSError (ENOSPC) if a checkpoint does not fit on the disk; the last complete one stays.
     """
     trainer.add_callback(ProgressLines())
     folder = Path(str(trainer.args.output_dir))
@@ -88,7 +130,7 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
     try:
         trainer.train(resume_from_checkpoint=last)
     except (RuntimeError, OSError, SafetensorError) as error:
-        # Libraries tell a full disk in words of their own, torch.save as a wrong position in a file.
+        # Each library reports a full disk differently, torch.save as a wrong position in a file.
         weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
         if not folder.is_dir() or shutil.disk_usage(folder).free >= weights:
             raise
@@ -97,7 +139,7 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The last checkpoint that is whole; those that a kill or a full disk left half written are removed, and told.
+    """The last complete checkpoint; others, of a killed process or a full disk, are removed with a warning.
 
     The Trainer writes trainer_state.json last.
     """
@@ -107,6 +149,6 @@ def last_checkpoint(folder: Path) -> str | None:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
             last = str(path)
         except (OSError, ValueError):
-            log.warning("%s was left half written: removed", path)
-            shutil.rmtree(path, ignore_errors=True)  # another process of this run may be at it too
+            log.warning("%s is incomplete and was removed", path)
+            shutil.rmtree(path, ignore_errors=True)  # another process of this run may remove it too
     return last

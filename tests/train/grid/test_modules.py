@@ -11,7 +11,7 @@ from grid_training import (
     config_for,
 )
 from tideo.train.grid.modules import module_of, train_only, with_lora
-from tideo.train.grid.stage import frozen_but
+from tideo.train.grid.stage import freeze
 from tiny_vlms import FAMILIES, made
 
 
@@ -38,5 +38,5 @@ def test_lora_learns_in_the_language_model_and_the_whole_projector() -> None:
 def test_what_learns_beside_lora_is_in_float32(tmp_path: Path) -> None:
     config = config_for(tmp_path, lora_rank=4)
     model, _ = made("llava")
-    kinds = {(p.requires_grad, p.dtype) for p in frozen_but(model.bfloat16(), config).parameters()}
+    kinds = {(p.requires_grad, p.dtype) for p in freeze(model.bfloat16(), config).parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}

@@ -13,7 +13,7 @@ from grid_training import (
     conversation,
 )
 from tideo.train.grid.examples import Chat
-from tideo.train.grid.patch_features import keep_tower, patch_features, put_back
+from tideo.train.grid.patch_features import patch_features, restore_tower, use_features
 from tideo.types import UserError
 from tiny_vlms import made
 
@@ -32,9 +32,9 @@ def test_kept_features_have_the_loss_of_pixels(family: str, tmp_path: Path) -> N
     hook.remove()
     with torch.no_grad():
         expected = model(**batch_of(processor, asked)).loss.item()
-        tower = keep_tower(model)
+        tower = use_features(model)
         kept = model(**batch_of(processor, asked, features=again)).loss.item()
-        put_back(model, tower)
+        restore_tower(model, tower)
         assert kept == pytest.approx(expected, abs=2e-3)
         assert model(**batch_of(processor, asked)).loss.item() == expected
     assert features.shape == again.shape

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tideo.encoders.memory import Memory, project
+from tideo.train.topa.config import PrealignConfig, PrealignTraining
 from tideo.train.topa.memory import projected_texts
-from tideo.train.topa.prealign import PrealignConfig, PrealignTraining
 from tideo.types import Features, UserError
 
 

@@ -13,7 +13,8 @@ from tideo.models.topa.model import ZeroShot
 from tideo.textvid.schema import dump, from_tideo, load, to_tideo
 from tideo.tiny.lm import LMConfig, Stage
 from tideo.train.topa import prealign as module
-from tideo.train.topa.prealign import PrealignConfig, PrealignTraining, prealign, read_tideos
+from tideo.train.topa.config import PrealignConfig, PrealignTraining
+from tideo.train.topa.prealign import prealign, read_tideos
 from tideo.train.topa.tasks import TaskWeights, shuffled
 from tideo.types import Question, UserError
 from tiny import save_clip, save_llm

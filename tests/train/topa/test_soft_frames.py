@@ -9,7 +9,7 @@ from tideo.models.prompts import IGNORE
 from tideo.tiny.lm_corpus import Drills, Glimpses, Stories, corpus
 from tideo.tiny.lm_documents import collate
 from tideo.tiny.tokenizer import train_tokenizer
-from tideo.train.topa.soft_frames import press, token_weights
+from tideo.train.topa.soft_frames import pool_frames, token_weights
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_rare_tokens_weigh_more() -> None:
 
 def test_a_frame_is_the_weighted_mean_at_the_usual_length() -> None:
     table_VH = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
-    vectors_NH = press(table_VH, [[0, 1], [1], [0, 2]], weights_V=torch.tensor([3.0, 4.0, 1.0]))
+    vectors_NH = pool_frames(table_VH, [[0, 1], [1], [0, 2]], weights_V=torch.tensor([3.0, 4.0, 1.0]))
     assert torch.allclose(vectors_NH, torch.tensor([[1.2, 1.6], [0.0, 2.0], [2.0, 0.0]]))
 
 

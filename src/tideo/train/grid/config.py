@@ -1,4 +1,4 @@
-"""The recipe of a finetuning: model, data, what learns, how."""
+"""The recipe of a finetuning: the model, the data, the modules that learn and the optimiser."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def deepspeed_file(parallel: str | None) -> str | None:
-    """The DeepSpeed file that `train.parallel` names, of which `zero3` and `zero3_offload` are ours; else None.
+    """The DeepSpeed file that `train.parallel` names; None for `fsdp` or None.
 
-    Raises UserError where there is no such file.
+    `zero3` and `zero3_offload` name files of this package. Raises UserError if there is no such file.
     """
     if parallel is None or parallel == FSDP:
         return None
-    ours = RECIPES / f"{parallel}.json"
-    path = ours if ours.is_file() else Path(parallel)
+    bundled = RECIPES / f"{parallel}.json"
+    path = bundled if bundled.is_file() else Path(parallel)
     if path.suffix != ".json" or not path.is_file():
         raise UserError(
             f"train.parallel={parallel}: expected fsdp, zero3, zero3_offload or the path of a DeepSpeed file, *.json"
@@ -36,9 +36,9 @@ def deepspeed_file(parallel: str | None) -> str | None:
 class GridTraining:
     """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
 
-    `projector_lr` and `tower_lr` are the learning rates of these modules; None: `lr`. With `muon_lr` Muon trains the
-    matrices, which suits small models that train from scratch. `parallel` is `fsdp`, `zero3`, `zero3_offload` or a
-    DeepSpeed file. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts).
+    `projector_lr` and `tower_lr` are the learning rates of these modules, by default `lr`. With `muon_lr` Muon trains
+    the matrices, which suits small models that train from scratch. `parallel` is `fsdp`, `zero3`, `zero3_offload` or
+    a DeepSpeed file. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts).
     """
 
     steps: int | None = None
@@ -51,7 +51,7 @@ class GridTraining:
     muon_lr: float | None = None
     warmup: float = 0.03  # share of the steps
     weight_decay: float = 0.0
-    bf16: bool = field(default_factory=has_bfloat16)  # emulated, it would be far slower than float32
+    bf16: bool = field(default_factory=has_bfloat16)  # where it is emulated, it is far slower than float32
     gradient_checkpointing: bool = False
     save_steps: int = 500
     log_steps: int = 10
@@ -63,8 +63,8 @@ class GridTraining:
         _at_least_one(self, "steps", "batch", "accumulate", "save_steps", "log_steps")
         if self.epochs is not None and self.epochs <= 0:
             raise UserError(f"epochs={self.epochs}: expected more than 0")
-        of_adamw = (self.projector_lr, self.tower_lr, self.weight_decay)
-        if self.muon_lr is not None and of_adamw != (None, None, 0):
+        adamw_only = (self.projector_lr, self.tower_lr, self.weight_decay)
+        if self.muon_lr is not None and adamw_only != (None, None, 0):
             raise UserError(
                 "muon_lr goes with none of projector_lr, tower_lr and weight_decay, which are AdamW's: leave them out, "
                 "or set muon_lr=none"
@@ -76,13 +76,14 @@ class GridTraining:
 class FinetuneConfig:
     """A finetuning. `model` is a folder, the name of a bundled model or a Hugging Face id.
 
-    `data` is a benchmark's name, with its training file at `path` and its `videos`; or `llava`, a file in LLaVA's
-    format with its images in `videos`; or a registered source of conversations. `num`: at most so many conversations.
-    `modules` learn, the others are frozen. `captions` is the share of captioned images mixed in, from `captions_path`,
-    a file in LLaVA's format with images in `captions_images`, or a registered source; `num_captions`: at most so many
-    of them. With `paste_captions` they are pasted into grids, and the caption of each cell is asked for. `kl` is the
-    weight of the KL divergence from the model at the start, on the replies. `packed`: so many questions about the same
-    images share a sequence. `keep_features`: a frozen tower runs once for each image.
+    `data` is the name of a benchmark, with its training file at `path` and its `videos`; or `llava`, for a file in
+    LLaVA's format with its images in `videos`; or a registered source of conversations. `num` is the largest number
+    of conversations. `modules` learn, the others are frozen. `captions` is the share of captioned images in the
+    training set, from `captions_path` (a file in LLaVA's format with images in `captions_images`) or a registered
+    source, at most `num_captions` of them. With `paste_captions` they become the cells of grids, and each question is
+    about one cell. `kl` is the weight of the KL divergence from the starting model on the replies' tokens. Up to
+    `packed` questions about the same images share a sequence. With `keep_features` a frozen tower runs only once for
+    each image.
     """
 
     renamed: ClassVar[dict[str, str]] = {

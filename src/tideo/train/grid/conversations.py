@@ -1,7 +1,7 @@
-"""What an image-text model is finetuned on: pictures, and the turns of a user and the model about them.
+"""The training data of an image-text model: pictures, and turns of a user and the model about them.
 
-Sources: a benchmark's annotated videos, a file in LLaVA's format (llava_json.py), or a registered function
-(`tideo.conversations`): `(*, num, settings, split, seed)` → conversations, `num` None for as many as it likes.
+It comes from the annotated videos of a benchmark, a file in LLaVA's format (llava_json.py), or a registered function
+(`tideo.conversations`): `(*, num, settings, split, seed)` → conversations, where `num` None means its own number.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tideo.video.samplers import sample_frames
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """One or several images of the same side, made when asked for. `key` hashes all that they are made from."""
+    """One or several square images of the same size, which `open` makes. `key` hashes everything they depend on."""
 
     key: str
     num: int
@@ -36,7 +36,7 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What the user says, without the marker of the images, and the model's reply."""
+    """The user's text, without the marker of the images, and the model's reply."""
 
     user: str
     reply: str
@@ -50,9 +50,9 @@ class Conversation:
 
 
 def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_frames: int) -> Turn:
-    """A question with options as the model will be asked it, and the right option as its reply."""
+    """A question in the wording of inference, with the right option as the reply."""
     if sample.answer is None:
-        raise UserError(f"{sample.id}: a question without its answer cannot be trained on")
+        raise UserError(f"{sample.id}: training needs the right answer of each question")
     prompt, options = FORMS[settings.form](sample.question, sample.options, style(settings.prompt_style))
     user = settings.turn(prompt, num_images=num_images, num_frames=num_frames)
     return Turn(user=user, reply=options[sample.answer])
@@ -66,12 +66,12 @@ def annotated(
 ) -> list[Conversation]:
     """A conversation for each video or segment of a benchmark's training file, with all questions about it.
 
-    `num`: only the first so many. Raises UserError where videos are missing, with their number and the first, and for
-    the sampler `question`.
+    With `num`, only the first `num` of them. Raises UserError for the sampler `question`, and if videos are missing,
+    with their number and the first.
     """
     if settings.sampler == QUESTION:
         raise UserError(
-            "sampler 'question' shows each question its own frames: train with another, ask with this one"
+            "sampler 'question' chooses frames for each question: train with another, and evaluate with this one"
         )
     samples = registry.load("benchmarks", benchmark)(data, videos=videos)
     missing = sorted({s.video.path for s in samples if not Path(s.video.path).is_file()})
@@ -95,7 +95,7 @@ def _segment(sample: Sample) -> tuple[str, float, float]:
 
 def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conversation:
     video = samples[0].video
-    # A short video may hold fewer frames than the grid has cells, and then fill fewer panels.
+    # A short video may have fewer frames than the grid has cells, and so fewer panels.
     num_frames = min(settings.num_frames, len(_frames(video, settings, size=(8, 8))))
     per_panel = settings.rows * settings.cols
     num_images = -(-num_frames // per_panel)
@@ -103,7 +103,7 @@ def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conve
     return Conversation(
         id=samples[0].id,
         pictures=Pictures(
-            key=key_of([_content(video.path), video.start_s, video.end_s, looks(settings)]),
+            key=key_of([file_hash(video.path), video.start_s, video.end_s, image_settings(settings)]),
             num=num_images,
             open=lambda: _grid(video, settings),
         ),
@@ -119,13 +119,14 @@ def _frames(video: Video, settings: GridSettings, *, size: tuple[int, int] | Non
     return sample_frames(video, settings.num_frames, sampler=settings.sampler, size=size)
 
 
-def looks(settings: GridSettings) -> dict[str, object]:
-    """The settings that an image depends on."""
+def image_settings(settings: GridSettings) -> dict[str, object]:
+    """The settings that the pixels of an image depend on."""
     names = ("rows", "cols", "panels", "image_size", "sampler", "fit", "stamps")
     return {name: value for name, value in asdict(settings).items() if name in names}
 
 
-def _content(path: str) -> str:
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -134,9 +135,10 @@ def _content(path: str) -> str:
 
 
 def pasted(captioned: Sequence[Conversation], *, settings: GridSettings) -> list[Conversation]:
-    """Conversations about one picture each, as many of them as an image has cells in one image; the last few are left.
+    """Conversations about single pictures, joined so that their pictures are the cells of one grid image.
 
-    Every turn is asked about its cell, by number in reading order. So cells are learned without any video.
+    Every turn names its cell, by number in reading order, so the model learns cells without any video. Pictures that
+    do not fill a last grid are left out.
     """
     cells = settings.rows * settings.cols
     groups = [captioned[i : i + cells] for i in range(0, len(captioned) - cells + 1, cells)]
@@ -148,7 +150,9 @@ def _pasted(group: Sequence[Conversation], settings: GridSettings) -> Conversati
     return Conversation(
         id="+".join((group[0].id, group[-1].id)),
         pictures=Pictures(
-            key=key_of([[c.pictures.key for c in group], looks(one)]), num=1, open=lambda: _paste(group, one)
+            key=key_of([[c.pictures.key for c in group], image_settings(one)]),
+            num=1,
+            open=lambda: _paste(group, one),
         ),
         turns=tuple(
             Turn(user=f"Picture {cell}: {turn.user}", reply=turn.reply)

@@ -1,8 +1,8 @@
 """Conversations about images as training examples of an image-text model.
 
-A question is its own example, as it is asked at inference. Several questions about the same images may share one
-sequence: each sees the images and itself alone (a block mask; positions restart behind the images), so the images are
-computed once and the losses are those of separate sequences. Shapes: L tokens, B examples.
+A question is an example, with the wording of inference. Several questions about the same images may be packed into one
+sequence (train/packing.py): then the images are computed once, and the losses are those of separate sequences.
+Shapes: L tokens, B examples.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from tideo.models.grid.chat import no_marker
 from tideo.models.prompts import IGNORE, common_start
 from tideo.train.grid.conversations import Conversation, Pictures, Turn
 from tideo.train.grid.patch_features import PatchFeatures
+from tideo.train.packing import block_mask, padded
 from tideo.types import UserError
 
 _PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 
 
 class ChatExamples(Dataset[dict[str, Any]]):
-    """Example `index` of the training: always the same one, so that a resumed run goes on as if it had not stopped.
+    """The examples of a training. Example `index` is always the same, so a resumed run continues exactly.
 
-    Every pass shuffles the conversations and the questions of each, which are cut into examples of at most `packed`.
-    `image_size` is the side of all images in pixels. With `features` the tower's output takes the pixels' place.
+    Every pass shuffles the conversations and the questions of each one, and cuts these into examples of at most
+    `packed` questions. `image_size` is the side of all images in pixels. With `features`, an example has the tower's
+    output instead of pixels.
     """
 
     def __init__(
@@ -44,27 +46,29 @@ class ChatExamples(Dataset[dict[str, Any]]):
         seed: int = 0,
     ) -> None:
         if not conversations or not all(c.turns for c in conversations):
-            raise UserError("there is nothing to train on: expected conversations, each with a turn at least")
+            raise UserError("the training set is empty: expected conversations, each with at least one turn")
         self.conversations, self.num, self.packed, self.seed = conversations, num, packed, seed
         self.features = features
         self.chat = Chat(processor, image_size=image_size)
-        self.parts = [
-            (number, part)
+        self.pieces = [
+            (number, piece)
             for number, conversation in enumerate(conversations)
-            for part in range(-(-len(conversation.turns) // packed))
+            for piece in range(-(-len(conversation.turns) // packed))
         ]
 
     def __len__(self) -> int:
         return self.num
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        number, place = divmod(index, len(self.parts))
-        conversation_number, part = self.parts[_order(len(self.parts), f"{self.seed}/{number}")[place]]
+        pass_number, place = divmod(index, len(self.pieces))
+        order = _order(len(self.pieces), f"{self.seed}/{pass_number}")
+        conversation_number, piece = self.pieces[order[place]]
         conversation = self.conversations[conversation_number]
         turns = list(conversation.turns)
-        random.Random(f"{self.seed}/{number}/{conversation.id}").shuffle(turns)
-        shown = turns[part * self.packed : (part + 1) * self.packed]
-        example = self.chat.encode(conversation.pictures, shown)
+        random.Random(f"{self.seed}/{pass_number}/{conversation.id}").shuffle(turns)
+        example = self.chat.encode(
+            conversation.pictures, turns[piece * self.packed : (piece + 1) * self.packed]
+        )
         if self.features is not None:
             return example | {"pixel_values": self.features[conversation.pictures.key]}
         return example | self.chat.pixels(conversation.pictures)
@@ -78,7 +82,7 @@ def _order(num: int, draw: str) -> list[int]:
 
 
 class Chat:
-    """Turns as token ids through a processor and its chat template, each with its own end of the reply."""
+    """Tokenises turns with a processor and its chat template; every reply ends with its end token."""
 
     def __init__(self, processor: Any, *, image_size: int) -> None:
         self.processor, self.tokenizer = processor, processor.tokenizer
@@ -91,11 +95,11 @@ class Chat:
             )
         if not self.tokenizer.is_fast:
             raise UserError(
-                "training needs a fast tokenizer, which knows the place of each token in the text"
+                "training needs a fast tokenizer, which gives the position of each token in the text"
             )
 
     def encode(self, pictures: Pictures, turns: Sequence[Turn]) -> dict[str, Any]:
-        """One example: ids, labels, positions and blocks [L] (block 0: the images), and what goes with the images."""
+        """One example: ids, labels, positions, blocks [L] (block 0: the images), and other inputs than the pixels."""
         head, skipped, extra = self._head(pictures.num)
         ids, labels = list(head), [IGNORE] * len(head)
         positions, block = list(range(len(head))), [0] * len(head)
@@ -108,13 +112,13 @@ class Chat:
         return {"input_ids": ids, "labels": labels, "positions": positions, "block": block, **extra}
 
     def pixels(self, pictures: Pictures) -> dict[str, torch.Tensor]:
-        """The images as the tower takes them, from the processor."""
+        """The images as inputs of the tower, from the processor."""
         return _without_text(
             self._processed(self._chat(Turn(user="", reply=""), pictures.num)[0], pictures.open())
         )
 
     def _turn(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
-        """The ids behind the images of one turn, and its labels: the reply with its end. Kept for the next pass."""
+        """The ids after the images of one turn, and its labels (the reply with its end token). Cached across passes."""
         if (turn, num_images) not in self._turns:
             self._turns[turn, num_images] = self._tokenised(turn, num_images, skipped=skipped)
         return self._turns[turn, num_images]
@@ -128,21 +132,21 @@ class Chat:
         return ids, [n if s else IGNORE for n, s in zip(ids, scored, strict=True)]
 
     def _chat(self, turn: Turn, num_images: int) -> tuple[str, str, int]:
-        """The text up to the reply, the text with it, and where the reply's end token ends.
+        """The text before the reply, the text with the reply, and the position in it where the reply's end token ends.
 
-        A template that closes no reply (llava-hf's) gets the tokenizer's end token, as LLaVA was trained.
+        If the template does not close a reply (llava-hf's), the tokenizer's end token does, as in LLaVA's training.
         """
         content = [
             *({"type": "image"} for _ in range(num_images)),
             {"type": "text", "text": no_marker(turn.user, self.processor)},
         ]
-        asked = [{"role": "user", "content": content}]
-        replied = [*asked, {"role": "assistant", "content": [{"type": "text", "text": turn.reply}]}]
-        prompt = str(self.processor.apply_chat_template(asked, add_generation_prompt=True))
-        whole = str(self.processor.apply_chat_template(replied))
+        question = [{"role": "user", "content": content}]
+        dialogue = [*question, {"role": "assistant", "content": [{"type": "text", "text": turn.reply}]}]
+        prompt = str(self.processor.apply_chat_template(question, add_generation_prompt=True))
+        whole = str(self.processor.apply_chat_template(dialogue))
         if not whole.startswith(prompt.rstrip()) or turn.reply not in whole[len(prompt.rstrip()) :]:
             raise UserError(
-                "the chat template does not put the reply behind its generation prompt; give another"
+                "the chat template does not put the reply after its generation prompt: use another template"
             )
         end = whole.index(turn.reply, len(prompt.rstrip())) + len(turn.reply)
         closing = whole[end:].strip()
@@ -152,7 +156,7 @@ class Chat:
         return prompt, whole[:end] + eos, end + len(eos)
 
     def _head(self, num_images: int) -> tuple[list[int], int, dict[str, Any]]:
-        """The ids up to the last image, how many plain tokens these replace, and the processor's other inputs."""
+        """The ids up to the last image, the number of plain tokens that they replace, and the other inputs."""
         if num_images not in self._heads:
             blank = [Image.new("RGB", (self.image_size, self.image_size))] * num_images
             heads = []
@@ -166,7 +170,7 @@ class Chat:
                 same = min(common_start(ids[::-1], plain[::-1]), len(plain) - 1 - self._last_image(plain))
                 heads.append((ids[: len(ids) - same], len(plain) - same, encoded))
             if heads[0][0] != heads[1][0]:
-                raise UserError("the chat template puts images behind the question; expected them before it")
+                raise UserError("the chat template puts images after the question; expected them before it")
             ids, skipped, encoded = heads[0]
             sizes = {k: v for k, v in _without_text(encoded).items() if k != "pixel_values"}
             types = {k: encoded[k][0, : len(ids)].tolist() for k in _PER_TOKEN if k in encoded}
@@ -174,7 +178,7 @@ class Chat:
         return self._heads[num_images]
 
     def _processed(self, chat: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        bos = self.tokenizer.bos_token  # a template that writes it must not get another
+        bos = self.tokenizer.bos_token  # where the template writes it, the tokenizer must not add another
         special = not (bos and chat.startswith(bos))
         return dict(
             self.processor(
@@ -192,23 +196,21 @@ def _without_text(encoded: dict[str, Any]) -> dict[str, Any]:
 
 
 def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """Pads on the right. Where every example is one question the mask is [B, L], else [B, 1, L, L] of bool."""
-    length = max(len(e["input_ids"]) for e in examples)
+    """Pad on the right. The mask is [B, L] if every example is one question, else bool [B, 1, L, L]."""
 
-    def padded(name: str, value: int) -> torch.Tensor:
-        return torch.tensor([e[name] + [value] * (length - len(e[name])) for e in examples])
+    def column(name: str, *, pad: int) -> torch.Tensor:
+        return padded([e[name] for e in examples], pad)
 
-    block_BL = padded("block", -1)
-    batch = {"input_ids": padded("input_ids", pad_id), "labels": padded("labels", IGNORE)}
+    block_BL = column("block", pad=-1)
+    batch = {"input_ids": column("input_ids", pad=pad_id), "labels": column("labels", pad=IGNORE)}
     if int(block_BL.max()) > 1:
-        same = (block_BL[:, :, None] == block_BL[:, None, :]) | (block_BL[:, None, :] == 0)
-        batch["attention_mask"] = (same & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
-        batch["position_ids"] = padded("positions", 0)
+        batch["attention_mask"] = block_mask(block_BL)
+        batch["position_ids"] = column("positions", pad=0)
     else:
         batch["attention_mask"] = (block_BL >= 0).long()
     for name in examples[0].keys() - {"input_ids", "labels", "positions", "block"}:
         if name in _PER_TOKEN:
-            batch[name] = padded(name, 0)
+            batch[name] = column(name, pad=0)
         else:
             batch[name] = torch.cat([e[name] for e in examples])
     return batch

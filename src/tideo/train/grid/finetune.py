@@ -1,8 +1,8 @@
 """Finetuning an image-text model on grids of frames (top-down grid, arXiv 2409.07748), on transformers' Trainer.
 
-The vision tower is frozen, projector and language model learn; LoRA, QLoRA and other modules are options. Against
-forgetting: captions mixed in, LoRA, and a KL penalty towards the starting model. One run is one stage: LLaVA's
-alignment on captions is a run with modules=projector, and another run starts from its folder.
+By default the vision tower is frozen, and projector and language model learn. Three options reduce forgetting: captions
+in the training set, LoRA, and a KL penalty towards the starting model. One run is one stage: LLaVA's alignment on
+captions is a run with modules=projector, and another run starts from its folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tideo.store.files import atomic_write_text
 from tideo.train.grid.config import LLAVA, FinetuneConfig, deepspeed_file
 from tideo.train.grid.conversations import Conversation, annotated, pasted
 from tideo.train.grid.llava_json import read_llava, write_llava
-from tideo.train.grid.stage import frozen_but, mean_loss, run_stage, training_arguments
+from tideo.train.grid.stage import freeze, mean_loss, run_stage, training_arguments
 from tideo.train.grid.trainer import GridTrainer
 from tideo.train.trainer import begin
 from tideo.types import UserError
@@ -36,27 +36,27 @@ HELD_OUT_CAPTIONS = 200
 
 
 def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -> Path:
-    """Train and write a folder that `tideo ask` and `tideo eval` load. Checkpoints in `out`/steps.
+    """Train and write a folder that `tideo ask` and `tideo eval` load. Checkpoints go to `out`/steps.
 
-    forgetting.json holds the loss on held-out captions before and after, where the recipe mixes captions in and does
-    not shard the model. With `resume` a run goes on from the last checkpoint, with the same losses as without a break;
-    a run that is done is left as it is.
+    If the recipe mixes captions in and does not shard the model, forgetting.json has the loss on held-out captions
+    before and after. With `resume` a stopped run continues from its last checkpoint, with the losses of a run without
+    a break; a finished run is not changed.
     """
     if not isinstance(config, FinetuneConfig):
-        raise UserError(f"this recipe is not for finetuning: it makes a {type(config).__name__}")
+        raise UserError(f"this recipe is not for finetuning: it returns a {type(config).__name__}")
     out = Path(out)
-    if not begin(out, recipe=config, resume=resume, done=GRID_FILE):
+    if not begin(out, recipe=config, resume=resume, last_file=GRID_FILE):
         return out
-    # Before the model: ZeRO-3 shards its weights as they are read.
+    # Made before the model, since ZeRO-3 shards weights while they are read.
     arguments = training_arguments(config.train, seed=config.seed, out=out / "steps")
     torch.manual_seed(config.seed)
     conversations, held_out = training_set(config)
     base, processor = starting_model(config)
     check_image_size(processor, config.grid, name=config.model)
     if torch.accelerator.is_available() and not (config.load_4bit or config.train.parallel):
-        base.to(PartialState().device)  # the tower's features and the captions' loss come before the Trainer
-    model = frozen_but(base, config)
-    measured = [] if config.train.parallel else held_out  # only the Trainer holds a sharded model together
+        base.to(PartialState().device)  # the tower and the captions' loss run before the Trainer
+    model = freeze(base, config)
+    measured = [] if config.train.parallel else held_out  # a sharded model runs in the Trainer only
     before = mean_loss(model, measured, processor=processor, config=config)
     trainer = run_stage(
         model, conversations, base=base, processor=processor, config=config, arguments=arguments,
@@ -77,7 +77,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
 
 
 def export_llava(config: FinetuneConfig, *, out: str | Path) -> Path:
-    """Write the training set of a recipe, captions mixed in, as LLaVA's own code reads it; returns its train.json."""
+    """Write a recipe's training set, with its captions, in LLaVA's format; returns the path of train.json."""
     return write_llava(training_set(config)[0], out)
 
 
@@ -85,7 +85,7 @@ def export_llava(config: FinetuneConfig, *, out: str | Path) -> Path:
 
 
 def training_set(config: FinetuneConfig) -> tuple[list[Conversation], list[Conversation]]:
-    """The conversations with captions mixed in, and the captions that are held out to measure forgetting."""
+    """The conversations with captions mixed in, and held-out captions that measure forgetting."""
     if config.data == LLAVA:
         path, images = str(config.path), str(config.videos)
         conversations = read_llava(path, images=images, image_size=config.grid.image_size)[: config.num]
@@ -107,15 +107,15 @@ def training_set(config: FinetuneConfig) -> tuple[list[Conversation], list[Conve
 
 
 def _captions(config: FinetuneConfig) -> tuple[list[Conversation], list[Conversation]]:
-    """Captioned images to mix in, and those held out; with `paste_captions` as grids of them."""
+    """Captioned images to mix in, and held-out ones; with `paste_captions`, as grids."""
     settings = config.grid
     if not config.paste_captions:
         return _captioned_images(config, settings=settings)
     cell = replace(
         settings, rows=1, cols=1, image_size=settings.image_size // max(settings.rows, settings.cols)
     )
-    learned, held_out = _captioned_images(config, settings=cell)
-    return pasted(learned, settings=settings), pasted(held_out, settings=settings)
+    captions, held_out = _captioned_images(config, settings=cell)
+    return pasted(captions, settings=settings), pasted(held_out, settings=settings)
 
 
 def _captioned_images(
@@ -135,10 +135,10 @@ def _captioned_images(
 def mix(
     conversations: Sequence[Conversation], captions: Sequence[Conversation], *, share: float, seed: int
 ) -> list[Conversation]:
-    """The conversations and so many captions that these are `share` of all; warns where there are too few."""
+    """The conversations, and captions that make up `share` of the result; warns if there are too few captions."""
     num = round(len(conversations) * share / (1 - share))
     if num > len(captions):
-        log.warning("%d captions are fewer than the share of %s asks for: %d", len(captions), share, num)
+        log.warning("there are %d captions, but a share of %s needs %d", len(captions), share, num)
     return [*conversations, *random.Random(seed).sample(list(captions), min(num, len(captions)))]
 
 
@@ -146,17 +146,17 @@ def mix(
 
 
 def starting_model(config: FinetuneConfig) -> tuple[Any, Any]:
-    """The model that the finetuning begins with, and its processor."""
-    # bfloat16 is enough where the trained weights are others (LoRA), or DeepSpeed keeps them in float32 too.
-    low = config.train.bf16 and (config.lora_rank or deepspeed_file(config.train.parallel))
+    """The model before finetuning, and its processor."""
+    # bfloat16 is enough if other weights learn (LoRA), or if DeepSpeed keeps a copy in float32.
+    low_precision = config.train.bf16 and (config.lora_rank or deepspeed_file(config.train.parallel))
     loading = Loading(
-        dtype="bfloat16" if low else "float32", load_4bit=config.load_4bit, place=config.load_4bit
+        dtype="bfloat16" if low_precision else "float32", load_4bit=config.load_4bit, place=config.load_4bit
     )
     return load_vlm(config.model, loading=loading)
 
 
 def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:
-    """Save the whole model: gathered where it is sharded, with adapters merged into weights of the start's dtype."""
+    """Save the whole model: shards are gathered, and adapters merged into weights of the starting model's dtype."""
     model: Any = trainer.model
     if not config.lora_rank:
         if config.train.parallel:
@@ -167,7 +167,9 @@ def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:
     trainer.save_model(str(out / "lora"))
     if not trainer.is_world_process_zero():
         return
-    if config.load_4bit or config.train.parallel:  # merging into 4-bit weights would round the adapter away
+    if (
+        config.load_4bit or config.train.parallel
+    ):  # merged into 4-bit weights, the adapter would be rounded away
         from peft import PeftModel
 
         whole, _ = starting_model(replace(config, load_4bit=False))

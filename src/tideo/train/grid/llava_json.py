@@ -1,4 +1,4 @@
-"""Training files in LLaVA's format."""
+"""Training files in LLaVA's format, read and written."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from rich.progress import track
 
 from tideo.benchmarks.annotations import json_list, parsed
 from tideo.store.files import atomic_path, atomic_write_text, key_of
-from tideo.train.grid.conversations import Conversation, Pictures, Turn, _content
+from tideo.train.grid.conversations import Conversation, Pictures, Turn, file_hash
 from tideo.types import UserError
 
 IMAGE = "<image>"  # LLaVA's marker of an image in its training files
 
 
-# --- LLaVA's format -------------------------------------------------------------------------------
-
-
-class _Said(BaseModel):
+class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     speaker: str = Field(alias="from", pattern="^(human|gpt)$")
@@ -34,15 +31,15 @@ class _Row(BaseModel):
 
     id: str | int
     image: str
-    conversations: list[_Said] = Field(min_length=2)
+    conversations: list[_Message] = Field(min_length=2)
 
 
 def read_llava(path: str | Path, *, images: str | Path, image_size: int) -> list[Conversation]:
-    """A file as LLaVA is trained on: JSON of [{id, image, conversations: [{from: human | gpt, value}, …]}, …].
+    """Read LLaVA's training format: JSON of [{id, image, conversations: [{from: human | gpt, value}, …]}, …].
 
-    Images lie in the folder `images` and are brought to a square of `image_size` pixels. Each turn is asked by itself,
-    as a question about a video is: a dialogue whose turns lean on those before loses them. Raises UserError for a
-    malformed row, naming file, element and field, and for a missing image.
+    Images are files in the folder `images`, resized to a square of `image_size` pixels. Each turn becomes a question
+    of its own, like a question about a video, so a turn that refers to earlier ones loses them. Raises UserError for
+    a malformed row, naming file, element and field, and for a missing image.
     """
     return [
         _read_row(parsed(_Row, row, where=where), where=where, images=Path(images), image_size=image_size)
@@ -51,28 +48,28 @@ def read_llava(path: str | Path, *, images: str | Path, image_size: int) -> list
 
 
 def _read_row(row: _Row, *, where: str, images: Path, image_size: int) -> Conversation:
-    place = images / row.image
-    if Path(row.image).is_absolute() or ".." in Path(row.image).parts or not place.is_file():
+    path = images / row.image
+    if Path(row.image).is_absolute() or ".." in Path(row.image).parts or not path.is_file():
         raise UserError(f"{where}: expected an image below {images}, found no {row.image}")
-    said = row.conversations
-    if len(said) % 2 or [s.speaker for s in said] != ["human", "gpt"] * (len(said) // 2):
+    messages = row.conversations
+    if len(messages) % 2 or [m.speaker for m in messages] != ["human", "gpt"] * (len(messages) // 2):
         raise UserError(f"{where}: expected turns of human and gpt, one after the other")
     return Conversation(
         id=str(row.id),
         pictures=Pictures(
-            key=key_of([_content(str(place)), image_size]),
+            key=key_of([file_hash(path), image_size]),
             num=1,
-            open=lambda: [open_square(place, image_size)],
+            open=lambda: [open_square(path, image_size)],
         ),
         turns=tuple(
             Turn(user=human.value.replace(IMAGE, "").strip("\n"), reply=gpt.value)
-            for human, gpt in zip(said[::2], said[1::2], strict=True)
+            for human, gpt in zip(messages[::2], messages[1::2], strict=True)
         ),
     )
 
 
 def open_square(path: Path, side: int) -> Image.Image:
-    """An image file as RGB, squashed to a square. Raises UserError where it cannot be read."""
+    """An image file as RGB, squashed to a square. Raises UserError if it cannot be read."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
@@ -81,11 +78,11 @@ def open_square(path: Path, side: int) -> Image.Image:
 
 
 def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:
-    """OUT/train.json and OUT/images/*.png as LLaVA's own training code reads them; returns the file.
+    """Write OUT/train.json and OUT/images/*.png for LLaVA's own training code; returns the JSON file.
 
-    A row a turn: in one dialogue LLaVA's code would show each question the answers before it, as here none is.
-    An image that is there already is left alone, so a stopped export goes on. Raises UserError for several panels,
-    which that format does not have.
+    Each turn is a row of its own: in one dialogue LLaVA's code would show each question the earlier answers, which
+    this training does not. Images that exist are kept, so a stopped export can go on. Raises UserError for several
+    panels, which the format does not have.
     """
     out = Path(out)
     rows = []
@@ -101,10 +98,10 @@ def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:
             with atomic_path(image) as part:
                 pictures.open()[0].save(part, format="PNG")
         for number, turn in enumerate(conversation.turns):
-            said = [
+            messages = [
                 {"from": "human", "value": f"{IMAGE}\n{turn.user}"},
                 {"from": "gpt", "value": turn.reply},
             ]
-            rows.append({"id": f"{conversation.id}_{number}", "image": image.name, "conversations": said})
+            rows.append({"id": f"{conversation.id}_{number}", "image": image.name, "conversations": messages})
     atomic_write_text(out / "train.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     return out / "train.json"

@@ -1,8 +1,8 @@
-"""What a finetuning will take, told before a weight is loaded: parameters that learn, memory on each GPU under ZeRO-3.
+"""An estimate of parameters and GPU memory of a finetuning, without loading a weight.
 
-The model is built on the meta device. ZeRO-3 (arXiv 1910.02054) parts weights, gradients and Adam's states evenly:
-2 bytes a parameter (half a byte in 4 bits), 2 and 12 more for one that learns, the 12 in host memory where the
-optimiser is offloaded. Without `train.parallel` nothing is parted.
+The model is built on the meta device. ZeRO-3 (arXiv 1910.02054) shards weights, gradients and Adam's states evenly.
+A parameter takes 2 bytes (half a byte in 4 bits); one that learns takes 2 more for its gradient and 12 for Adam,
+which are in host memory if the optimiser is offloaded. Without `train.parallel` nothing is sharded.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tideo.train.grid.modules import module_of, train_only, with_lora
 from tideo.types import UserError
 
 GIB = 2**30
-TEXT_TOKENS = 80  # of a question with its five options and the reply, about
+TEXT_TOKENS = 80  # about as many as a question with five options and the reply has
 _CLIP_L_336 = {
     "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
     "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768, "vocab_size": 32000,
 }  # fmt: skip
-# The configurations of the published checkpoints, as their config.json has them, so that no download is needed.
+# The config.json of published checkpoints, so that no download is needed.
 SHAPES: dict[str, dict[str, Any]] = {
     "llava-hf/llava-1.5-7b-hf": {
         "model_type": "llava", "vision_config": _CLIP_L_336, "image_token_index": 32000, "vision_feature_layer": -2,
@@ -58,7 +58,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes on one GPU, and in host memory for all."""
+    """Bytes on one GPU, and in host memory for all GPUs together."""
 
     weights: float
     gradients: float
@@ -73,7 +73,7 @@ class Memory:
 
 
 def plan(config: FinetuneConfig, *, gpus: int) -> str:
-    """The text of `tideo finetune RECIPE --plan`. Raises UserError where the model's shape cannot be had."""
+    """The text of `tideo finetune RECIPE --plan`. Raises UserError if the model's configuration cannot be read."""
     model, source = shape(config)
     total, learning = parameters(model)
     memory = memory_of(config, model, gpus=gpus)
@@ -85,9 +85,9 @@ def plan(config: FinetuneConfig, *, gpus: int) -> str:
     questions = f"up to {config.packed}" if config.packed > 1 else "1"
     lines += [
         f"a step: {training.batch} images x {questions} questions x {training.accumulate} x {gpus} GPUs",
-        f"{_how(config, gpus=gpus)}; on each GPU, GiB:",
+        f"{_sharding(config, gpus=gpus)}; on each GPU, GiB:",
     ]
-    told = {
+    sizes = {
         "weights": memory.weights,
         "gradients": memory.gradients,
         "optimiser": memory.optimizer,
@@ -95,11 +95,11 @@ def plan(config: FinetuneConfig, *, gpus: int) -> str:
         "activations": memory.activations,
         "all": memory.gpu,
     }
-    lines += [f"  {name:22}{size / GIB:8.1f}" for name, size in told.items()]
+    lines += [f"  {name:22}{size / GIB:8.1f}" for name, size in sizes.items()]
     return "\n".join([*lines, f"host memory for the optimiser, all GPUs: {memory.host / GIB:.1f} GiB"])
 
 
-def _how(config: FinetuneConfig, *, gpus: int) -> str:
+def _sharding(config: FinetuneConfig, *, gpus: int) -> str:
     if config.train.parallel is None:
         return f"the whole model on each of {gpus} GPUs, bf16" if gpus > 1 else "on one GPU, bf16"
     name = "FSDP" if config.train.parallel == FSDP else "ZeRO-3"
@@ -108,7 +108,7 @@ def _how(config: FinetuneConfig, *, gpus: int) -> str:
 
 
 def shape(config: FinetuneConfig) -> tuple[Any, str]:
-    """The model without its weights, with the modules and LoRA of the recipe, and where its shape comes from."""
+    """The model on the meta device, with the freeze policy and LoRA of the recipe, and the source of its shape."""
     if config.model in SHAPES:
         known = dict(SHAPES[config.model])
         settings, source = AutoConfig.for_model(known.pop("model_type"), **known), "shape as published"
@@ -129,7 +129,7 @@ def shape(config: FinetuneConfig) -> tuple[Any, str]:
     vision, text = (getattr(model.config, name, None) for name in ("vision_config", "text_config"))
     if not hasattr(vision, "image_size") or not hasattr(text, "hidden_size"):
         raise UserError(
-            f"{config.model}: --plan knows models of the LLaVA family, whose towers see images of one size; "
+            f"{config.model}: --plan knows models of the LLaVA family, whose towers take images of one size; "
             f"this is a {type(model).__name__}"
         )
     train_only(model, config.modules)
@@ -139,7 +139,7 @@ def shape(config: FinetuneConfig) -> tuple[Any, str]:
 
 
 def parameters(model: Any) -> tuple[Counter[str], Counter[str]]:
-    """Parameters of each module: all, and those that learn."""
+    """The number of parameters of each module, and the number of those that learn."""
     total: Counter[str] = Counter()
     learning: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
@@ -156,7 +156,7 @@ def offloads(config: FinetuneConfig) -> bool:
 
 
 def memory_of(config: FinetuneConfig, model: Any, *, gpus: int) -> Memory:
-    """Activations: what each layer keeps for its recomputation, one layer recomputed, and the logits in float32."""
+    """The activations are the input that each layer keeps, one recomputed layer, and the logits in float32."""
     total, learning = (sum(counts.values()) for counts in parameters(model))
     text = model.config.text_config
     length = (
@@ -170,13 +170,13 @@ def memory_of(config: FinetuneConfig, model: Any, *, gpus: int) -> Memory:
     logits = tokens * text.vocab_size * (2 + 4 + 4)
     layer = 4 * text.hidden_size**2 + 3 * text.hidden_size * text.intermediate_size
     states = 12 * learning
-    parts = gpus if config.train.parallel else 1
+    shards = gpus if config.train.parallel else 1
     frozen = 0.5 if config.load_4bit else 2.0
     host = states if offloads(config) else 0
     return Memory(
-        weights=(frozen * (total - learning) + 2 * learning) / parts,
-        gradients=2 * learning / parts,
-        optimizer=(states - host) / parts,
+        weights=(frozen * (total - learning) + 2 * learning) / shards,
+        gradients=2 * learning / shards,
+        optimizer=(states - host) / shards,
         gathered=2 * 2 * layer + 2 * text.vocab_size * text.hidden_size if config.train.parallel else 0.0,
         activations=kept + one_layer + logits,
         host=host,
@@ -184,7 +184,7 @@ def memory_of(config: FinetuneConfig, model: Any, *, gpus: int) -> Memory:
 
 
 def image_tokens(config: Any, side: int) -> int:
-    """Tokens of one square image: its patches; LLaVA-NeXT adds those of its crops, with line ends."""
+    """The tokens of one square image: its patches and, in LLaVA-NeXT, those of its crops with an end for each line."""
     vision = config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
     if not hasattr(config, "image_grid_pinpoints"):

@@ -1,4 +1,4 @@
-"""The modules of an image-text model, and which of them learn: vision tower, projector, language model."""
+"""The modules of an image-text model (vision tower, projector, language model) and the freeze policy."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tideo.types import UserError
 ModuleName = Literal["tower", "projector", "llm"]
 MODULES: tuple[str, ...] = get_args(ModuleName)
 _TOWERS = ("vision_tower", "vision_model", "visual")
-# What brings the tower's output to the language model, in the families of transformers.
+# Names of the modules between tower and language model, in the model families of transformers.
 _PROJECTORS = ("multi_modal_projector", "connector", "image_newline", "merger", "mlp1", "modality_projection")
 
 
 def module_of(parameter: str) -> str:
-    """The module that a parameter belongs to, by its name."""
-    steps = parameter.split(".")
-    if any(step in _PROJECTORS for step in steps):
+    """The module of a parameter, from the parameter's name."""
+    path = parameter.split(".")
+    if any(name in _PROJECTORS for name in path):
         return "projector"
-    return "tower" if any(step in _TOWERS for step in steps) else "llm"
+    return "tower" if any(name in _TOWERS for name in path) else "llm"
 
 
 def train_only(model: nn.Module, modules: Sequence[str]) -> None:
-    """Freeze all other modules. Raises UserError where the model has no weight of one of these."""
+    """Freeze all other modules. Raises UserError if one of these has no weight in the model."""
     found = set()
     for name, parameter in model.named_parameters():
         module = module_of(name)
@@ -36,7 +36,7 @@ def train_only(model: nn.Module, modules: Sequence[str]) -> None:
 
 
 def with_lora(model: Any, *, rank: int, alpha: int, modules: Sequence[str]) -> Any:
-    """A PEFT model: LoRA on every linear layer of the language model; other trained modules learn in full."""
+    """A PEFT model: LoRA on every linear layer of the language model; the other modules learn all their weights."""
     from peft import LoraConfig, get_peft_model
 
     linear = [

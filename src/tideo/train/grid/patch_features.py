@@ -1,4 +1,4 @@
-"""A frozen vision tower runs once for each image: its output is kept on disk and takes the pixels' place.
+"""Features of a frozen vision tower: it runs once for each image, and its output on disk replaces the pixels.
 
 Shapes: B images, P crops of an image (1 for LLaVA-1.5), N tokens of a crop with its class token, D width.
 """
@@ -24,8 +24,8 @@ from tideo.types import UserError
 _IMAGES_PER_SHARD = 256
 
 
-class KeptTower(nn.Module):
-    """Stands for a tower whose output is given: [B·P, 1, N, D] in the place of pixels."""
+class FeatureTower(nn.Module):
+    """Replaces a tower whose output is known: its input is that output, [B·P, 1, N, D], instead of pixels."""
 
     def __init__(self, layer: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class KeptTower(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         hidden = pixel_values[:, 0]
-        # LLaVA reads the one layer that its configuration names.
+        # LLaVA reads only the layer that its configuration names.
         return BaseModelOutputWithPooling(last_hidden_state=hidden, hidden_states={self.layer: hidden})
 
 
@@ -48,25 +48,26 @@ class PatchFeatures:
 
 
 def tower_of(model: Any) -> tuple[nn.Module, int]:
-    """The vision tower and the layer that is read of it. Raises UserError where the model is no LLaVA."""
+    """The vision tower, and the number of the layer that the model reads. Raises UserError for other than LLaVA."""
     inner = getattr(model, "model", model)
     layer = getattr(model.config, "vision_feature_layer", None)
     if not hasattr(inner, "vision_tower") or not isinstance(layer, int):
         raise UserError(
-            f"{type(model).__name__}: the tower's output can be kept for LLaVA and LLaVA-NeXT that read one layer "
-            "only; set keep_features=false"
+            f"{type(model).__name__}: features can be kept for LLaVA and LLaVA-NeXT with a single "
+            "vision_feature_layer; for this model set keep_features=false"
         )
     return inner.vision_tower, layer
 
 
-def keep_tower(model: Any) -> nn.Module:
-    """Put `KeptTower` in the tower's place; returns the tower, to be put back with `put_back`."""
+def use_features(model: Any) -> nn.Module:
+    """Replace the tower by a `FeatureTower`; returns the tower, for `restore_tower`."""
     tower, layer = tower_of(model)
-    model.model.vision_tower = KeptTower(layer)
+    model.model.vision_tower = FeatureTower(layer)
     return tower
 
 
-def put_back(model: Any, tower: nn.Module) -> None:
+def restore_tower(model: Any, tower: nn.Module) -> None:
+    """Undo `use_features`."""
     model.model.vision_tower = tower
 
 
@@ -80,9 +81,9 @@ def patch_features(
     cache_dir: str | Path,
     batch: int = 16,
 ) -> PatchFeatures:
-    """Run the tower over each distinct image that is not there yet, a shard at a time.
+    """Run the tower on each distinct image that is not in the store, and write shard by shard.
 
-    `pixels` makes the processor's input of one conversation's pictures; `tower_key` hashes tower and processor.
+    `pixels` returns the processor's output for one conversation's pictures; `tower_key` hashes tower and processor.
     """
     tower, layer = tower_of(model)
     pictures = {c.pictures.key: c.pictures for c in conversations}
@@ -98,10 +99,10 @@ def patch_features(
         rows: dict[str, np.ndarray] = {}
         for start in range(0, len(shard), batch):
             keys = shard[start : start + batch]
-            given = [pixels(pictures[key])["pixel_values"] for key in keys]
-            flat = torch.cat([g.flatten(0, g.ndim - 4) for g in given]).to(tower.device, tower.dtype)
+            inputs = [pixels(pictures[key])["pixel_values"] for key in keys]
+            flat = torch.cat([i.flatten(0, i.ndim - 4) for i in inputs]).to(tower.device, tower.dtype)
             hidden = tower(flat, output_hidden_states=True).hidden_states[layer].float().cpu()
-            sizes = [g.shape[:-3].numel() for g in given]
+            sizes = [i.shape[:-3].numel() for i in inputs]
             rows |= {
                 key: part.flatten(0, 1).numpy() for key, part in zip(keys, hidden.split(sizes), strict=True)
             }

@@ -1,6 +1,6 @@
-"""A training stage of an image-text model: from conversations to a Trainer that has run.
+"""A training stage of an image-text model: the freeze policy, the tower's features, the Trainer and its arguments.
 
-A frozen tower runs once for each image, beforehand; its output lies in a store that other runs read too.
+A frozen tower runs once for each image, before training; other runs read its output from the same store.
 """
 
 from __future__ import annotations
@@ -23,14 +23,20 @@ from tideo.train.grid.config import FSDP, FinetuneConfig, GridTraining, deepspee
 from tideo.train.grid.conversations import Conversation, Pictures
 from tideo.train.grid.examples import Chat, ChatExamples, collate_chats
 from tideo.train.grid.modules import train_only, with_lora
-from tideo.train.grid.patch_features import PatchFeatures, keep_tower, patch_features, put_back, tower_of
+from tideo.train.grid.patch_features import (
+    PatchFeatures,
+    patch_features,
+    restore_tower,
+    tower_of,
+    use_features,
+)
 from tideo.train.grid.trainer import GridTrainer, reply_loss
-from tideo.train.trainer import fit
+from tideo.train.trainer import fit, trainer_arguments
 from tideo.types import UserError
 
 
-def frozen_but(model: Any, config: FinetuneConfig) -> Any:
-    """The model with only the recipe's modules learning, through LoRA where the recipe says so."""
+def freeze(model: Any, config: FinetuneConfig) -> Any:
+    """Freeze all but the recipe's modules; with LoRA in the recipe, returns the PEFT model."""
     train_only(model, config.modules)
     if not config.lora_rank:
         return model
@@ -39,9 +45,9 @@ def frozen_but(model: Any, config: FinetuneConfig) -> Any:
 
         model = prepare_model_for_kbit_training(model)
     adapted = with_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, modules=config.modules)
-    if not deepspeed_file(config.train.parallel):  # DeepSpeed keeps what learns in float32 itself
+    if not deepspeed_file(config.train.parallel):  # DeepSpeed keeps its own float32 copy
         for parameter in adapted.parameters():
-            if parameter.requires_grad:  # a small step is lost on a weight in bfloat16
+            if parameter.requires_grad:  # bfloat16 would round small steps away
                 parameter.data = parameter.data.float()
     return adapted
 
@@ -57,13 +63,13 @@ def run_stage(
     features_dir: Path,
     resume: bool,
 ) -> GridTrainer:
-    """Run the Trainer on `model`, which is `base` or its PEFT model; returns the Trainer.
+    """Train `model`, which is `base` or its PEFT model; returns the Trainer.
 
-    The tower is out of `base` meanwhile where its output is kept, in `features_dir`.
+    With kept features, which are in `features_dir`, the tower is not part of `base` during training.
     """
     training = config.train
     features = None
-    # A sharded model has no whole tower to run, and the tower's share of a large model's step is small.
+    # A sharded model has no whole tower that could run here, and in a large model the tower's share of a step is small.
     if config.keep_features and not training.parallel and "tower" not in config.modules:
         chat = Chat(processor, image_size=config.grid.image_size)
         features = tower_features(base, conversations, chat=chat, features_dir=features_dir)
@@ -77,7 +83,7 @@ def run_stage(
         num=arguments.max_steps * per_step, packed=config.packed, features=features, seed=config.seed,
     )  # fmt: skip
     rates = {"projector": training.projector_lr, "tower": training.tower_lr}
-    tower = keep_tower(base) if features is not None else None
+    tower = use_features(base) if features is not None else None
     try:
         trainer = GridTrainer(
             model=model,
@@ -92,14 +98,14 @@ def run_stage(
         fit(trainer, resume=resume)
     finally:
         if tower is not None:
-            put_back(base, tower)
+            restore_tower(base, tower)
     return trainer
 
 
 def tower_features(
     model: Any, conversations: Sequence[Conversation], *, chat: Chat, features_dir: Path
 ) -> PatchFeatures:
-    """The frozen tower's output for every image of the conversations, from the store or computed now."""
+    """The frozen tower's output for every image of the conversations, read from the store or computed."""
 
     def pixels(pictures: Pictures) -> dict[str, Tensor]:
         return {"pixel_values": chat.pixels(pictures)["pixel_values"].half()}
@@ -118,7 +124,7 @@ def tower_features(
 def mean_loss(
     model: Any, conversations: Sequence[Conversation], *, processor: Any, config: FinetuneConfig
 ) -> float:
-    """The mean negative log-likelihood of a reply's token, in nats; NaN without conversations."""
+    """The mean negative log-likelihood of a token of the replies, in nats; NaN without conversations."""
     if not conversations:
         return math.nan
     chat = Chat(processor, image_size=config.grid.image_size)
@@ -126,8 +132,8 @@ def mean_loss(
     was_training = model.training
     model.eval()
     for start in range(0, len(conversations), 8):
-        some = conversations[start : start + 8]
-        examples = [chat.encode(c.pictures, c.turns) | chat.pixels(c.pictures) for c in some]
+        chunk = conversations[start : start + 8]
+        examples = [chat.encode(c.pictures, c.turns) | chat.pixels(c.pictures) for c in chunk]
         batch = {k: v.to(model.device) for k, v in collate(examples, processor).items()}
         scored = int((batch["labels"][:, 1:] != IGNORE).sum())
         with torch.autocast(model.device.type, torch.bfloat16, enabled=config.train.bf16):
@@ -138,7 +144,7 @@ def mean_loss(
 
 
 def collate(examples: Sequence[dict[str, Any]], processor: Any) -> dict[str, Tensor]:
-    """Examples as one batch, padded with the tokenizer's pad token or, without one, its end token."""
+    """Examples as one batch, padded with the tokenizer's pad token or, if it has none, its end token."""
     pad = processor.tokenizer.pad_token_id
     return collate_chats(examples, pad_id=processor.tokenizer.eos_token_id if pad is None else pad)
 
@@ -146,7 +152,7 @@ def collate(examples: Sequence[dict[str, Any]], processor: Any) -> dict[str, Ten
 def set_steps(
     arguments: TrainingArguments, training: GridTraining, *, num_examples: int, per_step: int
 ) -> None:
-    """Set the number of steps and of warm-up steps, now that the number of examples is known."""
+    """Set the numbers of steps and of warm-up steps, which depend on the number of examples."""
     arguments.max_steps = training.steps or max(
         1, math.ceil((training.epochs or 0) * num_examples / per_step)
     )
@@ -154,39 +160,31 @@ def set_steps(
 
 
 def check_parallel(training: GridTraining) -> None:
-    """Raises UserError for sharding without a GPU, of which Accelerate would take no notice."""
+    """Raises UserError for sharding without a GPU, which Accelerate would silently ignore."""
     if training.parallel and not torch.accelerator.is_available():
         raise UserError(
-            f"train.parallel={training.parallel} needs GPUs: leave it out, and processes share the batch"
+            f"train.parallel={training.parallel} needs GPUs: leave it out; several processes then share the batch"
         )
 
 
 def training_arguments(training: GridTraining, *, seed: int, out: Path) -> TrainingArguments:
-    """The Trainer's arguments, for one step: `set_steps` sets their number."""
+    """The Trainer's arguments, for one step until `set_steps` sets the number."""
     deepspeed = deepspeed_file(training.parallel)
     if deepspeed:
         registry.require("deepspeed")
     check_parallel(training)
-    return TrainingArguments(
-        output_dir=str(out),
-        max_steps=1,
-        per_device_train_batch_size=training.batch,
-        gradient_accumulation_steps=training.accumulate,
-        learning_rate=training.lr,
-        weight_decay=training.weight_decay,
-        lr_scheduler_type="cosine",
+    return trainer_arguments(
+        out,
+        steps=1,
+        batch=training.batch,
+        accumulate=training.accumulate,
         seed=seed,
         bf16=training.bf16,
-        use_cpu=not torch.accelerator.is_available(),
-        gradient_checkpointing=training.gradient_checkpointing,
         save_steps=training.save_steps,
-        save_total_limit=1,
-        logging_steps=training.log_steps,
-        train_sampling_strategy="sequential",  # the examples shuffle themselves
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to=[],
+        log_steps=training.log_steps,
+        learning_rate=training.lr,
+        weight_decay=training.weight_decay,
+        gradient_checkpointing=training.gradient_checkpointing,
         deepspeed=deepspeed,
         fsdp=training.parallel == FSDP,
     )
@@ -207,5 +205,5 @@ def weights_key(weights: Mapping[str, Tensor]) -> str:
 
 
 def _layers(model: Any) -> list[str]:
-    """The classes of layers that FSDP shards one by one; a LLaVA also names those of towers that it does not have."""
+    """The classes of layers that FSDP shards one by one: of those that a LLaVA names, the ones that this model has."""
     return sorted({type(m).__name__ for m in model.modules()} & set(model._no_split_modules))

@@ -1,4 +1,4 @@
-"""transformers' Trainer with learning rates by module and a KL penalty towards a reference model."""
+"""transformers' Trainer with a learning rate for each module and a KL penalty towards a reference model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 class GridTrainer(Trainer):
-    """`rates`: module → learning rate, where it is not that of the arguments; `muon_lr`: Muon's, for all matrices.
+    """`rates`: module → learning rate, if it differs from that of the arguments; `muon_lr`: Muon's, for all matrices.
 
-    `kl` is the weight of KL(reference ‖ model) on the replies' tokens. The reference is the model as it starts: with
-    LoRA the adapter's base, else a frozen copy.
+    `kl` is the weight of KL(reference ‖ model) on the replies' tokens. The reference is the model before training:
+    with LoRA the adapter's base model, else a frozen copy.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -82,14 +82,14 @@ class GridTrainer(Trainer):
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
-                f"{resume_from_checkpoint} is no checkpoint of this model ({reason}): start anew without --resume"
+                f"{resume_from_checkpoint} is no checkpoint of this model ({reason}): start again without --resume"
             ) from error
 
     def _is_sharded(self) -> bool:
-        """Whether PEFT, FSDP or DeepSpeed has a layout of its own.
+        """Whether PEFT, FSDP or DeepSpeed writes the checkpoints in a layout of its own.
 
-        save_pretrained writes a LLaVA's weights under other names than load_state_dict knows, and the Trainer would
-        resume from the starting weights with no more than a warning.
+        For other models this class writes them. The Trainer would use save_pretrained, which gives a LLaVA's weights
+        other names than load_state_dict knows, and so would resume from the starting weights with only a warning.
         """
         return hasattr(self.model, "peft_config") or self.is_fsdp_enabled or self.is_deepspeed_enabled
 
@@ -104,23 +104,26 @@ class GridTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _kl(self, model: Any, inputs: dict[str, Any], logits: Tensor, num_items: Any) -> Tensor:
-        """KL(reference ‖ model), the mean over the replies' tokens, in nats."""
+        """KL(reference ‖ model) in nats, the mean over the replies' tokens."""
         scored = inputs["labels"][:, 1:] != IGNORE
-        given = {k: v for k, v in inputs.items() if k != "labels"}
+        batch = {k: v for k, v in inputs.items() if k != "labels"}
         inner = self.accelerator.unwrap_model(model)
         with torch.no_grad(), inner.disable_adapter() if self.reference is None else nullcontext():
-            expected = (model if self.reference is None else self.reference)(**given).logits[:, :-1][scored]
+            expected = (model if self.reference is None else self.reference)(**batch).logits[:, :-1][scored]
         logprobs = F.log_softmax(logits[:, :-1][scored].float(), dim=-1)
         total = F.kl_div(logprobs, F.log_softmax(expected.float(), dim=-1), reduction="sum", log_target=True)
         if num_items is None:
             return total / scored.sum().clamp(min=1)
-        # As the Trainer does with the loss: the count is of all processes, and gradients are averaged over them.
+        # Scaled like the Trainer's loss: the count is that of all processes, which average their gradients.
         world = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return total * world / num_items
 
 
 def reply_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-    """Mean negative log-likelihood of the replies' tokens; only their logits become float32, as most are an image's."""
+    """Mean negative log-likelihood of the replies' tokens.
+
+    Only their logits become float32: most tokens belong to the images, and their logits are not needed.
+    """
     scored = labels[:, 1:] != IGNORE
     logits = outputs.logits[:, :-1][scored].float()
     total = F.cross_entropy(logits, labels[:, 1:][scored], reduction="sum")

@@ -1,4 +1,4 @@
-"""A start for the projection of features that already speaks the language model's language."""
+"""An initial projection from encoder features to the language model's embedding space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tideo.encoders.dual import DualEncoder
 from tideo.encoders.features import text_vectors
 from tideo.models.prompts import adds_bos
 from tideo.models.topa.prefix_lm import PrefixLM
-from tideo.train.topa.soft_frames import press, token_weights
+from tideo.train.topa.soft_frames import pool_frames, token_weights
 from tideo.types import Features, Tideo
 
 
@@ -26,28 +26,28 @@ def init_from_llm_(
     num: int = 3000,
     l2: float = 1e-4,
 ) -> None:
-    """Start the projection from text features to the same captions pressed out of the LLM's embeddings.
+    """Initialise the projection by ridge regression from text features to pooled LLM embeddings of the same captions.
 
-    Single captions and whole frames of `num` Tideos are regressed (train/topa/soft_frames.py); the result is scaled to
-    the length of a usual embedding, and slot i of the temporal embedding starts as the LLM's embedding of i + 1.
+    The samples are single captions and whole frames of `num` Tideos (soft_frames.py). The result is scaled to the
+    median length of an embedding; row i of the temporal embedding becomes the LLM's embedding of the number i + 1.
     """
     table_VH = model.llm.get_input_embeddings().weight.float()
-    few = list(zip(tideos, features, strict=True))[:num]
-    captions = list(dict.fromkeys(c for t, _ in few for f in t.frames for c in f.captions))
+    pairs = list(zip(tideos, features, strict=True))[:num]
+    captions = list(dict.fromkeys(c for t, _ in pairs for f in t.frames for c in f.captions))
     encoded = model.tokenizer([f" {c}" for c in captions], add_special_tokens=False)["input_ids"]
     ids_of = dict(zip(captions, encoded, strict=True))
     weights_V = token_weights(encoded, vocab_size=len(table_VH))
     vector_of = text_vectors(captions, encoder, cache_dir=cache_dir)
     rows = [(torch.from_numpy(vector_of(c)), ids_of[c]) for c in captions[: 5 * num]]
-    for tideo, feature in few:
+    for tideo, feature in pairs:
         for frame, value in zip(tideo.frames, feature.values_TD, strict=False):
             rows.append((torch.from_numpy(value), [i for c in frame.captions for i in ids_of[c]]))
-    targets_NH = press(table_VH, [ids for _, ids in rows], weights_V=weights_V)
+    targets_NH = pool_frames(table_VH, [ids for _, ids in rows], weights_V=weights_V)
     inputs = torch.stack([r[0] for r in rows])
     weight_HD = ridge_projection(inputs, targets_NH=targets_NH, l2=l2)
-    usual = table_VH.norm(dim=1).median()
+    target_length = table_VH.norm(dim=1).median()
     length = (inputs @ weight_HD.T).norm(dim=1).median()
-    model.init_visual_proj_(weight_HD * (usual / length))
+    model.init_visual_proj_(weight_HD * (target_length / length))
     start = int(adds_bos(model.tokenizer))
     numbers = [
         model.tokenizer(f"{i + 1}")["input_ids"][start:] for i in range(model.prefix_config.max_frames)

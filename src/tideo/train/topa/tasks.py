@@ -1,7 +1,7 @@
 """The three tasks of text-only pre-alignment as training examples (TOPA, arXiv 2405.13911, section 3.3).
 
-A Tideo's frame features stand where a video's will; the task is to choose among options, to answer in words,
-or to summarise. One task a step, drawn by weight, as in the published code ("a coin per step").
+A Tideo's frame features take the place of a video's; the task is to choose among options, to answer in words, or to
+summarise. Every step has one task, drawn by weight, as in the published code ("a coin per step").
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tideo.models.prompts import FORMS, answer_prompt, style, summary_prompt
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.types import Features, Question, Tideo, UserError
 
-# Options that speak of other options keep their places (whole words: the published test also hits "hand").
-_SPEAKS_OF_OTHERS = re.compile(r"\b(both|all|none|and)\b", re.IGNORECASE)
+# Options that mention other options keep their order. The test is for whole words: the published one also hits "hand".
+_MENTIONS_OTHERS = re.compile(r"\b(both|all|none|and)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskWeights:
-    """Shares of the steps. `choose` 0 leaves multiple choice out, the paper's ablation."""
+    """Shares of the steps. With `choose` 0 there is no multiple choice, which is the paper's ablation."""
 
     choose: float = 0.5
     answer: float = 0.25
@@ -37,15 +37,15 @@ class TaskWeights:
             min(self.choose, self.answer, self.summarise) < 0
             or self.choose + self.answer + self.summarise <= 0
         ):
-            raise UserError(f"task weights must not be negative and not all 0, but are {self}")
+            raise UserError(f"task weights must not be negative and not all 0: {self}")
 
 
 class Examples(Dataset[dict[str, Any]]):
-    """Example `index`: a Tideo in an order shuffled anew each epoch, under the task of its step.
+    """The examples of a training. Example `index` is a Tideo, in an order that changes each epoch, and its step's task.
 
-    `batch` examples make a step. `choose_form` is how options are put (models/prompts.py, FORMS). `noise_std`
-    is the deviation of Gaussian noise on every component of the unit features, drawn anew at each visit. Of the
-    examples `share_projected` take the Tideo's features from `projected` instead, without further noise.
+    A step has `batch` examples. `choose_form` is a name in FORMS of models/prompts.py. `noise_std` is the standard
+    deviation of Gaussian noise on each component of the unit features; every example has other noise. A share
+    `share_projected` of the examples has the Tideo's features from `projected` instead, without noise.
     """
 
     def __init__(
@@ -127,9 +127,9 @@ class Examples(Dataset[dict[str, Any]]):
 
 
 def shuffled(question: Question, rng: random.Random) -> Question:
-    """The question with its options in another order, unless one of them speaks of others."""
+    """The question with its options in another order, unless one of them mentions others."""
     assert question.answer is not None
-    if any(_SPEAKS_OF_OTHERS.search(option) for option in question.options):
+    if any(_MENTIONS_OTHERS.search(option) for option in question.options):
         return question
     order = rng.sample(range(len(question.options)), len(question.options))
     options = tuple(question.options[i] for i in order)
@@ -137,5 +137,5 @@ def shuffled(question: Question, rng: random.Random) -> Question:
 
 
 def _answered(tideo: Tideo, rng: random.Random) -> Question | None:
-    known = [q for q in tideo.questions if q.answer is not None]
-    return rng.choice(known) if known else None
+    answered = [q for q in tideo.questions if q.answer is not None]
+    return rng.choice(answered) if answered else None

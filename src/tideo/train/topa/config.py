@@ -1,0 +1,87 @@
+"""The recipe of a pre-alignment: the models, the Tideos, the tasks, the memory and the optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tideo.device import has_bfloat16
+from tideo.train.topa.tasks import TaskWeights
+from tideo.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrealignTraining:
+    """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
+
+    `proj_lr` is a factor of the learning rate, for the projection and the temporal embedding.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch: int = 64
+    accumulate: int = 1
+    lr: float = 2e-3
+    proj_lr: float = 1.0
+    warmup: float = 0.05  # share of the steps
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    bf16: bool = field(default_factory=has_bfloat16)  # where it is emulated, it is far slower than float32
+    save_steps: int = 500
+    log_steps: int = 50
+    deepspeed: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise UserError("give either train.steps or train.epochs, and set the other to none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrealignConfig:
+    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
+
+    `tideos` is a TextVid file, a folder that `tideo textvid` wrote or a registered source of Tideos; at most
+    `num_tideos` of them are used. `features` is a folder that `tideo encode` made of them; without it the training
+    encodes the captions. `calibration` is a folder of videos like those of later questions, or a registered source of
+    frames; they set the threshold of familiarity. `attn` is an attention implementation of transformers, auto its
+    default. `memory` is what the rows of the projection's memory are: single captions, as published, or whole textual
+    frames. `from_llm` initialises the projection by ridge regression onto the LLM's own embeddings of the captions.
+    `projected` is the share of examples whose text features are projected onto the memory, as image features are.
+    """
+
+    llm: str
+    encoder: str
+    tideos: str
+    num_tideos: int | None = None
+    features: str | None = None
+    prompt_style: str = "topa"
+    adapter: Literal["llama-adapter", "lora", "none"] = "llama-adapter"
+    adapter_len: int = 50
+    lora_rank: int = 16
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    pad_frames: Literal["zeros", "spread"] = "zeros"
+    max_frames: int = 10
+    init_std: float = 1.0
+    from_llm: bool = False
+    tasks: TaskWeights = field(default_factory=TaskWeights)
+    choose_form: str = "letter"
+    noise_std: float = 0.0
+    projected: float = 0.0
+    memory: Literal["captions", "frames"] = "captions"
+    memory_rows: int = 1_000_000
+    form: str = "letter"
+    reduction: str = "mean"
+    temperature: float = 100.0
+    calibration: str | None = None
+    attn: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    train: PrealignTraining
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.attn != "auto" and self.adapter == "llama-adapter":
+            raise UserError(f"attn={self.attn}: adapter llama-adapter has its own attention; set attn=auto")
+        if not 0 <= self.projected <= 1 or (self.projected and self.memory != "frames"):
+            raise UserError(
+                f"projected={self.projected} with memory={self.memory}: expected a share of the examples, from 0 to 1, "
+                "and memory=frames for any share but 0"
+            )
