@@ -17,10 +17,10 @@ from tideo.dollhouse import world
 from tideo.dollhouse.captions import caption
 from tideo.dollhouse.script import FrameState, is_held_out
 from tideo.tiny import clip as pretrain_clip
-from tideo.tiny import clip_pairs as pairs
+from tideo.tiny import clip_groups as groups
 from tideo.tiny import clip_probe as measure_clip
 from tideo.tiny.clip import ClipRecipe, ClipSize, ClipTraining
-from tideo.tiny.clip_pairs import PARTS, VARY, Pairs, PairsConfig, group_states
+from tideo.tiny.clip_groups import PARTS, VARY, ContrastiveGroups, GroupsConfig, group_states
 from tideo.train.optim import muon_adamw
 from tideo.types import UserError
 
@@ -29,7 +29,7 @@ TINY = ClipRecipe(
     size=ClipSize(
         image_px=24, patch_px=12, vision_width=32, vision_layers=1, text_width=32, text_layers=1, vocab=400
     ),
-    data=PairsConfig(groups=3, group=2, image_px=24),
+    data=GroupsConfig(groups=3, group=2, image_px=24),
     train=ClipTraining(steps=4, groups_per_step=2, warmup_steps=1, save_steps=2, bf16=False),
     workers=1,
 )
@@ -47,7 +47,7 @@ def changed(first: FrameState, second: FrameState) -> set[str]:
 
 @pytest.mark.parametrize("index", range(20))
 def test_variants_differ_from_the_scene_in_one_fact(index: int) -> None:
-    first, *variants = group_states(index, PairsConfig(group=12))
+    first, *variants = group_states(index, GroupsConfig(group=12))
     for variant in variants:
         difference = changed(first, variant)
         assert len(difference - {"tool"}) == 1 or difference == {"tool"}
@@ -62,14 +62,14 @@ def test_variants_differ_from_the_scene_in_one_fact(index: int) -> None:
 def test_every_fact_is_varied() -> None:
     seen = set()
     for index in range(60):
-        first, *variants = group_states(index, PairsConfig())
+        first, *variants = group_states(index, GroupsConfig())
         seen |= {name for variant in variants for name in changed(first, variant)}
     assert seen == set(VARY)
 
 
 def test_no_image_shows_only_held_out_combinations() -> None:
     for index in range(150):
-        for state in group_states(index, PairsConfig(group=8)):
+        for state in group_states(index, GroupsConfig(group=8)):
             scripts = [
                 a
                 for a in world.ACTIVITIES.values()
@@ -79,21 +79,21 @@ def test_no_image_shows_only_held_out_combinations() -> None:
 
 
 def test_images_are_drawn_once_and_the_same_by_any_number_of_workers(tmp_path: Path) -> None:
-    config = PairsConfig(groups=18, group=2, image_px=16)
-    rgb = pairs.images(config, tmp_path, workers=2)
+    config = GroupsConfig(groups=18, group=2, image_px=16)
+    rgb = groups.images(config, tmp_path, workers=2)
     assert rgb.shape == (18, 2, 16, 16, 3)
-    assert (rgb[17] == pairs.draw_group(17, config)).all()
+    assert (rgb[17] == groups.draw_group(17, config)).all()
     before = (tmp_path / "images.npy").stat().st_mtime_ns
-    pairs.images(config, tmp_path)
+    groups.images(config, tmp_path)
     assert (tmp_path / "images.npy").stat().st_mtime_ns == before
-    again = pairs.images(replace(config, seed=1), tmp_path)
-    assert (again[0] == pairs.draw_group(0, replace(config, seed=1))).all()
+    again = groups.images(replace(config, seed=1), tmp_path)
+    assert (again[0] == groups.draw_group(0, replace(config, seed=1))).all()
 
 
 def test_an_item_depends_on_its_index_alone() -> None:
-    config = PairsConfig(groups=5, group=2, image_px=4)
+    config = GroupsConfig(groups=5, group=2, image_px=4)
     rgb = np.arange(5 * 2 * 48, dtype=np.uint16).astype(np.uint8).reshape(5, 2, 4, 4, 3)
-    data, other = Pairs(rgb, config, passes=3), Pairs(rgb, config, passes=3)
+    data, other = ContrastiveGroups(rgb, config, passes=3), ContrastiveGroups(rgb, config, passes=3)
     assert len(data) == 15
     assert data[7].texts == other[7].texts
     for start in (0, 5, 10):  # every pass sees each group once
@@ -103,8 +103,8 @@ def test_an_item_depends_on_its_index_alone() -> None:
 
 
 def test_part_labels_name_what_the_state_shows() -> None:
-    state = replace(group_states(0, PairsConfig(group=1))[0], action="wipe", tool="a cloth", distractor=None)
-    labels = dict(zip(PARTS, pairs.part_labels(state), strict=True))
+    state = replace(group_states(0, GroupsConfig(group=1))[0], action="wipe", tool="a cloth", distractor=None)
+    labels = dict(zip(PARTS, groups.part_labels(state), strict=True))
     assert PARTS["tool"].values[labels["tool"]] == ("wipe", "a cloth")
     assert PARTS["room"].values[labels["room"]] == state.room
     assert labels["distractor"] == -100
@@ -121,7 +121,7 @@ def test_parts_losses_are_the_cross_entropies_within_each_fact() -> None:
 
 
 def test_the_text_vector_is_read_at_the_end_token() -> None:
-    tokenizer = pretrain_clip.clip_tokenizer(pairs.caption_texts(5), vocab=300)
+    tokenizer = pretrain_clip.clip_tokenizer(groups.caption_texts(5), vocab=300)
     ids = tokenizer("a girl is pouring tea")["input_ids"]
     assert ids[-1] == tokenizer.eos_token_id == max(range(len(tokenizer)))
     assert tokenizer.decode(ids, skip_special_tokens=True) == "a girl is pouring tea"
@@ -166,6 +166,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_resumed_training_ends_the_same(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "steps" / "checkpoint-2", tmp_path / "steps" / "checkpoint-2")
+    shutil.copy(trained / "run.json", tmp_path)
     resumed = pretrain_clip.pretrain_clip(TINY, out=tmp_path, resume=True)
     assert (resumed / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
@@ -190,7 +191,7 @@ def test_the_saved_folder_loads_with_the_auto_classes(trained: Path) -> None:
 def test_the_training_images_are_squeezed_as_the_processor_does(trained: Path) -> None:
     processor = AutoProcessor.from_pretrained(trained)
     rgb = np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8)
-    ours = torch.tensor(pairs.squared(rgb, 24)).permute(2, 0, 1) / 127.5 - 1
+    ours = torch.tensor(groups.squared(rgb, 24)).permute(2, 0, 1) / 127.5 - 1
     assert torch.allclose(processor(images=rgb, return_tensors="pt")["pixel_values"][0], ours, atol=1e-5)
 
 
@@ -201,19 +202,19 @@ def test_sizes_that_do_not_match_are_refused() -> None:
 
 def test_the_measure_tells_every_fact_of_a_model(trained: Path) -> None:
     model, processor = CLIPModel.from_pretrained(trained).eval(), AutoProcessor.from_pretrained(trained)
-    told = measure_clip.measure_clip(model, processor, num=12)
-    assert set(told) == {f"part/{p}" for p in PARTS} | {f"frame/{f}" for f in VARY} | {
+    scores = measure_clip.measure_clip(model, processor, num=12)
+    assert set(scores) == {f"part/{p}" for p in PARTS} | {f"frame/{f}" for f in VARY} | {
         "retrieval",
         "cosine",
         "gap",
     }
-    assert all(0 <= told[name] <= 1 for name in told if "/" in name or name == "retrieval")
-    assert told["gap"] > 0
+    assert all(0 <= scores[name] <= 1 for name in scores if "/" in name or name == "retrieval")
+    assert scores["gap"] > 0
 
 
 def test_a_textual_frame_is_the_mean_of_its_unit_captions(trained: Path) -> None:
     model, processor = CLIPModel.from_pretrained(trained).eval(), AutoProcessor.from_pretrained(trained)
-    state = group_states(0, PairsConfig(group=1))[0]
+    state = group_states(0, GroupsConfig(group=1))[0]
     texts = caption(state, random.Random(0)).captions
     single = measure_clip.text_vectors(model, processor, texts)
     frame = measure_clip.frame_vectors(model, processor, [texts])[0]

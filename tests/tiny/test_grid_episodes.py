@@ -14,7 +14,7 @@ from tideo.types import UserError
 
 def test_the_dollhouse_draws_grids_questions_and_captions() -> None:
     settings = GridSettings(rows=3, cols=3, image_size=96, prompt_style="plain", form="text", intro="")
-    first, *_ = grid_conversations(num=2, settings=settings, lookups=0)
+    first, *_ = grid_conversations(num=2, settings=settings, retrieval_tasks=0)
     assert first.pictures.open()[0].size == (96, 96)
     assert first.turns[0].user.startswith("Video:\nQuestion: ")
     assert first.turns[-1].user == "Video:\nSummary: "
@@ -28,8 +28,8 @@ def test_the_dollhouse_draws_grids_questions_and_captions() -> None:
 
 def test_drills_ask_about_what_the_cells_show() -> None:
     settings = GridSettings(rows=3, cols=3, image_size=96, prompt_style="plain", form="text", intro="")
-    plain, *_ = grid_conversations(num=1, settings=settings, lookups=0)
-    taught, *_ = grid_conversations(num=1, settings=settings, lookups=2)
+    plain, *_ = grid_conversations(num=1, settings=settings, retrieval_tasks=0)
+    taught, *_ = grid_conversations(num=1, settings=settings, retrieval_tasks=2)
     assert taught.turns[: len(plain.turns)] == plain.turns
     more = taught.turns[len(plain.turns) :]
     assert {"Video:\nFacts: shirt: ", "Video:\nFacts: shelf: "} <= {turn.user for turn in more}

@@ -1,4 +1,4 @@
-"""The language model's lessons: what a question sees, what is scored, and that a run saves what loads again."""
+"""The language model's corpus: what a question attends to, what is scored, and a run whose result loads again."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +10,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from tideo.models.prompts import IGNORE
 from tideo.tiny.lm import Curriculum, LMConfig, Stage, pretrain_lm
 from tideo.tiny.lm_corpus import Drills, Glimpses, Stories, corpus
-from tideo.tiny.lm_documents import collate
+from tideo.tiny.lm_sequences import collate
 from tideo.tiny.tokenizer import train_tokenizer
 
-STAGES = (Stage(steps=2, batch=2, drills=1.0, bare=1.0), Stage(steps=2, batch=3, glimpses=0.5, pressed=0.5))
+STAGES = (
+    Stage(steps=2, batch=2, drills=1.0, bare=1.0),
+    Stage(steps=2, batch=3, glimpses=0.5, soft_frames=0.5),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,39 +29,39 @@ def test_a_frequent_phrase_is_one_token_and_any_text_comes_back(tokenizer: PreTr
     assert tokenizer.decode(tokenizer("Wer fragt, 7 Öfen?")["input_ids"]) == "wer fragt, 7 öfen?"
 
 
-@pytest.mark.parametrize("lesson", [Stories, Glimpses, Drills])
-def test_a_question_sees_the_story_and_itself(lesson: type, tokenizer: PreTrainedTokenizerFast) -> None:
-    documents = [lesson(tokenizer, num=4)[i] for i in range(2)]
-    batch = collate(documents, pad_id=0)
+@pytest.mark.parametrize("dataset", [Stories, Glimpses, Drills])
+def test_a_question_sees_the_story_and_itself(dataset: type, tokenizer: PreTrainedTokenizerFast) -> None:
+    sequences = [dataset(tokenizer, num=4)[i] for i in range(2)]
+    batch = collate(sequences, pad_id=0)
     seen = batch["attention_mask"][:, 0] == 0
-    for row, document in enumerate(documents):
-        for i in range(len(document.ids)):
-            for j in range(len(document.ids)):
-                ours = document.block[j] in (0, document.block[i])
+    for row, sequence in enumerate(sequences):
+        for i in range(len(sequence.ids)):
+            for j in range(len(sequence.ids)):
+                ours = sequence.block[j] in (0, sequence.block[i])
                 assert seen[row, i, j] == (j <= i and ours)
-        story = document.block.count(0)
-        assert {document.positions[document.block.index(b)] for b in range(1, max(document.block) + 1)} == {
+        story = sequence.block.count(0)
+        assert {sequence.positions[sequence.block.index(b)] for b in range(1, max(sequence.block) + 1)} == {
             story
         }
 
 
 def test_labels_are_the_next_token_of_the_same_block(tokenizer: PreTrainedTokenizerFast) -> None:
-    document = Stories(tokenizer, num=4)[1]
-    for i, (here, there) in enumerate(pairwise(document.block)):
-        if document.labels[i] != IGNORE:
+    sequence = Stories(tokenizer, num=4)[1]
+    for i, (here, there) in enumerate(pairwise(sequence.block)):
+        if sequence.labels[i] != IGNORE:
             assert here == there
-            assert document.labels[i] == document.ids[i + 1]
-    ends = [i for i, token in enumerate(document.ids) if token == tokenizer.eos_token_id]
-    assert len(ends) == max(document.block)  # every question is answered to its end
-    assert all(document.labels[i] == IGNORE for i in ends)
+            assert sequence.labels[i] == sequence.ids[i + 1]
+    ends = [i for i, token in enumerate(sequence.ids) if token == tokenizer.eos_token_id]
+    assert len(ends) == max(sequence.block)  # every question is answered to its end
+    assert all(sequence.labels[i] == IGNORE for i in ends)
 
 
 def test_facts_are_asked_by_name_where_the_story_tells_them(tokenizer: PreTrainedTokenizerFast) -> None:
     def facts(form: str) -> list[str]:
-        documents = (Stories(tokenizer, num=9, forms=((form, 1.0),), facts=1)[i] for i in range(8))
+        sequences = (Stories(tokenizer, num=9, forms=((form, 1.0),), facts=1)[i] for i in range(8))
         return [
             text
-            for d in documents
+            for d in sequences
             for text in tokenizer.decode(d.ids).split("\n")
             if text.startswith("facts")
         ]
@@ -74,8 +77,8 @@ def test_facts_are_asked_by_name_where_the_story_tells_them(tokenizer: PreTraine
 
 def test_a_glimpse_asks_only_what_it_tells(tokenizer: PreTrainedTokenizerFast) -> None:
     for i in range(20):
-        document = Glimpses(tokenizer, num=20)[i]
-        story, *asked = tokenizer.decode(document.ids).split("\nfacts:")
+        sequence = Glimpses(tokenizer, num=20)[i]
+        story, *asked = tokenizer.decode(sequence.ids).split("\nfacts:")
         for text in asked:
             assert ("shirt:" in text) == (" shirt" in story)
             assert ("weather:" in text) == (" outside" in story)

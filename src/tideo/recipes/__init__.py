@@ -1,1 +1,1 @@
-"""A file per recipe: a function whose docstring gives command, hardware, cost and expected result."""
+"""One file for each recipe; its docstring gives command, hardware, cost and expected result."""

@@ -1,10 +1,10 @@
-"""Alignment on captions, LLaVA's first stage: the projector of the dollhouse's LLaVA learns on single pictures.
+"""Alignment on captions, LLaVA's first stage: the projector of the dollhouse's LLaVA learns from single pictures.
 
     tideo train dollhouse_distill --set train=none --out runs/dollhouse_llava
     tideo finetune dollhouse_align
     tideo finetune dollhouse_grid --set model=runs/dollhouse_align
 
-It is the way without a text-only teacher's features: the LLaVA is put together and left untrained, then aligned.
+This replaces feature distillation: the first command writes an untrained LLaVA, the second aligns it.
 """
 
 from tideo.models.grid.settings import GridSettings

@@ -1,10 +1,10 @@
-"""Feature distillation: the dollhouse's LLaVA learns to see each frame as `dollhouse-topa` does.
+"""Feature distillation: the dollhouse's LLaVA learns the frame vectors of `dollhouse-topa`.
 
     tideo train dollhouse_distill
 
-The language model is that of `dollhouse-topa`. Tower (patches of 24 pixels: 64 tokens for 16 frames) and projector
-learn to give each cell of a 4 x 4 grid the vector of its frame. `tideo finetune dollhouse_grid` starts from the folder.
-Two cores with bfloat16 instructions, 10 minutes, 3 GB.
+The language model is that of `dollhouse-topa`. Tower (patches of 24 pixels, so 64 tokens for 16 frames) and projector
+learn to give each cell of a 4 x 4 grid the vector of its frame. `tideo finetune dollhouse_grid` starts from the folder
+that this writes. Two cores with bfloat16 instructions, 10 minutes, 3 GB.
 """
 
 from tideo.models.grid.settings import GridSettings

@@ -21,17 +21,17 @@ def dollhouse_topa() -> PrealignConfig:
         lora_rank=16,
         init_std=0.02,
         from_llm=True,
-        attn="eager",  # on a CPU the fused kernel's backward takes a third of a step where sequences are short
-        # TOPA has 0, 0 and 100. On validation videos 30 did better than 100 with an earlier model; this CLIP has
-        # learned a scale of 39. Noise and share close the gap to text features.
+        attn="eager",  # on a CPU, with short sequences, the fused kernel's backward pass takes a third of a step
+        # TOPA has 0, 0 and 100. On validation videos a temperature of 30 was better than 100 with an earlier model;
+        # the scale that this CLIP has learned is 39. Noise and projected texts reduce the gap to image features.
         noise_std=0.05,
         projected=0.5,
         temperature=30.0,
         calibration="dollhouse",
         memory="frames",
         memory_rows=32_768,
-        # Letters do not bind in a model this small, so options are listed and answered in words; the summary,
-        # which tells all steps in order, teaches the order of frames most densely.
+        # A model this small does not learn letters, so options are listed and answered in words. The summary names
+        # all steps in order, so it trains the order of frames most densely.
         tasks=TaskWeights(choose=0.1, answer=0.6, summarise=0.3),
         choose_form="listed_text",
         form="text",

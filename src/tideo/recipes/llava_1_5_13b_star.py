@@ -4,10 +4,11 @@
         --set path=train.json --set videos=videos --out runs/llava_1_5_13b_star
 
 Published hardware: 4 x A100-40G with ZeRO-3 (arXiv 2409.07748). Sixteen bytes a parameter exceed that, so the
-optimiser's states lie in host memory; `--plan --gpus 4` tells how much.
+optimiser's states are in host memory; `--plan --gpus 4` prints how much.
 Published result: "competitive" on STAR, no figure.
 The paper gives no learning rate, epochs or prompt: these are LLaVA-1.5's (arXiv 2310.03744 and its finetuning
-script; one epoch), but for the questions of a step: fewer, as images share none, for its 128. Not run by us.
+script; one epoch). A step has fewer questions than its 128, since only questions about the same images share a
+sequence. Not run by us.
 """
 
 from tideo.models.grid.settings import GridSettings

@@ -14,7 +14,7 @@ def tiny_lm() -> LMConfig:
         stages=(
             Stage(steps=450, batch=48, drills=1.0, bare=0.9, plain=1.0),
             Stage(steps=600, batch=32, drills=0.6, glimpses=0.4, bare=0.4, plain=0.4),
-            Stage(steps=450, batch=32, drills=0.6, glimpses=0.4, bare=0.3, plain=0.3, pressed=0.6),
+            Stage(steps=450, batch=32, drills=0.6, glimpses=0.4, bare=0.3, plain=0.3, soft_frames=0.6),
             Stage(
                 steps=700,
                 drills=0.15,
@@ -24,7 +24,7 @@ def tiny_lm() -> LMConfig:
                 facts=2,
                 letters=0.03,
                 shown_options=0.05,
-                pressed=0.4,
+                soft_frames=0.4,
             ),
             Stage(
                 steps=450,
@@ -34,19 +34,19 @@ def tiny_lm() -> LMConfig:
                 bare=0.2,
                 plain=0.2,
                 facts=1,
-                pressed=0.4,
+                soft_frames=0.4,
             ),
             Stage(
                 steps=950,
                 glimpses=0.1,
                 forms=(("full", 0.5), ("main", 0.1), ("actions", 0.2), ("list", 0.2)),
-                lookups=2,
+                retrieval_tasks=2,
                 facts=2,
-                again=("CW", "CH", "TC", "DC", "DO", "TP"),
+                repeated_kinds=("CW", "CH", "TC", "DC", "DO", "TP"),
                 repeats=1,
                 letters=0.03,
                 shown_options=0.05,
-                pressed=0.4,
+                soft_frames=0.4,
             ),
         )
     )

@@ -1,4 +1,4 @@
-"""The model `blind` of the dollhouse: the language model of dollhouse-topa, which never looks."""
+"""The registered model `blind`: the language model of dollhouse-topa without any video."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from tideo.models.topa.blind import Blind
 
 
 def blind() -> Blind:
-    """The language model of dollhouse-topa without the video: what the questions give away."""
+    """The language model of dollhouse-topa without the video, which measures what the questions alone give away."""
     return Blind.load(located("dollhouse-topa"))

@@ -1,4 +1,4 @@
-"""Validation pictures of the dollhouse, which set the threshold of familiarity."""
+"""Validation pictures of the dollhouse: the registered frames `dollhouse`, for the threshold of familiarity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VAL_EPISODES = 60
 
 
 def held_in_frames(*, seed: int) -> Iterator[Frames]:
-    """Ten even frames of each of some validation episodes."""
+    """Ten even frames of each of the first validation episodes."""
     for index in range(VAL_EPISODES):
         episode = sample_episode("val", index, seed=seed)
         times = np.array(frame_times(episode.duration_s))

@@ -1,9 +1,9 @@
 """The tiny CLIP of the dollhouse, trained on single (image, caption) pairs and never on a video.
 
-An image is drawn near the *textual frame feature* that it will be compared with (TOPA, arXiv 2405.13911: the
-normalised mean of the unit vectors of a frame's captions), by the symmetric contrastive loss of CLIP
-(arXiv 2103.00020) over batches full of hard negatives, and near the parts of captions that are true of it,
-each among all values of its fact. Shapes: B images, P pixels a side, D projection width, L tokens.
+The symmetric contrastive loss of CLIP (arXiv 2103.00020), in batches full of hard negatives, moves an image towards its
+*textual frame feature* (TOPA, arXiv 2405.13911): the normalised mean of the unit vectors of a frame's captions. A
+second loss classifies each fact of an image among the texts of all its values.
+Shapes: B images, P pixels a side, D projection width, L tokens, K caption parts, F facts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokeniz
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from tideo.device import has_bfloat16
-from tideo.tiny.clip_pairs import PARTS, Group, Pairs, PairsConfig, caption_texts, images, part_texts
+from tideo.tiny.clip_groups import (
+    PARTS,
+    ContrastiveGroups,
+    Group,
+    GroupsConfig,
+    caption_texts,
+    images,
+    part_texts,
+)
 from tideo.tiny.tokenizer import train_tokenizer
 from tideo.tiny.trainer import cpu_arguments, fit
 from tideo.train.optim import muon_adamw
@@ -35,7 +43,7 @@ MAX_TOKENS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSize:
-    """How large the model is. Heads are of width 32."""
+    """The size of the model. Attention heads have width 32."""
 
     image_px: int = 96
     patch_px: int = 12
@@ -49,25 +57,25 @@ class ClipSize:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTraining:
-    """`groups_per_step` × `PairsConfig.group` images make a batch."""
+    """A batch has `groups_per_step` × `GroupsConfig.group` images; `text_pace` scales the text tower's rates."""
 
     steps: int = 4800
     groups_per_step: int = 8
     muon_lr: float = 0.004
     adamw_lr: float = 5e-4
-    text_pace: float = 0.15  # at the images' pace, words of a fact run together before images tell them apart
+    text_pace: float = 0.15  # at 1.0 the texts of a fact become alike before images separate them
     weight_decay: float = 0.01
     warmup_steps: int = 80
     parts_weight: float = 3.0
     save_steps: int = 250
     log_steps: int = 50
-    bf16: bool = field(default_factory=has_bfloat16)  # emulated, it would be far slower than float32
+    bf16: bool = field(default_factory=has_bfloat16)  # where it is emulated, it is far slower than float32
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRecipe:
     size: ClipSize = field(default_factory=ClipSize)
-    data: PairsConfig = field(default_factory=PairsConfig)
+    data: GroupsConfig = field(default_factory=GroupsConfig)
     train: ClipTraining = field(default_factory=ClipTraining)
     workers: int = 2  # processes that draw the images, before training
     seed: int = 0
@@ -80,9 +88,9 @@ class ClipRecipe:
 
 
 def pretrain_clip(recipe: ClipRecipe, *, out: str | Path, resume: bool = False) -> Path:
-    """Draw the images, train, save model and processor to `out`; returns it. Checkpoints go to out/steps.
+    """Draw the images, train, and save model and processor to `out`, which is returned. Checkpoints go to `out`/steps.
 
-    With `resume` it goes on from the last checkpoint, with the same result as without a break.
+    With `resume` a stopped run continues from its last checkpoint, with the result of a run without a break.
     """
     out = Path(out)
     begin(out, recipe=recipe, resume=resume)
@@ -99,7 +107,7 @@ def pretrain_clip(recipe: ClipRecipe, *, out: str | Path, resume: bool = False) 
             seed=recipe.seed, save_steps=hp.save_steps,
             log_steps=hp.log_steps, bf16=hp.bf16,
         ),
-        train_dataset=Pairs(rgb_NGPPC, recipe.data, passes=passes),
+        train_dataset=ContrastiveGroups(rgb_NGPPC, recipe.data, passes=passes),
         data_collator=Collator(tokenizer),
         optimizers=(
             muon_adamw(
@@ -120,9 +128,9 @@ def pretrain_clip(recipe: ClipRecipe, *, out: str | Path, resume: bool = False) 
 
 
 def clip_tokenizer(texts: Any, *, vocab: int) -> PreTrainedTokenizerFast:
-    """The superword tokenizer, with an end token of its own that every text gets.
+    """The superword tokenizer, with a special end token after every text.
 
-    It is the highest id, and not 2: for an end token 2 CLIPTextModel reads the vector at the highest id.
+    The end token has the highest id. It must not be 2: then CLIPTextModel would read the vector at the highest id.
     """
     tokenizer = train_tokenizer(texts, vocab_size=vocab - 1)
     tokenizer.add_special_tokens({"eos_token": END})
@@ -159,22 +167,21 @@ def build_clip(size: ClipSize, tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
         "num_attention_heads": size.vision_width // 32,
     }
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=size.projection)
-    # 65 tokens are too few for the fused kernel to pay on a CPU.
+    # With 65 tokens the fused kernel is no faster on a CPU.
     config._attn_implementation = "eager"
     model = CLIPModel(config)
-    see_from_the_start(model.vision_model, side=size.image_px // size.patch_px)
-    with torch.no_grad():  # words well apart, so that images have something to go to
+    init_attention_(model.vision_model, side=size.image_px // size.patch_px)
+    with torch.no_grad():  # distant word vectors give the images different targets
         words = nn.init.normal_(model.text_model.embeddings.token_embedding.weight, std=0.5)
         words[tokenizer.eos_token_id] = 0
     return model
 
 
 @torch.no_grad()
-def see_from_the_start(vision: nn.Module, *, side: int) -> None:
-    """Let patches look at what lies near and looks alike; CLIP's own start attends to all tokens evenly.
+def init_attention_(vision: nn.Module, *, side: int) -> None:
+    """Initialise the tower so that a patch attends to near and similar patches; by default it attends to all evenly.
 
-    Keys
-    start as copies of the queries (after mimetic initialisation, arXiv 2305.09828), positions as waves.
+    Keys start as copies of the queries (after mimetic initialisation, arXiv 2305.09828), positions as waves.
     """
     position = vision.embeddings.position_embedding.weight
     position[1:] = waves(side, position.shape[1])
@@ -185,15 +192,15 @@ def see_from_the_start(vision: nn.Module, *, side: int) -> None:
 
 def waves(side: int, width: int) -> Tensor:
     """Sines and cosines of the row and of the column of each of side × side patches, [side², width]."""
-    per_pi = 2.0 ** torch.linspace(-1, -4, width // 4)  # from four patches to twice the largest side a wave
+    per_pi = 2.0 ** torch.linspace(-1, -4, width // 4)  # wavelengths from 4 to 32 patches
     angle = torch.pi * torch.arange(side)[:, None] * per_pi
     axis = torch.cat([angle.sin(), angle.cos()], dim=1)  # [side, width / 2]
     rows, columns = axis[:, None].expand(-1, side, -1), axis[None].expand(side, -1, -1)
-    return 0.35 * torch.cat([rows, columns], dim=-1).flatten(0, 1)  # about the size of an embedded patch
+    return 0.35 * torch.cat([rows, columns], dim=-1).flatten(0, 1)  # similar in size to an embedded patch
 
 
 def clip_processor(size: ClipSize, tokenizer: PreTrainedTokenizerFast) -> CLIPProcessor:
-    """Squeezes the whole picture into a square, so that nothing at its sides is lost; colours to -1..1."""
+    """Squeezes a picture into a square, so that nothing at its sides is lost, and scales colours to -1..1."""
     square = {"height": size.image_px, "width": size.image_px}
     image_processor = CLIPImageProcessorPil(
         size=square, crop_size=square, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
@@ -205,7 +212,7 @@ def clip_processor(size: ClipSize, tokenizer: PreTrainedTokenizerFast) -> CLIPPr
 
 
 class Collator:
-    """Groups → pixel_values [B, 3, P, P], ids of captions [3 B, L] and of parts [K, L], labels [B, parts]."""
+    """Groups → pixel_values [B, 3, P, P], ids of captions [3 B, L] and of caption parts [K, L], labels [B, F]."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
@@ -225,38 +232,39 @@ class Collator:
 
 
 class ClipTrainer(Trainer):
-    """transformers' Trainer with the loss below."""
+    """transformers' Trainer with the sum of three losses: of pairs, of facts, and of the uniformity of texts."""
 
     def __init__(self, *, parts_weight: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.parts_weight = parts_weight
-        self.told: list[dict[str, float]] = []
+        self.step_losses: list[dict[str, float]] = []
 
     def compute_loss(
         self, model: CLIPModel, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
-        with torch.autocast(
-            "cpu", torch.bfloat16, enabled=self.args.bf16
-        ):  # the Trainer's own is for forward()
+        # The Trainer's own autocast wraps model.forward alone, which is not called here.
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.args.bf16):
             image_BD = unit(model.get_image_features(inputs["pixel_values"]).pooler_output)
             caption_3BD = unit(model.get_text_features(inputs["caption_ids"]).pooler_output)
             part_KD = unit(model.get_text_features(inputs["part_ids"]).pooler_output)
-        with torch.autocast("cpu", enabled=False):  # logits of 1e-2 apart matter
+        with torch.autocast("cpu", enabled=False):  # differences of 1e-2 between logits matter
             scale = model.logit_scale.exp().clamp(max=100)
             frame_BD = unit(caption_3BD.unflatten(0, (-1, 3)).mean(1))
             logits_BB = scale * image_BD @ frame_BD.T
-            own = torch.arange(len(logits_BB))
-            pair = (F.cross_entropy(logits_BB, own) + F.cross_entropy(logits_BB.T, own)) / 2
+            targets_B = torch.arange(len(logits_BB))
+            pair = (F.cross_entropy(logits_BB, targets_B) + F.cross_entropy(logits_BB.T, targets_B)) / 2
             losses = parts_losses(scale * image_BD @ part_KD.T, inputs["part_labels"])
-            spread = likeness(part_KD)
-        loss = pair + self.parts_weight * torch.stack(list(losses.values())).mean() + spread
-        self.told.append({"pair": pair.item(), **{name: part.item() for name, part in losses.items()}})
+            uniformity = uniformity_loss(part_KD)
+        loss = pair + self.parts_weight * torch.stack(list(losses.values())).mean() + uniformity
+        self.step_losses.append({"pair": pair.item(), **{name: part.item() for name, part in losses.items()}})
         return (loss, {"pair": pair, **losses}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        names = {name for step in self.told for name in step}
-        means = {n: float(np.mean([step[n] for step in self.told if n in step])) for n in sorted(names)}
-        self.told.clear()
+        names = {name for step in self.step_losses for name in step}
+        means = {
+            n: float(np.mean([step[n] for step in self.step_losses if n in step])) for n in sorted(names)
+        }
+        self.step_losses.clear()
         super().log(logs | means, *args, **kwargs)
 
 
@@ -264,12 +272,11 @@ def unit(values_ND: Tensor) -> Tensor:
     return F.normalize(values_ND.float(), dim=-1)
 
 
-def likeness(part_KD: Tensor) -> Tensor:
-    """Mean squared cosine between the texts of different values of a fact, the mean over facts.
+def uniformity_loss(part_KD: Tensor) -> Tensor:
+    """Mean squared cosine between the texts of different values of a fact, the mean over facts (arXiv 2005.10242).
 
-    As long as no picture tells two values apart, the loss is least where their texts are the same; from there
-    neither tower gets a gradient again. So the texts are kept apart from the start (a uniformity term, as in
-    arXiv 2005.10242).
+    As long as the images of two values have the same vector, the other losses are lowest if their texts do too. Then
+    neither tower would get a gradient that separates them, so this term keeps the texts apart from the start.
     """
     sizes = [len(part.values) for part in PARTS.values()]
     grams = [values_VD @ values_VD.T for values_VD in part_KD.split(sizes)]
@@ -277,7 +284,7 @@ def likeness(part_KD: Tensor) -> Tensor:
 
 
 def parts_losses(logits_BK: Tensor, labels_BF: Tensor) -> dict[str, Tensor]:
-    """For each fact that some image shows, the mean cross-entropy among all its values."""
+    """For each fact that some image shows, the mean cross-entropy over all its values."""
     columns = logits_BK.split([len(part.values) for part in PARTS.values()], dim=1)
     return {
         name: F.cross_entropy(logits, labels)

@@ -1,8 +1,8 @@
-"""What a dollhouse CLIP sees: each fact, the right caption among hard ones, how far images lie from texts.
+"""A probe of a dollhouse CLIP: accuracy for each fact, retrieval among hard captions, distance of images and texts.
 
     python -m tideo.tiny.clip_probe src/tideo/assets/dollhouse-clip --num 300
 
-Measured on frames of the validation split. Shapes: S scenes, D projection width, V values of a fact.
+The frames are of the validation split. Shapes: S scenes, D projection width, V values of a fact.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tideo.dollhouse.captions import caption
 from tideo.dollhouse.render import draw_frame
 from tideo.dollhouse.script import FrameState, Split
 from tideo.tiny.clip import unit
-from tideo.tiny.clip_pairs import PARTS, SIZES, VARY, part_texts, scene
+from tideo.tiny.clip_groups import PARTS, SIZES, VARY, part_texts, scene
 
 HARD = 256  # candidates of the retrieval probe
 
@@ -31,22 +31,22 @@ HARD = 256  # candidates of the retrieval probe
 def measure_clip(
     model: CLIPModel, processor: CLIPProcessor, *, num: int = 400, split: Split = "val", seed: int = 0
 ) -> dict[str, float]:
-    """name → accuracy (0..1), cosine or distance. `part/…`: a fact's value, by single captions.
+    """name → accuracy (0..1), cosine or distance.
 
-    `frame/…`: the same fact between whole textual frames that differ in it and tell it; `retrieval`: the
-    right textual frame among 256 that share most facts; `gap`: the distance between the
-    centroids of images and of textual frames.
+    `part/…` is the accuracy for a fact among caption parts, `frame/…` among whole textual frames that differ in that
+    fact; `retrieval` is the accuracy for the right textual frame among 256 that share most facts. `cosine` is the mean
+    over images and their own textual frames, `gap` the distance between the centroids of the two.
     """
     states = [scene(index, split=split, seed=seed) for index in range(num)]
     rng = random.Random(f"probe/{seed}")
     image_SD = image_vectors(model, processor, states, rng)
     text_SD = frame_vectors(model, processor, [caption(s, rng).captions for s in states])
-    told = _parts(model, processor, states, image_SD, rng)
-    told |= _facts(model, processor, states, image_SD)
-    told["retrieval"] = _retrieval(model, processor, states[:100], image_SD, rng)
-    told["cosine"] = float((image_SD * text_SD).sum(1).mean())
-    told["gap"] = float((image_SD.mean(0) - text_SD.mean(0)).norm())
-    return told
+    scores = _parts(model, processor, states, image_SD, rng)
+    scores |= _facts(model, processor, states, image_SD)
+    scores["retrieval"] = _retrieval(model, processor, states[:100], image_SD, rng)
+    scores["cosine"] = float((image_SD * text_SD).sum(1).mean())
+    scores["gap"] = float((image_SD.mean(0) - text_SD.mean(0)).norm())
+    return scores
 
 
 @torch.inference_mode()
@@ -74,12 +74,12 @@ def image_vectors(
 def text_vectors(
     model: CLIPModel, processor: CLIPProcessor, texts: Sequence[str], *, batch: int = 512
 ) -> Tensor:
-    """Unit vectors of single texts; a text that occurs twice is encoded once."""
+    """Unit vectors of single texts; equal texts are encoded once."""
     distinct = sorted(set(texts), key=len)
     rows = []
     for start in range(0, len(distinct), batch):
-        some = distinct[start : start + batch]
-        ids = processor(text=some, padding=True, truncation=True, return_tensors="pt")["input_ids"]
+        chunk = distinct[start : start + batch]
+        ids = processor(text=chunk, padding=True, truncation=True, return_tensors="pt")["input_ids"]
         rows.append(unit(model.get_text_features(ids).pooler_output))
     place = {text: i for i, text in enumerate(distinct)}
     return torch.cat(rows)[[place[text] for text in texts]]
@@ -100,15 +100,15 @@ def _parts(
 ) -> dict[str, float]:
     part_KD = text_vectors(model, processor, part_texts(rng))
     columns = (image_SD @ part_KD.T).split([len(part.values) for part in PARTS.values()], dim=1)
-    told = {}
+    accuracies = {}
     for (name, part), scores_SV in zip(PARTS.items(), columns, strict=True):
         rows = [(row, part.of(s)) for row, s in zip(scores_SV, states, strict=True) if part.of(s) is not None]
-        if name == "tool":  # among the five of the action, as a caption would have to tell them apart
+        if name == "tool":  # among the tools of its action, since its caption part names the action too
             hits = [_best(row, part.values, only=value[0]) == value for row, value in rows]
         else:
             hits = [part.values[int(row.argmax())] == value for row, value in rows]
-        told[f"part/{name}"] = float(np.mean(hits))
-    return told
+        accuracies[f"part/{name}"] = float(np.mean(hits))
+    return accuracies
 
 
 def _best(row: Tensor, values: Sequence[tuple[str, str]], *, only: str) -> tuple[str, str]:
@@ -116,7 +116,7 @@ def _best(row: Tensor, values: Sequence[tuple[str, str]], *, only: str) -> tuple
 
 
 def _alternatives(state: FrameState, fact: str) -> list[FrameState]:
-    """The state first, then the same with every other value of one fact."""
+    """The state, followed by its copies with every other value of one fact."""
     if fact == "action":
         others = [
             replace(state, action=a, tool=world.TOOLS[a][0] if a in world.TOOLS else None)
@@ -143,26 +143,26 @@ def _alternatives(state: FrameState, fact: str) -> list[FrameState]:
 def _facts(
     model: CLIPModel, processor: CLIPProcessor, states: Sequence[FrameState], image_SD: Tensor
 ) -> dict[str, float]:
-    told = {}
+    accuracies = {}
     for fact in VARY:
         frames: list[tuple[str, ...]] = []
-        asked: list[tuple[int, int]] = []  # (scene, number of candidates)
+        counts: list[tuple[int, int]] = []  # (scene, number of candidates)
         for number, state in enumerate(states):
-            # One seed: the candidates are worded alike, and differ only where the fact is told.
+            # With the same seed for all, candidates have the same wording except for the fact.
             worded = [
                 caption(s, random.Random(f"fact/{number}")).captions for s in _alternatives(state, fact)
             ]
             candidates = [worded[0], *(w for w in worded[1:] if w != worded[0])]
             if len(candidates) > 1:
-                asked.append((number, len(candidates)))
+                counts.append((number, len(candidates)))
                 frames += candidates
         vectors = frame_vectors(model, processor, frames)
         hits, start = [], 0
-        for number, count in asked:
+        for number, count in counts:
             hits.append(int((vectors[start : start + count] @ image_SD[number]).argmax()) == 0)
             start += count
-        told[f"frame/{fact}"] = float(np.mean(hits))
-    return told
+        accuracies[f"frame/{fact}"] = float(np.mean(hits))
+    return accuracies
 
 
 def _retrieval(
@@ -180,15 +180,15 @@ def _retrieval(
             for fact in rng.sample(list(VARY), rng.choice((1, 2))):
                 changed = VARY[fact][1](changed, rng) or changed
             wording = rng.random()
-            told = caption(changed, random.Random(wording)).captions
-            if told != caption(state, random.Random(wording)).captions:  # it tells the difference
-                frames.append(told)
+            captions = caption(changed, random.Random(wording)).captions
+            if captions != caption(state, random.Random(wording)).captions:  # else the texts hide the change
+                frames.append(captions)
         hits.append(int((frame_vectors(model, processor, frames) @ image_SD[number]).argmax()) == 0)
     return float(np.mean(hits))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a dollhouse CLIP sees, on validation frames.")
+    parser = argparse.ArgumentParser(description="Probe a dollhouse CLIP on validation frames.")
     parser.add_argument("directory")
     parser.add_argument("--num", type=int, default=400)
     args = parser.parse_args()

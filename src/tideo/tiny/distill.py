@@ -1,9 +1,9 @@
-"""Feature distillation: a LLaVA learns to see as a text-only model does.
+"""Feature distillation: the tower and projector of a LLaVA learn the frame vectors of a text-only pre-aligned model.
 
-A model that `tideo prealign` wrote turns a frame into one vector that its language model can read. A LLaVA with that
-language model is shown a grid instead; here its tower and its projector learn to give every patch of a cell the vector
-of the cell's frame (mean squared error). No language model runs and no question is read. The folder that this writes
-is where the finetuning on grids starts. Shapes: B grids, K cells, N patches, H width.
+A model that `tideo prealign` wrote turns a frame into one vector that its language model can read. A LLaVA with the
+same language model gets a grid of frames instead. Here its tower and projector learn to give each patch the vector of
+the frame in its cell (mean squared error). No language model runs and no question is needed. The finetuning on grids
+starts from the folder that this writes. Shapes: B grids, K cells, N patches, H width.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from tideo.types import Frames, UserError
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """A feature distillation. `teacher`: a model that `tideo prealign` wrote with LoRA, or None for a plain `llm`.
+    """A feature distillation. `teacher` is a model that `tideo prealign` wrote with LoRA, or None for a plain `llm`.
 
-    The LLaVA is put together from the CLIP's tower, a fresh projector and the language model. With `tiled_positions`
-    the tower's position embeddings start again in each cell. `patch_size`: larger patches than the CLIP's, so fewer
-    tokens. `train` None leaves the LLaVA as it is put together. `num`: so many training episodes are drawn.
+    The LLaVA consists of the CLIP's tower, a new projector and the language model. With `tiled_positions` the tower's
+    position embeddings are tiled over the cells. `patch_size` may be larger than the CLIP's, for fewer tokens. With
+    `train` None the LLaVA is written untrained. `num` is the number of training episodes.
     """
 
     teacher: str | None = "dollhouse-topa"
@@ -67,14 +67,14 @@ class DistillConfig:
                 raise UserError(f"{name}={value}: expected at least 1")
         if self.train is not None and not self.teacher:
             raise UserError(
-                "distillation needs a teacher, as in teacher=dollhouse-topa; without, set train=none"
+                "distillation needs a teacher, as in teacher=dollhouse-topa; without one, set train=none"
             )
         if self.train is not None and self.train.parallel:
             raise UserError("a model this small is not sharded: leave train.parallel out")
 
 
 def distill(config: DistillConfig, *, out: str | Path, resume: bool = False) -> Path:
-    """Train and write a LLaVA's folder. Checkpoints in `out`/steps; with `resume` it goes on from the last one."""
+    """Train and write the folder of a LLaVA. Checkpoints go to `out`/steps; with `resume` a run continues from them."""
     out = Path(out)
     if not begin(out, recipe=config, resume=resume, last_file=GRID_FILE):
         return out
@@ -103,7 +103,7 @@ def _distill(
     teacher = ZeroShot.load(_folder(str(config.teacher)))
     train_only(model, ("tower", "projector"))
     grids = grids_with_frames(num=config.num, settings=config.grid, seed=config.seed)
-    chat = _Drawn(processor, image_size=config.grid.image_size)
+    chat = _CachedChat(processor, image_size=config.grid.image_size)
     arguments = training_arguments(training, seed=config.seed, out=out / "steps")
     world = PartialState().num_processes
     per_step = training.batch * training.accumulate * world
@@ -117,7 +117,7 @@ def _distill(
         muon_lr=training.muon_lr,
     )
     fit(trainer, resume=resume)
-    # The grids are drawn and the tower will not change: its output is ready for a finetuning on the same episodes.
+    # A finetuning on the same episodes reads the tower's output from the store; here the grids are drawn already.
     tower_features(model, [c for c, _ in grids], chat=chat, features_dir=out.parent / "patch_features")
 
 
@@ -128,8 +128,8 @@ def _folder(name: str) -> Path:
     return folder
 
 
-class _Drawn(Chat):
-    """Draws each grid once, since the distillation and the tower's features need the same pixels; in float16."""
+class _CachedChat(Chat):
+    """Keeps each grid's pixels in float16, since the distillation and the tower's features need the same ones."""
 
     def __init__(self, processor: Any, *, image_size: int) -> None:
         super().__init__(processor, image_size=image_size)
@@ -142,7 +142,7 @@ class _Drawn(Chat):
 
 
 class Distillation(nn.Module):
-    """The tower and the projector of a LLaVA with one image of rows × cols cells; `loss` of patches against vectors."""
+    """The tower and the projector of a LLaVA for one image of rows × cols cells, with the loss of the distillation."""
 
     def __init__(self, model: Any, *, rows: int, cols: int) -> None:
         super().__init__()
@@ -153,9 +153,9 @@ class Distillation(nn.Module):
 
     @staticmethod
     def cells(side: int, *, rows: int, cols: int) -> Tensor:
-        """The cell of each of side × side patches; a patch on an edge belongs to the cell that it begins in."""
-        place = torch.arange(side)
-        row_S, col_S = place * rows // side, place * cols // side
+        """The cell of each of side × side patches; a patch on an edge belongs to the cell of its upper left corner."""
+        index_S = torch.arange(side)
+        row_S, col_S = index_S * rows // side, index_S * cols // side
         return (row_S[:, None] * cols + col_S[None, :]).flatten()
 
     def forward(self, pixel_values: Tensor, vectors_BKH: Tensor) -> dict[str, Tensor]:
@@ -165,7 +165,7 @@ class Distillation(nn.Module):
 
 
 class DistillExamples(Dataset[dict[str, Tensor]]):
-    """Example `index`: a grid's pixels and its frames' vectors, each computed once and kept in float16."""
+    """Example `index` is a grid's pixels and its frames' vectors, each computed once and cached in float16."""
 
     def __init__(
         self,
@@ -177,9 +177,9 @@ class DistillExamples(Dataset[dict[str, Tensor]]):
         seed: int = 0,
     ) -> None:
         self.num = num
-        order = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed)
         passes = -(-num // len(grids))
-        self.order = np.concatenate([order.permutation(len(grids)) for _ in range(passes)])
+        self.order = np.concatenate([rng.permutation(len(grids)) for _ in range(passes)])
 
         @cache
         def example(index: int) -> dict[str, Tensor]:
@@ -200,7 +200,7 @@ class DistillExamples(Dataset[dict[str, Tensor]]):
 
 @torch.no_grad()
 def frame_vectors(teacher: ZeroShot, frames: Frames) -> Tensor:
-    """What stands for each frame in the sequence of a text-only model, its temporal embeddings averaged: [K, H]."""
+    """The vector of each frame in a text-only model's sequence, with the mean of the temporal embeddings: [K, H]."""
     features = frame_features(frames, teacher.encoder)
     projected = project(features, teacher.memory, temperature=teacher.settings.temperature)
     values_KD = torch.from_numpy(projected.values_TD)

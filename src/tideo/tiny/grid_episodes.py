@@ -1,4 +1,4 @@
-"""The dollhouse's conversations: grids of drawn training episodes with questions, single pictures with captions."""
+"""Registered conversations of the dollhouse: grids of episodes with questions, and single pictures with captions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tideo.models.grid.settings import GridSettings
 from tideo.models.prompts import VIDEO, style, summary_prompt
 from tideo.store.files import key_of
 from tideo.tiny import lm_drills
-from tideo.tiny.clip_pairs import scene
+from tideo.tiny.clip_groups import scene
 from tideo.train.grid.conversations import Conversation, Pictures, Turn, image_settings, qa_turn
 from tideo.types import Frames, Sample, UserError, Video
 
 CAPTION = "What happens?"
-NUM_EPISODES, NUM_CAPTIONS, LOOKUPS = 4000, 8000, 6
-FINER = 2  # frames are drawn at half of the videos' size, in their shape: a cell of a grid is smaller still
+NUM_EPISODES, NUM_CAPTIONS, RETRIEVAL_TASKS = 4000, 8000, 6
+REDUCED = 2  # frames are drawn at half the size of the videos, which is still larger than a cell of a grid
 WIDTH, HEIGHT = 128, 96  # of a single picture
 
 
@@ -34,74 +34,80 @@ def grid_conversations(
     split: Split = "train",
     seed: int = 0,
     summaries: bool = True,
-    lookups: int = LOOKUPS,
+    retrieval_tasks: int = RETRIEVAL_TASKS,
 ) -> list[Conversation]:
-    """Each of `num` episodes as grid images, its questions and, with `summaries`, its summary.
+    """`num` episodes as grid images with their questions and, with `summaries`, their summaries.
 
-    With `lookups`, so many retrieval questions, two copy tasks and single facts (lm_drills.py).
+    Unless `retrieval_tasks` is 0, each also has that many retrieval tasks, two copy tasks and single facts
+    (lm_drills.py).
     """
     if settings.sampler != "middle":
         raise UserError(
-            f"sampler {settings.sampler!r}: drawn episodes are sampled by 'middle'; for another, write videos with "
-            "tideo dollhouse make and set data, path and videos"
+            f"sampler {settings.sampler!r}: drawn episodes have the sampler 'middle' only; for another, write videos "
+            "with tideo dollhouse make and set data, path and videos"
         )
     return [
-        _conversation(asked, settings=settings, summaries=summaries, lookups=lookups, seed=seed)
-        for asked in ask_split(split, num=num or NUM_EPISODES, seed=seed)
+        _conversation(
+            item, settings=settings, summaries=summaries, retrieval_tasks=retrieval_tasks, seed=seed
+        )
+        for item in ask_split(split, num=num or NUM_EPISODES, seed=seed)
     ]
 
 
 def _conversation(
-    asked: EpisodeQuestions, *, settings: GridSettings, summaries: bool, lookups: int, seed: int
+    item: EpisodeQuestions, *, settings: GridSettings, summaries: bool, retrieval_tasks: int, seed: int
 ) -> Conversation:
-    name = f"{asked.episode.id}{'_cut' if asked.is_cut else ''}"
-    given = {"num_images": settings.panels, "num_frames": settings.num_frames}
+    name = f"{item.episode.id}{'_cut' if item.is_cut else ''}"
+    sizes = {"num_images": settings.panels, "num_frames": settings.num_frames}
     video = Video(id=name, path="")
     turns = [
         qa_turn(
             Sample(id=f"{name}_{i}", video=video, question=q.question, options=q.options, answer=q.answer, kind=q.kind),
-            settings=settings, **given,
+            settings=settings, **sizes,
         )
-        for i, q in enumerate(asked.questions)
+        for i, q in enumerate(item.questions)
     ]  # fmt: skip
     if summaries:
         words = style(settings.prompt_style)
-        user = settings.turn(summary_prompt(style=words), **given)
-        turns.append(Turn(user=user, reply=tideo_of(asked, seed=seed).summary + words.end))
-    if lookups:
+        user = settings.turn(summary_prompt(style=words), **sizes)
+        turns.append(Turn(user=user, reply=tideo_of(item, seed=seed).summary + words.end))
+    if retrieval_tasks:
         for prompt, reply in _drills(
-            asked.episode, settings, lookups=lookups, rng=random.Random(f"lessons/{seed}/{name}")
+            item.episode,
+            settings,
+            retrieval_tasks=retrieval_tasks,
+            rng=random.Random(f"lessons/{seed}/{name}"),
         ):
-            user = settings.turn(f"Video:{VIDEO}{prompt} ", **given)
+            user = settings.turn(f"Video:{VIDEO}{prompt} ", **sizes)
             turns.append(Turn(user=user, reply=reply.lstrip()))
     return Conversation(
         id=name,
         pictures=Pictures(
-            key=key_of(["episode", seed, name, image_settings(settings), FINER]),
+            key=key_of(["episode", seed, name, image_settings(settings), REDUCED]),
             num=settings.panels,
-            open=partial(_grid, asked.episode, settings),
+            open=partial(_grid, item.episode, settings),
         ),
         turns=tuple(turns),
     )
 
 
 def _drills(
-    episode: Episode, settings: GridSettings, *, lookups: int, rng: random.Random
+    episode: Episode, settings: GridSettings, *, retrieval_tasks: int, rng: random.Random
 ) -> Iterator[tuple[str, str]]:
-    """Prompts and replies about what the cells show, in the words of the language model's drills."""
+    """Prompts and replies about the cells, in the words of the language model's drills."""
     states = [episode.state_at(t) for t in _times(episode, settings)]
     actions = list(dict.fromkeys(state.action for state in states))
     name = partial(action_phrase, rng=rng)
-    told = lm_drills.facts(states, lm_drills.FACTS["full"], rng)
-    for prompt, value in zip(told[::2], told[1::2], strict=True):
+    task = lm_drills.fact_task(states, lm_drills.FACTS["full"], rng)
+    for prompt, value in zip(task[::2], task[1::2], strict=True):
         yield "\nFacts:" + prompt.removeprefix("\nFacts:"), value
     if len(actions) > 1:
         frames = [actions.index(state.action) for state in states]
-        for _ in range(lookups):
-            prompt, reply = lm_drills.match(actions, frames, name, rng)
+        for _ in range(retrieval_tasks):
+            prompt, reply = lm_drills.retrieval_task(actions, frames, name, rng)
             yield prompt, reply
         for back in (False, True):
-            prompt, reply = lm_drills.again(actions, name, ",", rng, back=back)
+            prompt, reply = lm_drills.copy_task(actions, name, ",", rng, back=back)
             yield prompt + ",", reply.removeprefix(",")
 
 
@@ -117,20 +123,20 @@ def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
 def grids_with_frames(
     *, num: int, settings: GridSettings, seed: int = 0
 ) -> list[tuple[Conversation, Callable[[], Frames]]]:
-    """`num` training episodes as grids without a question, each with the frames that it is made of."""
+    """`num` training episodes as grids without questions, each with a function that returns its frames."""
     return [
         (
-            _conversation(asked, settings=settings, summaries=False, lookups=0, seed=seed),
-            partial(_frames, asked.episode, settings),
+            _conversation(item, settings=settings, summaries=False, retrieval_tasks=0, seed=seed),
+            partial(_frames, item.episode, settings),
         )
-        for asked in ask_split("train", num=num, seed=seed)
+        for item in ask_split("train", num=num, seed=seed)
     ]
 
 
-@lru_cache(maxsize=1)  # the teacher encodes the frames of the grid that was drawn last
+@lru_cache(maxsize=1)  # since the teacher encodes the frames of the grid that was drawn last
 def _frames(episode: Episode, settings: GridSettings) -> Frames:
     times = _times(episode, settings)
-    width, height = episode.style.width // FINER, episode.style.height // FINER
+    width, height = episode.style.width // REDUCED, episode.style.height // REDUCED
     rgb = np.stack([draw_frame(episode.state_at(t), width=width, height=height) for t in times])
     return Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id)
 
@@ -138,7 +144,7 @@ def _frames(episode: Episode, settings: GridSettings) -> Frames:
 def captioned_pictures(
     *, num: int | None, settings: GridSettings, split: Split = "train", seed: int = 0
 ) -> list[Conversation]:
-    """`num` single pictures of scenes with their captions, as LLaVA is aligned on."""
+    """`num` single pictures of scenes with their captions, for LLaVA's alignment stage."""
     return [
         _captioned(index, image_size=settings.image_size, split=split, seed=seed)
         for index in range(num or NUM_CAPTIONS)
@@ -160,6 +166,6 @@ def _captioned(index: int, *, image_size: int, split: Split, seed: int) -> Conve
 
 
 def _picture(state: FrameState, image_size: int) -> list[Image.Image]:
-    finer = 2 if image_size > HEIGHT else 1
-    rgb = draw_frame(state, width=finer * WIDTH, height=finer * HEIGHT)
+    scale = 2 if image_size > HEIGHT else 1
+    rgb = draw_frame(state, width=scale * WIDTH, height=scale * HEIGHT)
     return [Image.fromarray(rgb).resize((image_size, image_size), Image.Resampling.BICUBIC)]

@@ -1,6 +1,6 @@
-"""The dollhouse's LLaVA before it has learned anything: tiny CLIP tower, fresh projector, tiny language model.
+"""The dollhouse's LLaVA before training: the tiny CLIP's tower, a new projector and the tiny language model.
 
-LLaVA's own classes and layout: LlavaForConditionalGeneration with a two-layer projector on the last layer but one.
+It has LLaVA's own classes and layout: LlavaForConditionalGeneration, a two-layer projector on the last layer but one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tideo.models.topa.settings import SETTINGS_FILE
 from tideo.train.grid.llava_json import IMAGE
 from tideo.types import UserError
 
-# The images stand where prompts of style `plain` have the video, behind "Video:"; the prompts say who speaks.
+# Images take the place of the video in prompts of style `plain`, after "Video:"; the prompts name the roles themselves.
 TEMPLATE = (
     "{% for m in messages %}"
     "{% set images = m['content'] | selectattr('type', 'equalto', 'image') | list | length %}"
@@ -45,16 +45,16 @@ def tiny_llava(
     cells: tuple[int, int] = (1, 1),
     patch_size: int | None = None,
 ) -> tuple[Any, Any]:
-    """The model in float32 and its processor. The tower's places are brought to each of `cells`, rows × cols.
+    """The model in float32, and its processor.
 
-    Another `patch_size` than the CLIP's, a multiple of it, starts as the mean of the patches that it covers.
-
-    `llm` is a folder of a causal language model, or one that `tideo prealign` wrote with LoRA, which is merged.
+    `llm` is a folder of a causal language model, or one that `tideo prealign` wrote with LoRA, which is then merged.
+    The tower's position embeddings are tiled over `cells`, rows × cols. `patch_size` may be a multiple of the CLIP's;
+    the weights of such a patch start as the mean of the patches that it covers.
     """
     language, tokenizer = language_of(llm)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
-    seen = CLIPModel.from_pretrained(clip, dtype=torch.float32)
-    vision = seen.config.vision_config
+    clip_model = CLIPModel.from_pretrained(clip, dtype=torch.float32)
+    vision = clip_model.config.vision_config
     patch = patch_size or vision.patch_size
     covered = patch // vision.patch_size
     if patch % vision.patch_size or image_size % patch:
@@ -68,14 +68,14 @@ def tiny_llava(
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
-    config.text_config._name_or_path = ""  # else a place of this machine is saved with the model
+    config.text_config._name_or_path = ""  # else a path of this machine is saved with the model
     config.text_config.vocab_size = len(tokenizer)
     config.tie_word_embeddings = language.config.tie_word_embeddings
     model = LlavaForConditionalGeneration(config)
-    weights = seen.vision_model.state_dict()
-    kernel, place = "embeddings.patch_embedding.weight", "embeddings.position_embedding.weight"
+    weights = clip_model.vision_model.state_dict()
+    kernel, positions = "embeddings.patch_embedding.weight", "embeddings.position_embedding.weight"
     weights[kernel] = weights[kernel].repeat(1, 1, covered, covered) / covered**2
-    weights[place] = resized_places(weights[place], side=image_size // patch, cells=cells)
+    weights[positions] = resized_positions(weights[positions], side=image_size // patch, cells=cells)
     model.model.vision_tower.load_state_dict(weights)
     language.resize_token_embeddings(len(tokenizer), mean_resizing=True)
     model.model.language_model.load_state_dict(language.model.state_dict())
@@ -93,7 +93,7 @@ def tiny_llava(
 
 
 def language_of(llm: str | Path) -> tuple[Any, Any]:
-    """The causal language model in float32, and its tokenizer, of a folder of either kind."""
+    """The causal language model in float32, and its tokenizer, from a folder of either kind."""
     folder = Path(llm)
     if not (folder / SETTINGS_FILE).is_file():
         return (
@@ -109,12 +109,12 @@ def language_of(llm: str | Path) -> tuple[Any, Any]:
     return prealigned.llm.merge_and_unload().float(), prealigned.tokenizer
 
 
-def resized_places(places_ND: Tensor, *, side: int, cells: tuple[int, int] = (1, 1)) -> Tensor:
-    """Position embeddings of a class token and s × s patches, for `side` × `side` patches (bicubic).
+def resized_positions(positions_ND: Tensor, *, side: int, cells: tuple[int, int] = (1, 1)) -> Tensor:
+    """Position embeddings of a class token and s × s patches, resized (bicubic) to `side` × `side` patches.
 
-    They start again in each of `cells`, rows × cols, so that a tower sees each cell as it sees a picture.
+    They are tiled: each of `cells`, rows × cols, has the positions of a whole picture.
     """
-    first_1D, rest = places_ND[:1], places_ND[1:]
+    first_1D, rest = positions_ND[:1], positions_ND[1:]
     old = round(len(rest) ** 0.5)
     square = rest.T.reshape(1, -1, old, old)
     middles = (torch.arange(side) + 0.5) / side

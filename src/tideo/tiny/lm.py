@@ -1,6 +1,7 @@
 """The tiny language model: a `LlamaForCausalLM` trained on dollhouse text only, from a random start.
 
-A curriculum: drills in matching (lists of random actions), then stories of episodes. Shapes as in documents.py.
+The curriculum starts with drills (copy and retrieval tasks on lists of random actions) and ends with stories of
+episodes. Shapes: B sequences, L tokens, H hidden width, V tokens of the vocabulary, N soft frame tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 from tideo.device import has_bfloat16
 from tideo.models.prompts import IGNORE
 from tideo.tiny.lm_corpus import Drills, Glimpses, Stories, corpus
-from tideo.tiny.lm_documents import Document, collate
+from tideo.tiny.lm_sequences import PackedSequence, collate
 from tideo.tiny.tokenizer import train_tokenizer
 from tideo.tiny.trainer import cpu_arguments, fit
 from tideo.train.optim import muon_adamw
@@ -34,7 +35,16 @@ from tideo.train.trainer import begin
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A lesson of the curriculum: `steps` batches of `batch` documents, all drills, glimpses or stories of one form."""
+    """A stage of the curriculum: `steps` batches of `batch` sequences, all drills, all glimpses or all stories.
+
+    The other fields are options of the data sets (lm_corpus.py).
+    """
+
+    renamed: ClassVar[dict[str, str]] = {  # in run.json of earlier versions
+        "lookups": "retrieval_tasks",
+        "again": "repeated_kinds",
+        "pressed": "soft_frames",
+    }
 
     steps: int
     batch: int = 16
@@ -43,20 +53,18 @@ class Stage:
     bare: float = 0.0  # share of drills without anything between two actions
     plain: float = 0.0  # share of drills that call every action by its plain name
     forms: tuple[tuple[str, float], ...] = (("full", 0.4), ("main", 0.2), ("actions", 0.25), ("list", 0.15))
-    lookups: int = 4
+    retrieval_tasks: int = 4
     facts: int = 0
-    again: tuple[str, ...] = ("TN", "TP")  # kinds of question asked `repeats` times more
+    repeated_kinds: tuple[str, ...] = ("TN", "TP")  # kinds of question that come `repeats` times more
     repeats: int = 1
     letters: float = 0.0
     shown_options: float = 0.0
-    pressed: float = (
-        0.0  # share of documents whose frames come as one vector each (train/topa/soft_frames.py)
-    )
+    soft_frames: float = 0.0  # share of sequences with soft frame tokens (train/topa/soft_frames.py)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LMConfig:
-    """`stages` follow one another; the learning rates warm up over 50 steps and fall over the last `decay`."""
+    """The stages come in order. Learning rates warm up over 50 steps and fall over the last share `decay` of all."""
 
     stages: tuple[Stage, ...]
     hidden_size: int = 192
@@ -65,7 +73,7 @@ class LMConfig:
     num_heads: int = 6
     matching_heads: int = 4
     embedding_std: float = (
-        0.07  # a length of 1: at the usual 0.02 what tells words apart drowns in what they share
+        0.07  # gives length 1; with the usual 0.02, embeddings of similar words become parallel
     )
     rope_theta: float = 1e6
     tokenizer_episodes: int = 4000
@@ -76,63 +84,59 @@ class LMConfig:
     seed: int = 0
 
 
-class Curriculum(Dataset[list[Document]]):
-    """The stages as one data set: item `index` is the whole batch of that step, whatever came before."""
+class Curriculum(Dataset[list[PackedSequence]]):
+    """The stages as one data set: item `index` is the whole batch of that step, independent of earlier ones."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: LMConfig) -> None:
         self.seed = config.seed
         self.ends = list(accumulate(stage.steps for stage in config.stages))
-        self.lessons = [(stage, *_lessons(tokenizer, stage, config.seed)) for stage in config.stages]
+        self.stages = [(stage, *_datasets(tokenizer, stage, config.seed)) for stage in config.stages]
 
     def __len__(self) -> int:
         return self.ends[-1]
 
-    def __getitem__(self, index: int) -> list[Document]:
+    def __getitem__(self, index: int) -> list[PackedSequence]:
         if index >= len(self):
             raise IndexError(index)
-        stage, drills, glimpses, stories = self.lessons[bisect(self.ends, index)]
+        stage, drills, glimpses, stories = self.stages[bisect(self.ends, index)]
         draw = random.Random(f"lesson/{self.seed}/{index}").random()
-        lesson = (
+        dataset = (
             drills if draw < stage.drills else glimpses if draw < stage.drills + stage.glimpses else stories
         )
-        return [lesson[i] for i in range(index * stage.batch, (index + 1) * stage.batch)]
+        return [dataset[i] for i in range(index * stage.batch, (index + 1) * stage.batch)]
 
 
-def _lessons(tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int) -> tuple[Drills, Glimpses, Stories]:
-    drills = Drills(
-        tokenizer,
-        num=sys.maxsize,
-        seed=seed,
-        bare=stage.bare,
-        plain=stage.plain,
-        pressed=stage.pressed,
-        group=stage.batch,
-    )
+def _datasets(
+    tokenizer: PreTrainedTokenizerBase, stage: Stage, seed: int
+) -> tuple[Drills, Glimpses, Stories]:
+    shared: dict[str, Any] = {
+        "num": sys.maxsize,
+        "seed": seed,
+        "soft_frames": stage.soft_frames,
+        "group": stage.batch,
+    }
     stories = Stories(
         tokenizer,
-        num=sys.maxsize,
-        seed=seed,
         forms=stage.forms,
-        lookups=stage.lookups,
+        retrieval_tasks=stage.retrieval_tasks,
         facts=stage.facts,
-        again=stage.again,
+        repeated_kinds=stage.repeated_kinds,
         repeats=stage.repeats,
         letters=stage.letters,
         shown_options=stage.shown_options,
-        pressed=stage.pressed,
-        group=stage.batch,
+        **shared,
     )
-    glimpses = Glimpses(tokenizer, num=sys.maxsize, seed=seed, pressed=stage.pressed, group=stage.batch)
-    return drills, glimpses, stories
+    drills = Drills(tokenizer, bare=stage.bare, plain=stage.plain, **shared)
+    return drills, Glimpses(tokenizer, **shared), stories
 
 
 @torch.no_grad()
 def init_matching_(model: LlamaForCausalLM, *, heads: int) -> None:
-    """Start `heads` heads of each layer with keys equal to queries, and all heads with outputs that copy values.
+    """Initialise `heads` heads of each layer with keys equal to queries, and all heads with outputs that copy values.
 
-    Such heads look for what equals the token at hand and write it down (mimetic initialisation, arXiv
-    2305.09828, with the sign of a copy). From the usual start a model this small took too long to find
-    that by itself; everything is trained from here on.
+    Such a head finds tokens that equal the current one and copies their values (mimetic initialisation, arXiv
+    2305.09828, with the sign of a copy). With the usual initialisation a model this small learns that too slowly. All
+    these weights are trained.
     """
     hidden, size = model.config.hidden_size, model.config.hidden_size // model.config.num_attention_heads
     for layer in model.model.layers:
@@ -149,12 +153,12 @@ def init_matching_(model: LlamaForCausalLM, *, heads: int) -> None:
 
 
 class _LMTrainer(Trainer):
-    weights_V: torch.Tensor  # of the tokens of a pressed frame
+    weights_V: torch.Tensor  # of the tokens of a soft frame
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         labels_BL, frames = inputs.pop("labels"), inputs.pop("frames")
         rows, columns = inputs.pop("frames_at")
-        scored = labels_BL != IGNORE  # the head only where there is a label: a third of the work
+        scored = labels_BL != IGNORE  # the head runs only on tokens with a label, a third of the work
         dtype = torch.bfloat16 if self.args.bf16 else torch.float32
         # The Trainer's own autocast wraps model.forward alone, which is not called here.
         with torch.autocast(labels_BL.device.type, dtype=dtype, enabled=self.args.bf16):
@@ -173,12 +177,12 @@ class _LMTrainer(Trainer):
 
 
 def _rate(step: int, *, steps: int, decay: float) -> float:
-    left = max(0.0, 1 - step / steps)
-    return min(1.0, (step + 1) / 50, max(0.02, left / decay))
+    remaining = max(0.0, 1 - step / steps)
+    return min(1.0, (step + 1) / 50, max(0.02, remaining / decay))
 
 
 def pretrain_lm(config: LMConfig, *, out: str | Path, resume: bool = False) -> Path:
-    """Train and save to `out` (save_pretrained layout, tokenizer beside it); checkpoints in `out`/checkpoints."""
+    """Train and save model and tokenizer to `out` (save_pretrained layout). Checkpoints go to `out`/checkpoints."""
     out = Path(out)
     begin(out, recipe=config, resume=resume, steps=["checkpoints"])
     torch.manual_seed(config.seed)
@@ -196,7 +200,7 @@ def pretrain_lm(config: LMConfig, *, out: str | Path, resume: bool = False) -> P
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-            attn_implementation="eager",  # under bf16 autocast on a CPU 1.6 times as fast as sdpa with a mask
+            attn_implementation="eager",  # on a CPU in bf16, with a mask, 1.6 times as fast as sdpa
         )
     )
     nn.init.normal_(model.get_input_embeddings().weight, std=config.embedding_std)

@@ -1,7 +1,4 @@
-"""Short lessons for the tiny language model: a list told again, a match of contents, facts by their names.
-
-Each returns texts in turn given and scored: prompt, answer, prompt, answer, ...
-"""
+"""Drills of the tiny language model: copy tasks, retrieval tasks and facts by name."""
 
 from __future__ import annotations
 
@@ -12,16 +9,19 @@ from tideo.dollhouse import world
 from tideo.dollhouse.captions import action_phrase, shelf_phrase, tool_phrase
 from tideo.dollhouse.script import FrameState
 
-Asked = tuple[str, ...]  # texts in turn given and scored: prompt, answer, prompt, answer, ...
+Task = tuple[str, ...]  # prompt, answer, prompt, answer, ...; only answers are scored
 
-# The facts that each form tells besides actions and tools.
+# The facts, besides actions and tools, that each form of a story contains.
 FACTS = {"full": ("shirt", "weather", "shelf", "side", "could"), "main": ("shirt",)}
 
 
-def again(
+def copy_task(
     actions: Sequence[str], name: Callable[[str], str], between: str, rng: random.Random, *, back: bool
-) -> Asked:
-    """The list told again from a random place on, round its end: each next action is a match and a step."""
+) -> Task:
+    """Copy the list from a random place on, cyclically, and with `back` in reverse order.
+
+    For each action the model has to find the last one again and to step to its neighbour.
+    """
     start = rng.randrange(len(actions))
     order = list(actions[::-1] if back else actions)
     first, *others = order[start:] + order[:start]
@@ -29,32 +29,32 @@ def again(
     return f"{title} {name(first)}", "".join(f"{between} {name(a)}" for a in others) + "."
 
 
-def facts(states: Sequence[FrameState], names: Sequence[str], rng: random.Random) -> Asked:
-    """Facts of what was told by name, in any order: dense lessons in what questions about looks and tools ask rarely.
+def fact_task(states: Sequence[FrameState], names: Sequence[str], rng: random.Random) -> Task:
+    """Facts by name, in random order; a tool goes by the name of its action. Empty if there is no fact.
 
-    A tool is asked by its action. Empty where there is none to ask. Questions alone left colours and tools at chance.
+    Questions about looks and tools are rare, and with questions alone colours and tools stayed at chance.
     """
-    one = states[0]
+    first = states[0]
     values = {
-        "shirt": one.shirt,
-        "weather": one.weather,
-        "shelf": shelf_phrase(one.shelf_count, one.shelf_item),
-        "side": one.side_object,
-        "could": world.SIDE_OBJECTS[one.side_object],
+        "shirt": first.shirt,
+        "weather": first.weather,
+        "shelf": shelf_phrase(first.shelf_count, first.shelf_item),
+        "side": first.side_object,
+        "could": world.SIDE_OBJECTS[first.side_object],
     }
     pairs = [(name, values[name]) for name in names]
     tools = {s.action: s.tool for s in states if s.tool}
     pairs += [(action_phrase(action, rng), tool_phrase(action, tool)[1:]) for action, tool in tools.items()]
     rng.shuffle(pairs)
-    told = ["\nFacts:"]
+    texts = ["\nFacts:"]
     for name, value in pairs:
-        told[-1] += f" {name}:"
-        told += [f" {value}.", ""]
-    return tuple(told[:-1])
+        texts[-1] += f" {name}:"
+        texts += [f" {value}.", ""]
+    return tuple(texts[:-1])
 
 
-def facts_told(story: str, state: FrameState) -> tuple[str, ...]:
-    """The names of the facts that the words of a story tell: a caption leaves some of them out."""
+def facts_in(story: str, state: FrameState) -> tuple[str, ...]:
+    """The names of the facts that a story contains, since a caption leaves some of them out."""
     words = {
         "shirt": (f" {state.shirt} shirt",),
         "weather": world.WEATHER_PHRASES[state.weather],
@@ -65,12 +65,12 @@ def facts_told(story: str, state: FrameState) -> tuple[str, ...]:
     return tuple(name for name, phrases in words.items() if any(phrase in story for phrase in phrases))
 
 
-def match(
+def retrieval_task(
     actions: Sequence[str], frames: Sequence[int], name: Callable[[str], str], rng: random.Random
-) -> Asked:
-    """A question whose answer needs one match: frame and action, or an action and its neighbour.
+) -> Task:
+    """A question that needs one match in the story: of a frame and its action, or of an action and its neighbour.
 
-    `frames` says which of `actions` fills each frame.
+    `frames` has for each frame the index of its action in `actions`.
     """
     noun = rng.choice(list(world.ACTORS.values())).noun
     task = rng.choices(("number", "frames", "after", "before"), weights=(1, 1, 2, 2))[0]

@@ -1,8 +1,8 @@
 """The tokenizer of the tiny models: byte-level BPE whose merges may cross spaces.
 
-Words are cut only at punctuation and a few function words, so that a frequent phrase ("pouring tea") becomes
-one token (superword BPE, arXiv 2503.13423). Stories get three times shorter, which is what lets a model of two
-million parameters learn on a CPU. Any other text still encodes, byte by byte if need be.
+Text is cut only at punctuation and a few function words, so that a frequent phrase ("pouring tea") becomes one token
+(superword BPE, arXiv 2503.13423). Stories become three times shorter, so a model of two million parameters can learn
+from them on a CPU. Any other text can be encoded too, byte by byte if necessary.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 _PERSON = "|".join(sorted({actor.noun for actor in world.ACTORS.values()}))
 _COLOR, _COUNT = "|".join(world.SHIRTS), "|".join(world.COUNTS)
 _ITEM = "|".join(f"{item[:-1]}s?" for item in world.SHELF_ITEMS)
-# Cut before and after these: a person, a letter of an option, a number of a frame, and the words that tell a look, a
-# count or the weather are tokens of their own. What a question names stands beside its answer in the story then, and
-# can be found as a phrase is; in merged words ("three vases on the shelf") nothing was the same, and never learned.
+# Text is cut before and after these: a person, an option's letter, a frame's number, and words for looks, counts and
+# the weather are tokens of their own. So question and story share the token of a thing, next to that of the answer.
+# With merged phrases ("three vases on the shelf") they had no token in common, and the model did not learn to match.
 _CUT = Regex(
     rf"\n|[.,?:]| ?\([a-e]\)| ?[0-9]+| (?:a|the) (?:{_PERSON})(?=[ ?,.])"
     r"| (?:is|are|in|with|from|after|before|right after|right before|while)(?= |\?)| on(?= an? )| for(?= )"
@@ -30,7 +30,7 @@ _CUT = Regex(
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 4096) -> PreTrainedTokenizerFast:
-    """Learn the merges from `texts`, which are read once. Capitals are folded."""
+    """Learn the merges from `texts`, in one pass. All text becomes lower case."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

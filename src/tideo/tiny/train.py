@@ -1,4 +1,4 @@
-"""`tideo train RECIPE`: which function runs what a recipe describes."""
+"""`tideo train RECIPE`: the type of a recipe → the function that runs it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ TRAININGS: dict[type, Callable[..., Path]] = {
 
 
 def train(config: Any, *, out: str | Path, resume: bool = False) -> Path:
-    """Train a tiny model and return its folder. Raises UserError for a recipe of another command."""
+    """Train a tiny model and return its folder. Raises UserError if the recipe is for another command."""
     if type(config) not in TRAININGS:
         raise UserError(
-            f"this recipe makes a {type(config).__name__}: it is for another command, as prealign"
+            f"this recipe returns a {type(config).__name__}, which is for another command, such as prealign"
         )
     return TRAININGS[type(config)](config, out=out, resume=resume)

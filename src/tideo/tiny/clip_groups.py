@@ -1,9 +1,9 @@
-"""Single (image, caption) pairs of the dollhouse, in groups whose members differ in one fact.
+"""Contrastive groups of the dollhouse: (image, captions) pairs whose members differ from the first in one fact.
 
-A group is a frame of a training episode and variants of it: the same scene with another action, tool, shirt,
-and so on, one fact at a time. Side by side in a batch they are the hard negatives without which a small CLIP
-learns rooms and colours but no actions. No image shows what a training episode could not show, so no held-out
-combination of activity, room and actor occurs. Shapes: G images of a group, P pixels a side, N groups.
+A group is a frame of a training episode and variants of it: the same scene with another action, tool, shirt, and so
+on, one fact at a time. In a batch they are hard negatives; without them a small CLIP learns rooms and colours but no
+actions. An image shows only what some training episode can show, so no held-out combination of activity, room and actor
+occurs. Shapes: G images of a group, P pixels a side, N groups.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from tideo.dollhouse.captions import action_phrase, caption, shelf_phrase, tool_
 from tideo.dollhouse.render import draw_frame
 from tideo.dollhouse.script import FrameState, Split, is_held_out, sample_episode
 
-SIZES = ((320, 240), (384, 216), (256, 256), (352, 288), (320, 180))  # as the episodes are filmed
-SCALES = (0.5, 0.75, 1.0)  # of these: videos of other sizes occur, and small drawings are quick
-DISTRACTED = (
-    0.35  # share of groups around a frame with something passing; an episode shows it in one frame of ten
-)
+SIZES = ((320, 240), (384, 216), (256, 256), (352, 288), (320, 180))  # sizes of the videos
+SCALES = (
+    0.5,
+    0.75,
+    1.0,
+)  # factors of these sizes: videos have other sizes too, and small drawings are faster
+DISTRACTED = 0.35  # share of groups whose first frame has a distractor; in an episode it is one frame of ten
 CHUNK = 16  # groups that one worker draws at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairsConfig:
-    """Which pairs: `groups` × `group` images of `image_px` squared."""
+class GroupsConfig:
+    """`groups` groups of `group` images, each `image_px` pixels square."""
 
     groups: int = 8000
     group: int = 8
@@ -116,7 +118,7 @@ VARY: dict[str, tuple[float, Vary]] = {
 
 
 def scene(index: int, *, split: Split, seed: int) -> FrameState:
-    """A random moment of episode number `index`, something passing more often than it does there."""
+    """A random moment of episode number `index`, more often with a distractor than in the episode."""
     rng = random.Random(f"scene/{seed}/{split}/{index}")
     episode = sample_episode(split, index, seed=seed)
     state = episode.state_at(rng.random() * episode.duration_s)
@@ -125,8 +127,8 @@ def scene(index: int, *, split: Split, seed: int) -> FrameState:
     return _at_another_moment(state, rng)
 
 
-def group_states(index: int, config: PairsConfig) -> list[FrameState]:
-    """A training scene and its variants, each with one fact changed, seen at another moment."""
+def group_states(index: int, config: GroupsConfig) -> list[FrameState]:
+    """A scene and its variants, each at another moment and with one fact changed."""
     rng = random.Random(f"group/{config.seed}/{config.split}/{index}")
     states = [scene(index, split=config.split, seed=config.seed)]
     names, weights = list(VARY), [weight for weight, _ in VARY.values()]
@@ -139,7 +141,7 @@ def group_states(index: int, config: PairsConfig) -> list[FrameState]:
 
 
 def _at_another_moment(state: FrameState, rng: random.Random) -> FrameState:
-    """The same facts: only the pose, the camera, and how far things have come differ."""
+    """The same facts with another pose, camera and progress of the action."""
     return replace(
         state,
         progress=rng.random(),
@@ -153,28 +155,28 @@ def _at_another_moment(state: FrameState, rng: random.Random) -> FrameState:
 
 
 def squared(rgb_HWC: np.ndarray, px: int) -> np.ndarray:
-    """uint8 [px, px, 3], squeezed as the model's image processor does it: nothing at the sides is cut off."""
+    """uint8 [px, px, 3], squeezed like in the model's image processor, without cutting anything off."""
     return np.asarray(Image.fromarray(rgb_HWC).resize((px, px), Image.Resampling.BICUBIC))
 
 
-def draw_group(index: int, config: PairsConfig) -> np.ndarray:
-    """The images of a group, uint8 [G, P, P, 3], drawn in a size that videos have, then squared."""
+def draw_group(index: int, config: GroupsConfig) -> np.ndarray:
+    """The images of a group, uint8 [G, P, P, 3]: drawn in the size of a video, then squeezed into squares."""
     rng = random.Random(f"size/{config.seed}/{index}")
-    (wide, high), scale = rng.choice(SIZES), rng.choice(SCALES)
-    width, height = round(wide * scale), round(high * scale)
+    (full_width, full_height), scale = rng.choice(SIZES), rng.choice(SCALES)
+    width, height = round(full_width * scale), round(full_height * scale)
     states = group_states(index, config)
     return np.stack([squared(draw_frame(s, width=width, height=height), config.image_px) for s in states])
 
 
-def images(config: PairsConfig, out: str | Path, *, workers: int = 1) -> np.ndarray:
-    """All images, a read-only uint8 memory map [N, G, P, P, 3] in `out`; drawn anew if anything changed."""
+def images(config: GroupsConfig, out: str | Path, *, workers: int = 1) -> np.ndarray:
+    """All images: a read-only uint8 memory map [N, G, P, P, 3] in `out`, drawn again if the data set has changed."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    path, done = folder / "images.npy", folder / "images.json"
-    # The first group's pixels stand for the renderer: a changed drawing is a changed data set.
+    path, key_path = folder / "images.npy", folder / "images.json"
+    # The first group's pixels are part of the key, since a change of the renderer changes the data set.
     key = asdict(config) | {"probe": hashlib.sha256(draw_group(0, config).tobytes()).hexdigest()}
-    if not (done.is_file() and json.loads(done.read_text(encoding="utf-8")) == key):
-        done.unlink(missing_ok=True)
+    if not (key_path.is_file() and json.loads(key_path.read_text(encoding="utf-8")) == key):
+        key_path.unlink(missing_ok=True)
         shape = (config.groups, config.group, config.image_px, config.image_px, 3)
         np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape).flush()
         jobs = [(path, config, start) for start in range(0, config.groups, CHUNK)]
@@ -183,12 +185,12 @@ def images(config: PairsConfig, out: str | Path, *, workers: int = 1) -> np.ndar
         else:
             with get_context("spawn").Pool(workers) as pool:
                 pool.map(_draw_chunk, jobs, chunksize=1)
-        done.write_text(json.dumps(key), encoding="utf-8")
+        key_path.write_text(json.dumps(key), encoding="utf-8")
     drawn: np.ndarray = np.load(path, mmap_mode="r")
     return drawn
 
 
-def _draw_chunk(job: tuple[Path, PairsConfig, int]) -> None:
+def _draw_chunk(job: tuple[Path, GroupsConfig, int]) -> None:
     path, config, start = job
     drawn = np.load(path, mmap_mode="r+")
     for index in range(start, min(start + CHUNK, config.groups)):
@@ -200,10 +202,10 @@ def _draw_chunk(job: tuple[Path, PairsConfig, int]) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a caption that tells one fact: all its values, which one a state shows, and its words."""
+    """A part of a caption that states one fact: its values, the value in a state, and the words for a value."""
 
     values: tuple[Any, ...]
-    of: Callable[[FrameState], Any]  # None where the state shows no value
+    of: Callable[[FrameState], Any]  # None if the state shows no value
     words: Callable[[Any, random.Random], str]
 
 
@@ -239,12 +241,12 @@ PARTS: dict[str, Part] = {
 
 
 def part_texts(rng: random.Random) -> list[str]:
-    """One wording of every value of every part, part after part."""
+    """A wording of every value of every part, part after part."""
     return [part.words(value, rng) for part in PARTS.values() for value in part.values]
 
 
 def part_labels(state: FrameState) -> list[int]:
-    """For each part the index of the value that the state shows; -100 where it shows none."""
+    """For each part, the index of the value in the state; -100 if the state shows none."""
     values = [(part, part.of(state)) for part in PARTS.values()]
     return [-100 if value is None else part.values.index(value) for part, value in values]
 
@@ -253,14 +255,14 @@ def caption_texts(num_groups: int, *, seed: int = 0) -> Iterator[str]:
     """Captions of training scenes, for the tokenizer."""
     rng = random.Random(f"captions/{seed}")
     for index in range(num_groups):
-        for state in group_states(index, PairsConfig(group=4, seed=seed)):
+        for state in group_states(index, GroupsConfig(group=4, seed=seed)):
             yield from caption(state, rng).captions
         yield from part_texts(rng) if index % 50 == 0 else ()
 
 
 @dataclass(frozen=True)
 class Group:
-    """What a batch is made of: G images, the three captions of each, and the parts that each shows."""
+    """An item of the data set: G images, three captions of each, and the values of each one's parts."""
 
     rgb_GPPC: np.ndarray
     texts: list[str]  # 3 G
@@ -268,13 +270,13 @@ class Group:
     rng: random.Random
 
 
-class Pairs(Dataset[Group]):
-    """Item `index` is a group in one wording; `passes` over the groups, each in another order and wording.
+class ContrastiveGroups(Dataset[Group]):
+    """Item `index` is a group; each of `passes` passes has another order and wording.
 
-    An item depends on its index alone, so a training that skips what it has seen goes on exactly.
+    An item depends on its index alone, so a resumed training continues exactly.
     """
 
-    def __init__(self, rgb_NGPPC: np.ndarray, config: PairsConfig, *, passes: int) -> None:
+    def __init__(self, rgb_NGPPC: np.ndarray, config: GroupsConfig, *, passes: int) -> None:
         self.rgb_NGPPC, self.config, self.passes = rgb_NGPPC, config, passes
         self.states = [group_states(i, config) for i in range(config.groups)]
 
