@@ -24,7 +24,7 @@ FLOORS = (
     ("models.topa", "models.grid"),
     ("models",),
     ("textvid", "evaluate"),
-    ("dollhouse", "train.trainer", "train.optim"),
+    ("dollhouse", "train.trainer", "train.optim", "train.packing"),
     ("benchmarks.dollhouse",),
     ("train.topa", "train.grid"),
     ("tiny", "demo", "doctor"),
