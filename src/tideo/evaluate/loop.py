@@ -19,10 +19,10 @@ from rich.progress import Progress
 from tideo.evaluate.answers import MAIN, Item, record
 from tideo.evaluate.benchmark import TideoOf
 from tideo.evaluate.option_order import rotated, rotated_back
-from tideo.models.interface import Controls, VideoModel
+from tideo.models.interface import Controls, VideoInput, VideoModel
 from tideo.parallel import finished
 from tideo.store.records import RecordStore
-from tideo.types import Answer, Frames, Stopped, Tideo, UserError, Video, VideoError
+from tideo.types import Answer, Frames, Stopped, UserError, Video, VideoError
 
 log = logging.getLogger(__name__)
 Looked = dict[int | None, Frames | VideoError | None]  # by Controls.num_frames
@@ -119,7 +119,7 @@ def _answers(
     if isinstance(frames, VideoError):
         return [Answer(sample_id=s.id, error=str(frames)) for s in samples]
     try:
-        seen: Frames | Tideo | None = frames
+        seen: VideoInput = frames
         if controls.source == "text" and not controls.blind:
             assert tideo_of is not None
             seen = tideo_of(samples, num=model.num_frames(controls))

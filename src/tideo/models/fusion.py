@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tideo.config import from_plain
-from tideo.models.interface import AS_TRAINED, Controls, VideoModel
+from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel
 from tideo.scoring import scores
 from tideo.store.files import atomic_write_text, key_of
 from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
@@ -73,12 +73,7 @@ class Fusion(VideoModel):
         return None
 
     def answer(
-        self,
-        video: Video,
-        samples: Sequence[Sample],
-        *,
-        seen: Frames | Tideo | None,
-        controls: Controls = AS_TRAINED,
+        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
     ) -> list[Answer]:
         """As each model's own; an error of one is the answer's. An open question goes to the heaviest model.
 

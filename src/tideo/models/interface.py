@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Controls:
 
 
 AS_TRAINED = Controls()
+VideoInput: TypeAlias = Frames | Tideo | None  # all that a model is shown of a segment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,17 +96,12 @@ class VideoModel(ABC):
 
     @abstractmethod
     def answer(
-        self,
-        video: Video,
-        samples: Sequence[Sample],
-        *,
-        seen: Frames | Tideo | None,
-        controls: Controls = AS_TRAINED,
+        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
     ) -> list[Answer]:
         """An Answer to each question about one segment, with log-likelihoods of the options and without choice.
 
-        `seen` is all that the model is shown of the segment: the frames that `look` returned, or a Tideo; None is
-        nothing. Without options an answer is text. A model that gives no likelihoods sets the choice itself.
+        `seen`: the frames that `look` returned, or a Tideo; None is nothing. Without options an answer is text. A
+        model that gives no likelihoods sets the choice itself.
         """
 
     def out_of_distribution(self, frames: Frames) -> str | None:

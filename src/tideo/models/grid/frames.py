@@ -11,7 +11,7 @@ from PIL import Image
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.relevance import CANDIDATES, relevant_frames
 from tideo.models.grid.settings import QUESTION, GridSettings
-from tideo.models.interface import AS_TRAINED, Controls, VideoModel, other_order
+from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel, other_order
 from tideo.types import Frames, Sample, Tideo, Video
 from tideo.video.samplers import sample_frames
 
@@ -29,7 +29,7 @@ class GridModel(VideoModel):
         return super().look(video, controls=controls)
 
     def shown(
-        self, seen: Frames | Tideo | None, samples: Sequence[Sample], *, controls: Controls
+        self, seen: VideoInput, samples: Sequence[Sample], *, controls: Controls
     ) -> Iterator[tuple[Frames | None, Sequence[Sample]]]:
         """The frames shown, and the questions about them."""
         assert not isinstance(seen, Tideo), (

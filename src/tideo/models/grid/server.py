@@ -18,11 +18,11 @@ from tideo.llms.interface import Calls, Unanswered
 from tideo.llms.openai import Server
 from tideo.models.grid.frames import GridModel
 from tideo.models.grid.settings import GridSettings
-from tideo.models.interface import AS_TRAINED, Controls
+from tideo.models.interface import AS_TRAINED, Controls, VideoInput
 from tideo.models.prompts import choose_prompt, open_prompt, style
 from tideo.scoring import choice_of_reply
 from tideo.store.files import key_of
-from tideo.types import Answer, Frames, Sample, Tideo, Video
+from tideo.types import Answer, Sample, Video
 
 
 class Remote(GridModel):
@@ -39,12 +39,7 @@ class Remote(GridModel):
         self.key = key_of(["openai", self.server.model, self.server.url])
 
     def answer(
-        self,
-        video: Video,
-        samples: Sequence[Sample],
-        *,
-        seen: Frames | Tideo | None,
-        controls: Controls = AS_TRAINED,
+        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
     ) -> list[Answer]:
         """One request a question. A reply that names no option, or a request that failed for good, is an error.
 

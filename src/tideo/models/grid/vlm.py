@@ -12,17 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from tideo.device import threads_for
+from tideo.models.answering import answers_to, timed
 from tideo.models.grid.chat import ImageChat
 from tideo.models.grid.frames import GridModel
 from tideo.models.grid.loading import Loading, check_image_size, load_vlm
 from tideo.models.grid.settings import GridSettings
-from tideo.models.interface import AS_TRAINED, Controls
-from tideo.models.prompts import FORMS, open_prompt, style
+from tideo.models.interface import AS_TRAINED, Controls, VideoInput
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
+from tideo.types import Answer, Frames, Sample, Video
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
 
@@ -74,70 +72,33 @@ class GridVLM(GridModel):
         )
 
     def answer(
-        self,
-        video: Video,
-        samples: Sequence[Sample],
-        *,
-        seen: Frames | Tideo | None,
-        controls: Controls = AS_TRAINED,
+        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
     ) -> list[Answer]:
         """Answers to questions about one segment, its images computed once; as `ZeroShot.answer`."""
         started_s = time.perf_counter()
-        form = controls.form or self.settings.form
-        if form not in FORMS:
-            raise UserError(f"unknown scoring form {form!r}; expected one of {', '.join(FORMS)}")
         with threads_for(self.model):
             answers = [
                 answer
                 for shown, about in self.shown(seen, samples, controls=controls)
-                for answer in self._of_frames(shown, video, about, controls=controls, form=form)
+                for answer in self._of_frames(shown, video, about, controls=controls)
             ]
-        seconds = (time.perf_counter() - started_s) / max(1, len(samples))
-        return [replace(a, seconds=seconds) for a in answers]
+        return timed(answers, started_s=started_s)
 
     def _of_frames(
-        self, frames: Frames | None, video: Video, samples: Sequence[Sample], *, controls: Controls, form: str
+        self, frames: Frames | None, video: Video, samples: Sequence[Sample], *, controls: Controls
     ) -> list[Answer]:
         images = self.images(frames, video, controls=controls)
-        answers = self._answers(images, samples, num_frames=len(frames or ()), form=form)
+        turn = partial(self.settings.turn, num_images=len(images), num_frames=len(frames or ()))
+        answers = answers_to(
+            samples,
+            form=controls.form or self.settings.form,
+            prompt_style=self.settings.prompt_style,
+            score=lambda prompts: self.chat.loglikelihoods(
+                images, questions=[(turn(prompt), options) for prompt, options in prompts]
+            ),
+            generate=lambda prompt: self.chat.generate(
+                images, turn=turn(prompt), max_new_tokens=self.settings.max_new_tokens
+            ),
+        )
         pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
         return [replace(a, pts_s=pts_s) for a in answers]
-
-    def _answers(
-        self, images: Sequence[Image.Image], samples: Sequence[Sample], *, num_frames: int, form: str
-    ) -> list[Answer]:
-        """Samples with options on one cache; a question that the model cannot take becomes an Answer with its error."""
-        prompt_style = style(self.settings.prompt_style)
-        turn = partial(self.settings.turn, num_images=len(images), num_frames=num_frames)
-        with_options = [s for s in samples if s.options]
-        prompts = {s.id: FORMS[form](s.question, s.options, prompt_style) for s in with_options}
-        turns = [(turn(prompt), options) for prompt, options in prompts.values()]
-        try:
-            scored = dict(zip(prompts, self.chat.loglikelihoods(images, questions=turns), strict=True))
-        except UserError:  # about one question: scoring each alone finds it
-            scored = {}
-        answers = []
-        for sample in samples:
-            try:
-                if not sample.options:
-                    words = turn(open_prompt(sample.question, style=prompt_style))
-                    answers.append(
-                        Answer(
-                            sample_id=sample.id,
-                            text=self.chat.generate(
-                                images, turn=words, max_new_tokens=self.settings.max_new_tokens
-                            ),
-                        )
-                    )
-                    continue
-                if sample.id not in scored:
-                    prompt, options = prompts[sample.id]
-                    alone = [(turn(prompt), options)]
-                    scored[sample.id] = self.chat.loglikelihoods(images, questions=alone)[0]
-                found = scored[sample.id]
-                answers.append(
-                    Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
-                )
-            except UserError as error:
-                answers.append(Answer(sample_id=sample.id, error=str(error)))
-        return answers

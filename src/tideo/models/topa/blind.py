@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tideo.device import threads_for
-from tideo.models.interface import AS_TRAINED, Controls, VideoModel
+from tideo.models.answering import timed
+from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel
 from tideo.models.topa.model import ask_lm, llm_key
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import TRAINED_FILES, Settings
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Frames, Sample, Tideo, Video
+from tideo.types import Answer, Frames, Sample, Video
 
 
 class Blind(VideoModel):
@@ -36,16 +36,10 @@ class Blind(VideoModel):
         return None
 
     def answer(
-        self,
-        video: Video,
-        samples: Sequence[Sample],
-        *,
-        seen: Frames | Tideo | None,
-        controls: Controls = AS_TRAINED,
+        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
     ) -> list[Answer]:
         """As `ZeroShot.answer` with the control `blind`, whatever is shown."""
         started_s = time.perf_counter()
         with threads_for(self.lm):
             answers = ask_lm(self.lm, None, samples, form=controls.form or self.settings.form)
-        seconds = (time.perf_counter() - started_s) / max(1, len(samples))
-        return [replace(a, seconds=seconds) for a in answers]
+        return timed(answers, started_s=started_s)

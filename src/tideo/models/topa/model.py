@@ -22,9 +22,8 @@ from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.familiarity import video_familiarity
 from tideo.encoders.features import frame_features, tideo_features
 from tideo.encoders.memory import Memory, project
-from tideo.models.interface import AS_TRAINED, Controls, VideoModel, other_order
-from tideo.models.likelihood import OptionScores
-from tideo.models.prompts import FORMS, open_prompt, style
+from tideo.models.answering import answers_to, timed
+from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel, other_order
 from tideo.models.topa.checkpoint import find_llm
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, TRAINED_FILES, Settings
@@ -74,12 +73,7 @@ class ZeroShot(VideoModel):
         )
 
     def answer(
-        self,
-        video: Video,
-        samples: Sequence[Sample],
-        *,
-        seen: Frames | Tideo | None,
-        controls: Controls = AS_TRAINED,
+        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
     ) -> list[Answer]:
         """Answers to questions about one segment, its features and the start of the prompt computed once.
 
@@ -90,8 +84,7 @@ class ZeroShot(VideoModel):
             features = self.features(seen, video=video, controls=controls)
             answers = ask_lm(self.lm, features, samples, form=controls.form or self.settings.form)
         pts_s = tuple(seen.pts_s_T.tolist()) if isinstance(seen, Frames) else ()
-        seconds = (time.perf_counter() - started_s) / max(1, len(samples))
-        return [replace(a, pts_s=pts_s, seconds=seconds) for a in answers]
+        return timed([replace(a, pts_s=pts_s) for a in answers], started_s=started_s)
 
     def out_of_distribution(self, frames: Frames) -> str | None:
         """One line if the frames are unlike anything in the memory, else None."""
@@ -108,9 +101,7 @@ class ZeroShot(VideoModel):
             f"{familiarity:.2f}, expected {self.memory.threshold:.2f}): for real video pre-align {REAL_VIDEO}"
         )
 
-    def features(
-        self, seen: Frames | Tideo | None, *, video: Video, controls: Controls = AS_TRAINED
-    ) -> Features | None:
+    def features(self, seen: VideoInput, *, video: Video, controls: Controls = AS_TRAINED) -> Features | None:
         """What the language model is given: text features as they are, image features projected onto the memory."""
         if seen is None:
             return None
@@ -132,40 +123,14 @@ class ZeroShot(VideoModel):
 
 
 def ask_lm(lm: PrefixLM, features: Features | None, samples: Sequence[Sample], *, form: str) -> list[Answer]:
-    """One Answer a sample: its options' log-likelihoods in this form, or generated text where it has none."""
-    if form not in FORMS:
-        raise UserError(f"unknown scoring form {form!r}; expected one of {', '.join(FORMS)}")
-    with_options = [s for s in samples if s.options]
-    try:
-        scored = dict(
-            zip((s.id for s in with_options), _score(lm, features, with_options, form=form), strict=True)
-        )
-    except UserError:  # about one question: scoring each alone finds it
-        scored = {}
-    return [_one(lm, features, s, form=form, scored=scored.get(s.id)) for s in samples]
-
-
-def _score(
-    lm: PrefixLM, features: Features | None, samples: Sequence[Sample], *, form: str
-) -> list[OptionScores]:
-    if not samples:
-        return []
-    prompt_style = style(lm.prefix_config.prompt_style)
-    questions = [FORMS[form](s.question, s.options, prompt_style) for s in samples]
-    return lm.question_loglikelihoods(features, questions=questions)
-
-
-def _one(
-    lm: PrefixLM, features: Features | None, sample: Sample, *, form: str, scored: OptionScores | None
-) -> Answer:
-    try:
-        if not sample.options:
-            prompt = open_prompt(sample.question, style=style(lm.prefix_config.prompt_style))
-            return Answer(sample_id=sample.id, text=lm.generate(features, prompt=prompt))
-        found = scored or _score(lm, features, [sample], form=form)[0]
-        return Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
-    except UserError as error:
-        return Answer(sample_id=sample.id, error=str(error))
+    """One Answer a sample, as `answers_to`, of a model that is shown these features."""
+    return answers_to(
+        samples,
+        form=form,
+        prompt_style=lm.prefix_config.prompt_style,
+        score=lambda prompts: lm.question_loglikelihoods(features, questions=prompts),
+        generate=lambda prompt: lm.generate(features, prompt=prompt),
+    )
 
 
 _LLM_FILES = ("*.json", "*.safetensors")
