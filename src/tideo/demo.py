@@ -15,7 +15,7 @@ from tideo.dollhouse.export import make
 from tideo.evaluate.answers import MAIN, read_answers
 from tideo.evaluate.html import write_report
 from tideo.evaluate.run import evaluate
-from tideo.evaluate.summary import Report
+from tideo.evaluate.summary import Report, read_report
 from tideo.models.interface import VideoModel
 from tideo.models.load import load_model
 from tideo.scoring import decide
@@ -45,14 +45,14 @@ def demo(
     main, *rest = [load_model(m) if isinstance(m, str) else m for m in (model, *others)]
     data = out / "dollhouse"
     make(split="test", num=num_episodes, out=data)
-    report = evaluate(benchmark="dollhouse", data=data, videos=data / "videos", model=main, out=out)
-    other_reports = [
+    runs = {out: main} | {out / m.name: m for m in rest}
+    for run, m in runs.items():
+        controls: list[str] | None = None if m is main else []
         evaluate(
-            benchmark="dollhouse", data=data, videos=data / "videos", model=m, out=out / m.name, controls=[]
+            benchmark="dollhouse", data=data, videos=data / "videos", model=m, out=run, controls=controls
         )
-        for m in rest
-    ]
-    write_report([out, *(out / m.name for m in rest)], out=out / "report.html")
+    report, *other_reports = map(read_report, runs)
+    write_report(list(runs), out=out / "report.html")
     console = Console()
     console.print(_table(report, other_reports))
     _print_example(

@@ -9,7 +9,7 @@ import pytest
 from tideo.benchmarks.annotations import choices_csv
 from tideo.evaluate.benchmark import load_benchmark
 from tideo.evaluate.controls import choose_controls
-from tideo.evaluate.run import evaluate, evaluate_captions
+from tideo.evaluate.run import evaluate
 from tideo.evaluate.summary import headline, summarise
 from tideo.models.interface import Controls, VideoModel
 from tideo.types import Answer, Sample, UserError, Video
@@ -48,13 +48,16 @@ def test_text_features_go_with_a_benchmark_that_has_captions() -> None:
         choose_controls(["text_features"], samples, model=Reader(), benchmark=own)
 
 
-def test_videos_to_be_described_are_no_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_descriptions_need_their_scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise UserError("no scorers")
+
+    monkeypatch.setattr("tideo.evaluate.run.scorers", missing)
     arguments = {"data": tmp_path, "videos": tmp_path, "model": Reader(), "out": tmp_path / "out"}
-    with pytest.raises(UserError, match="vatex has videos to be described, no questions"):
+    with pytest.raises(UserError, match="no scorers"):  # before anything is read
         evaluate(benchmark="vatex", **arguments)  # type: ignore[arg-type]
-    monkeypatch.setattr("tideo.evaluate.run.scorers", lambda: None)
-    with pytest.raises(UserError, match="csv has questions, no videos to be described"):
-        evaluate_captions(benchmark="csv", **arguments)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"expected a file that ends with \.csv"):
+        evaluate(benchmark="csv", **arguments)  # type: ignore[arg-type]
 
 
 def test_the_official_score_is_printed() -> None:

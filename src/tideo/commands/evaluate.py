@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,39 +39,38 @@ def evaluate(
 ) -> None:
     """Answer a benchmark's questions, or describe its videos; continues where it stopped."""
     from tideo.evaluate.benchmark import load_benchmark
+    from tideo.evaluate.caption_scores import CaptionReport
     from tideo.evaluate.processes import Processes
     from tideo.evaluate.run import evaluate as answer_questions
-    from tideo.evaluate.run import evaluate_captions
     from tideo.evaluate.summary import Unscored, headline
 
     loaded, first = load_benchmark(benchmark), Processes.launched().first  # the first process prints
-    arguments: dict[str, Any] = {
-        "benchmark": benchmark,
-        "data": data,
-        "videos": videos,
-        "out": out,
-        "limit": limit,
-        "controls": [name for name in control if name != "none"] if control else None,
-        "missing": missing,
-        "retry_failed": retry_failed,
-    }
-    if loaded.describes:
-        if permute:
-            raise UserError(f"--permute: {benchmark} has no options")
-        captions = evaluate_captions(model=video_model(model, model_args), **arguments)
-        if first:
-            print(f"{benchmark}: CIDEr {100 * captions.cider['mean']:.1f} of {captions.n} videos")
-            print(f"{benchmark}: ROUGE-L {100 * captions.rouge_l['mean']:.1f}")
-            finish(captions.n_failed, captions.n, "videos")
-        return
+    if loaded.describes and permute:
+        raise UserError(f"--permute: {benchmark} has no options")
     try:
-        report = answer_questions(model=video_model(model, model_args), permute=permute, **arguments)
+        report = answer_questions(
+            benchmark=benchmark,
+            data=data,
+            videos=videos,
+            model=video_model(model, model_args),
+            out=out,
+            limit=limit,
+            controls=[name for name in control if name != "none"] if control else None,
+            permute=permute,
+            missing=missing,
+            retry_failed=retry_failed,
+        )
     except Unscored as unscored:
         if first:
             print(f"{benchmark}: {unscored}")
             finish(unscored.n_failed, unscored.n, "questions")
         return
     if not first:
+        return
+    if isinstance(report, CaptionReport):
+        print(f"{benchmark}: CIDEr {100 * report.cider['mean']:.1f} of {report.n} videos")
+        print(f"{benchmark}: ROUGE-L {100 * report.rouge_l['mean']:.1f}")
+        finish(report.n_failed, report.n, "videos")
         return
     for line in headline(report, score=loaded.score):
         print(f"{benchmark}: {line}")

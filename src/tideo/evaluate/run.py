@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tideo.evaluate.answers import (
     ANSWERS_FILE,
@@ -38,7 +37,7 @@ from tideo.models.interface import AS_TRAINED, Controls, VideoModel
 from tideo.models.load import load_model
 from tideo.runs import RUN_FILE, read_run, write_run
 from tideo.store.records import RecordStore, read_records
-from tideo.types import Answer, Sample, UserError
+from tideo.types import Sample, UserError
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +55,10 @@ def evaluate(
     permute: bool = False,
     missing: Literal["wrong", "skip"] = "wrong",
     retry_failed: bool = False,
-) -> Report:
+) -> Report | CaptionReport:
     """Answer a benchmark's questions and write the run directory; continues where an earlier call stopped.
 
+    The videos of a benchmark of SCORE "cider" are described in the same way; only then the report is a CaptionReport.
     `limit` takes the first questions. `controls` are names in controls.CONTROLS; None takes all that apply.
     `reduction`: a name in scoring.py, else the model's own. `permute` asks with the options in every cyclic
     order. A question that fails is kept with its error and counts as wrong, unless `missing` leaves out those whose
@@ -68,91 +68,16 @@ def evaluate(
     out, processes = Path(out), Processes.launched()
     loaded = load_benchmark(benchmark)
     if loaded.describes:
-        raise UserError(f"{benchmark} has videos to be described, no questions: use evaluate_captions")
-    run = _answered(
-        loaded, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
-        reduction=reduction, permute=permute, missing=missing, retry_failed=retry_failed, processes=processes,
-    )  # fmt: skip
-    if all(s.answer is None for s in run.samples):
-        failed = num_failed(run.samples, run.answers[MAIN]) if processes.first else 0
-        raise Unscored(out, n=len(run.samples), n_failed=failed)
-    if not processes.first:
-        processes.wait()  # for the report
-        return read_report(out)
-    report = summarise_run(
-        run.samples,
-        run.answers,
-        reduction=run.recipe["reduction"],
-        controls=run.recipe["controls"],
-        **run.about,
-    )
-    report.save(out)
-    write_report([out], out=out / "report.html")
-    processes.wait()
-    return report
-
-
-def evaluate_captions(
-    *,
-    benchmark: str,
-    data: str | Path,
-    videos: str | Path,
-    model: str | VideoModel,
-    out: str | Path,
-    limit: int | None = None,
-    controls: Sequence[str] | None = None,
-    missing: Literal["wrong", "skip"] = "wrong",
-    retry_failed: bool = False,
-) -> CaptionReport:
-    """Describe the videos of a benchmark of SCORE "cider", as `evaluate` answers questions; OUT/captions.json."""
-    scorers()  # raises before anything is described if something is missing
-    out, processes = Path(out), Processes.launched()
-    loaded = load_benchmark(benchmark)
-    if not loaded.describes:
-        raise UserError(f"{benchmark} has questions, no videos to be described: use evaluate")
-    run = _answered(
-        loaded, data=data, videos=videos, model=model, out=out, limit=limit, controls=controls,
-        missing=missing, retry_failed=retry_failed, processes=processes,
-    )  # fmt: skip
-    if processes.first:
-        summarise_captions(run.samples, run.answers, controls=run.recipe["controls"], **run.about).save(out)
-    processes.wait()
-    return read_caption_report(out)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Answered:
-    samples: list[Sample]
-    answers: dict[str, dict[str, Answer]]  # by control and sample id
-    recipe: dict[str, Any]
-    about: dict[str, Any]  # what a report says of the run
-
-
-def _answered(
-    benchmark: Benchmark,
-    *,
-    data: str | Path,
-    videos: str | Path,
-    model: str | VideoModel,
-    out: Path,
-    limit: int | None,
-    controls: Sequence[str] | None,
-    reduction: str | None = None,
-    permute: bool = False,
-    missing: Literal["wrong", "skip"],
-    retry_failed: bool,
-    processes: Processes,
-) -> _Answered:
-    """Answer what has no answer yet. The first process gathers the answers of all; what the others return has none."""
-    samples = benchmark.read(data, videos=videos)[:limit]
+        scorers()  # raises before anything is described if something is missing
+    samples = loaded.read(data, videos=videos)[:limit]
     num_read = len(samples)
     if missing == "skip":
         samples = _with_video(samples)
     model = load_model(model) if isinstance(model, str) else model
     in_order = {MAIN: AS_TRAINED, **(option_orders(samples) if permute else {})}
-    named = {**in_order, **choose_controls(controls, samples, model=model, benchmark=benchmark)}
+    named = {**in_order, **choose_controls(controls, samples, model=model, benchmark=loaded)}
     recipe = {
-        "benchmark": benchmark.name,
+        "benchmark": benchmark,
         "data": str(data),
         "videos": str(videos),
         "model": model.name,
@@ -163,30 +88,47 @@ def _answered(
         "permute": permute,
         "missing": missing,
     }
-    _check_same_run(out, benchmark=benchmark.name, model=model.name)
+    _check_same_run(out, benchmark=benchmark, model=model.name)
     items = plan(samples, named, model=model)
     if processes.first:
         write_run(out, recipe=recipe)
         gather(out)
         if retry_failed:
             drop_failed(out / ANSWERS_FILE)
-    _answer_shares(items, named, model=model, tideo_of=benchmark.tideo, out=out, processes=processes)
+    _answer_shares(items, named, model=model, tideo_of=loaded.tideo, out=out, processes=processes)
+    failed = 0
     if processes.first:
         drop_replaced(out / ANSWERS_FILE, items)
-    answers, unlike = read_answers(out) if processes.first else ({}, set())
+        failed = _write_report(loaded, samples, named, num_left_out=num_read - len(samples), out=out)
+    processes.wait()
+    if loaded.describes:
+        return read_caption_report(out)
+    if all(s.answer is None for s in samples):
+        raise Unscored(out, n=len(samples), n_failed=failed)
+    return read_report(out)
+
+
+def _write_report(
+    benchmark: Benchmark, samples: Sequence[Sample], named: Iterable[str], *, num_left_out: int, out: Path
+) -> int:
+    """Write what can be said of a run whose questions all have an answer; returns how many of them failed."""
+    run = read_run(out)
+    stored, unlike = read_answers(out)
+    answers = {name: stored[name] for name in named if name in stored}
     about = {
+        "controls": run.recipe["controls"],
         "benchmark": benchmark.name,
-        "model": model.name,
-        "run": dataclasses.asdict(read_run(out)),
+        "model": run.recipe["model"],
+        "run": dataclasses.asdict(run),
         "n_strange": len({s.video.id for s in samples if s.id in unlike}),
-        "n_left_out": num_read - len(samples),
+        "n_left_out": num_left_out,
     }
-    return _Answered(
-        samples=samples,
-        answers={name: answers[name] for name in named if name in answers},
-        recipe=recipe,
-        about=about,
-    )
+    if benchmark.describes:
+        summarise_captions(samples, answers, **about).save(out)
+    elif any(s.answer is not None for s in samples):
+        summarise_run(samples, answers, reduction=run.recipe["reduction"], **about).save(out)
+        write_report([out], out=out / "report.html")
+    return num_failed(samples, answers[MAIN])
 
 
 def _answer_shares(
