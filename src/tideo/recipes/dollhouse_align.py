@@ -7,7 +7,7 @@
 This replaces feature distillation: the first command writes an untrained LLaVA, the second aligns it.
 """
 
-from tideo.models.grid.settings import GridSettings
+from tideo.recipes.dollhouse_grid import dollhouse_grid
 from tideo.train.grid.config import FinetuneConfig, GridTraining
 
 
@@ -16,15 +16,7 @@ def dollhouse_align() -> FinetuneConfig:
         model="runs/dollhouse_llava",
         data="dollhouse_captions",
         num=8_000,
-        grid=GridSettings(
-            rows=4,
-            cols=4,
-            image_size=192,
-            encoder="dollhouse-clip",
-            prompt_style="plain",
-            form="text",
-            intro="",
-        ),
+        grid=dollhouse_grid().grid,
         modules=("projector",),
         train=GridTraining(steps=500, batch=16, lr=1e-3, log_steps=50),
     )

@@ -7,7 +7,7 @@ learn to give each cell of a 4 x 4 grid the vector of its frame. `tideo finetune
 that this writes. Two cores with bfloat16 instructions, 10 minutes, 3 GB.
 """
 
-from tideo.models.grid.settings import GridSettings
+from tideo.recipes.dollhouse_grid import dollhouse_grid
 from tideo.tiny.distill import DistillConfig
 from tideo.train.grid.config import GridTraining
 
@@ -17,15 +17,7 @@ def dollhouse_distill() -> DistillConfig:
         teacher="dollhouse-topa",
         num=4_000,
         patch_size=24,
-        grid=GridSettings(
-            rows=4,
-            cols=4,
-            image_size=192,
-            encoder="dollhouse-clip",
-            prompt_style="plain",
-            form="text",
-            intro="",
-        ),
+        grid=dollhouse_grid().grid,
         train=GridTraining(
             steps=3000, batch=16, lr=2e-3, warmup=0.1, weight_decay=0.02, log_steps=50, save_steps=500
         ),

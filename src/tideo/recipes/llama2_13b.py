@@ -7,22 +7,13 @@ Published hardware: 4 x A100-40G, one to two days. Effective batch 128 on four p
 follows the published rule, base rate x effective batch / 256, so change both together. Not run by us.
 """
 
-from tideo.train.topa.config import PrealignConfig, PrealignTraining
+from dataclasses import replace
+
+from tideo.recipes.llama2_7b import llama2_7b
+from tideo.train.topa.config import PrealignConfig
 
 
 def llama2_13b() -> PrealignConfig:
-    return PrealignConfig(
-        llm="meta-llama/Llama-2-13b-hf",
-        encoder="openai/clip-vit-large-patch14",
-        tideos="textvid.json",
-        train=PrealignTraining(
-            epochs=20,
-            batch=8,
-            accumulate=4,
-            lr=8e-3 * 128 / 256,
-            warmup=1 / 20,
-            weight_decay=0.1,
-            bf16=True,
-            save_steps=1000,
-        ),
-    )
+    recipe = llama2_7b()
+    train = replace(recipe.train, batch=8, lr=8e-3 * 128 / 256)
+    return replace(recipe, llm="meta-llama/Llama-2-13b-hf", train=train)

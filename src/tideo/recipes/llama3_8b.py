@@ -7,23 +7,14 @@ Published hardware: 4 x A100-40G, one to two days. Effective batch 448 on four p
 follows the published rule, base rate x effective batch / 256, so change both together. Not run by us.
 """
 
-from tideo.train.topa.config import PrealignConfig, PrealignTraining
+from dataclasses import replace
+
+from tideo.recipes.llama2_7b import llama2_7b
+from tideo.train.topa.config import PrealignConfig
 
 
 # The published code resets RoPE to theta 10000 for Llama-3 too; here the model keeps its own theta.
 def llama3_8b() -> PrealignConfig:
-    return PrealignConfig(
-        llm="meta-llama/Meta-Llama-3-8B",
-        encoder="openai/clip-vit-large-patch14",
-        tideos="textvid.json",
-        train=PrealignTraining(
-            epochs=20,
-            batch=28,
-            accumulate=4,
-            lr=5e-3 * 448 / 256,
-            warmup=1 / 20,
-            weight_decay=0.1,
-            bf16=True,
-            save_steps=1000,
-        ),
-    )
+    recipe = llama2_7b()
+    train = replace(recipe.train, batch=28, lr=5e-3 * 448 / 256)
+    return replace(recipe, llm="meta-llama/Meta-Llama-3-8B", train=train)

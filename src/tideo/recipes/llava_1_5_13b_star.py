@@ -11,24 +11,13 @@ script; one epoch). A step has fewer questions than its 128, since only question
 sequence. Not run by us.
 """
 
+from dataclasses import replace
+
 from tideo.models.grid.settings import GridSettings
-from tideo.train.grid.config import FinetuneConfig, GridTraining
+from tideo.recipes.llava_1_5_13b_nextqa import llava_1_5_13b_nextqa
+from tideo.train.grid.config import FinetuneConfig
 
 
 def llava_1_5_13b_star() -> FinetuneConfig:
-    return FinetuneConfig(
-        model="llava-hf/llava-1.5-13b-hf",
-        data="star",
-        path="train.json",
-        videos="videos",
-        grid=GridSettings(rows=3, cols=3),
-        packed=8,
-        train=GridTraining(
-            epochs=1,
-            batch=4,
-            accumulate=1,
-            bf16=True,
-            gradient_checkpointing=True,
-            parallel="zero3_offload",
-        ),
-    )
+    grid = GridSettings(rows=3, cols=3)
+    return replace(llava_1_5_13b_nextqa(), data="star", path="train.json", grid=grid)

@@ -10,24 +10,12 @@ script; one epoch). A step has about 88 questions instead of its 128, since only
 sequence. Not run by us.
 """
 
-from tideo.models.grid.settings import GridSettings
-from tideo.train.grid.config import FinetuneConfig, GridTraining
+from dataclasses import replace
+
+from tideo.recipes.llava_1_5_13b_nextqa import llava_1_5_13b_nextqa
+from tideo.train.grid.config import FinetuneConfig
 
 
 def llava_1_6_34b_nextqa() -> FinetuneConfig:
-    return FinetuneConfig(
-        model="llava-hf/llava-v1.6-34b-hf",
-        data="nextqa",
-        path="train.csv",
-        videos="videos",
-        grid=GridSettings(rows=4, cols=4),
-        packed=8,
-        train=GridTraining(
-            epochs=1,
-            batch=2,
-            accumulate=1,
-            bf16=True,
-            gradient_checkpointing=True,
-            parallel="zero3_offload",
-        ),
-    )
+    recipe = llava_1_5_13b_nextqa()
+    return replace(recipe, model="llava-hf/llava-v1.6-34b-hf", train=replace(recipe.train, batch=2))
