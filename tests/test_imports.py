@@ -21,6 +21,7 @@ FLOORS = (
     ("encoders",),
     ("textvid.schema",),
     ("models.interface", "models.prompts", "models.likelihood"),
+    ("models.answering",),
     ("models.topa", "models.grid"),
     ("models",),
     ("textvid", "evaluate"),

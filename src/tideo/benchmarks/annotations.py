@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,12 +48,17 @@ def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             raise UserError(f"{where} is not JSON ({error})") from error
 
 
-def json_list(path: Path) -> Iterator[tuple[str, Any]]:
-    """Where each element of a JSON list stands, and what it holds."""
+def json_of(path: Path) -> Any:
+    """What a JSON file holds. Raises UserError where it is not JSON."""
     try:
-        rows = json.loads(text_of(path))
+        return json.loads(text_of(path))
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error})") from error
+
+
+def json_list(path: Path) -> Iterator[tuple[str, Any]]:
+    """Where each element of a JSON list stands, and what it holds."""
+    rows = json_of(path)
     if not isinstance(rows, list):
         raise UserError(f"{path}: expected a list of questions, not {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
@@ -81,6 +86,13 @@ def parsed(kind: type[Row], data: Any, *, where: str) -> Row:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the row"
         raise UserError(f"{where}, {field}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def samples_of(
+    rows: Iterable[tuple[str, Any]], kind: type[Row], sample: Callable[[Row], Sample]
+) -> list[Sample]:
+    """The samples of rows of that kind. Raises UserError as `parsed` and `each_once` do."""
+    return each_once((where, sample(parsed(kind, fields, where=where))) for where, fields in rows)
 
 
 def each_once(samples: Iterable[tuple[str, Sample]]) -> list[Sample]:

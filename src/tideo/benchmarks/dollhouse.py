@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tideo.benchmarks.annotations import annotation, each_once, json_lines, parsed
+from tideo.benchmarks.annotations import annotation, json_lines, samples_of
 from tideo.types import Sample, Tideo, Video
 
 
@@ -54,9 +55,7 @@ def dollhouse(data: str | Path, *, videos: str | Path) -> list[Sample]:
     Raises UserError for a malformed line, naming file, line and field, and for an id that occurs twice.
     Whether the videos exist is not checked here.
     """
-    path = annotation(data, "*.jsonl")
-    rows = ((where, parsed(Row, fields, where=where)) for where, fields in json_lines(path))
-    return each_once((where, _sample(row, videos=Path(videos))) for where, row in rows)
+    return samples_of(json_lines(annotation(data, "*.jsonl")), Row, partial(_sample, videos=Path(videos)))
 
 
 def tideo(samples: Sequence[Sample], *, num: int) -> Tideo:

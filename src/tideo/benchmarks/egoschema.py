@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tideo.benchmarks.annotations import Choices, annotation, each_once, json_list, parsed, text_of
+from tideo.benchmarks.annotations import Choices, annotation, json_list, json_of, samples_of
 from tideo.types import Sample, UserError, Video
 
 ANSWERS = "subset_answers.json"
@@ -35,34 +35,26 @@ def egoschema(data: str | Path, *, videos: str | Path) -> list[Sample]:
     scored. Raises UserError for a malformed question, naming file, place and field.
     """
     path = annotation(data, "questions*.json")
-    return each_once(_samples(path, videos=Path(videos)))
-
-
-def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
     public = _answers(path.with_name(ANSWERS))
-    for where, fields in json_list(path):
-        row = parsed(Row, fields, where=where)
-        yield (
-            where,
-            Sample(
-                id=row.q_uid,
-                video=Video(id=row.q_uid, path=str(videos / f"{row.q_uid}.mp4")),
-                question=row.question,
-                options=(row.option_0, row.option_1, row.option_2, row.option_3, row.option_4),
-                answer=public.get(row.q_uid),
-                meta={"split": "subset" if row.q_uid in public else "hidden"},
-            ),
+
+    def sample(row: Row) -> Sample:
+        return Sample(
+            id=row.q_uid,
+            video=Video(id=row.q_uid, path=str(Path(videos) / f"{row.q_uid}.mp4")),
+            question=row.question,
+            options=(row.option_0, row.option_1, row.option_2, row.option_3, row.option_4),
+            answer=public.get(row.q_uid),
+            meta={"split": "subset" if row.q_uid in public else "hidden"},
         )
+
+    return samples_of(json_list(path), Row, sample)
 
 
 def _answers(path: Path) -> dict[str, int]:
     """q_uid → the right option; empty where there is no file."""
     if not path.is_file():
         return {}
-    try:
-        answers = json.loads(text_of(path))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error})") from error
+    answers = json_of(path)
     if not isinstance(answers, dict) or not all(type(n) is int and 0 <= n < 5 for n in answers.values()):
         raise UserError(f"{path}: expected an object from q_uid to an option from 0 to 4")
     return answers

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import Field
 
 from tideo.benchmarks import nextqa
-from tideo.benchmarks.annotations import annotation, csv_rows, each_once, parsed
+from tideo.benchmarks.annotations import annotation, csv_rows, samples_of
 from tideo.types import Sample
 
 
@@ -27,15 +26,5 @@ def intentqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
     The published tables count TP and TN together. Raises UserError for a malformed row, naming file, line and field.
     """
     path = annotation(data, "*.csv")
-    return each_once(_samples(path, videos=Path(videos)))
-
-
-def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
-    place_of = nextqa.places(path)
-    for where, fields in csv_rows(path, columns=COLUMNS):
-        yield (
-            where,
-            nextqa.sample(
-                parsed(Row, fields, where=where), videos=videos, place_of=place_of, split=path.stem
-            ),
-        )
+    sample = nextqa.row_to_sample(path, videos=Path(videos))
+    return samples_of(csv_rows(path, columns=COLUMNS), Row, sample)

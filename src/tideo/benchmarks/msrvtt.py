@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, Field
 
-from tideo.benchmarks.annotations import annotation, each_once, parsed, text_of
+from tideo.benchmarks.annotations import annotation, each_once, json_of, parsed
 from tideo.types import Sample, UserError, Video
 
 SCORE = "cider"  # and ROUGE-L
@@ -43,11 +41,7 @@ def msrvtt(data: str | Path, *, videos: str | Path) -> list[Sample]:
     ID.mp4. Raises UserError for a malformed file, naming the field, and for a video without a sentence.
     """
     path = annotation(data, "*.json")
-    try:
-        content: Any = json.loads(text_of(path))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error})") from error
-    found = parsed(Annotations, content, where=str(path))
+    found = parsed(Annotations, json_of(path), where=str(path))
     captions: dict[str, list[str]] = {}
     for sentence in found.sentences:
         captions.setdefault(sentence.video_id, []).append(sentence.caption)

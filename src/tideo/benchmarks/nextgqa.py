@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field, RootModel
 
 from tideo.benchmarks import intentqa, nextqa
-from tideo.benchmarks.annotations import annotation, csv_rows, each_once, parsed, text_of
+from tideo.benchmarks.annotations import annotation, csv_rows, each_once, json_of, parsed
 from tideo.types import Sample, UserError
 
 SCORE = "grounded"  # in the place of Acc@GQA: see evaluate/grounding.py
@@ -39,12 +38,11 @@ def nextgqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
 
 
 def _samples(path: Path, *, videos: Path, spans: Mapping[str, Grounded]) -> Iterator[tuple[str, Sample]]:
-    place_of = nextqa.places(path)
+    sample = nextqa.row_to_sample(path, videos=videos)
     for where, fields in csv_rows(path, columns=intentqa.COLUMNS):
         row = parsed(intentqa.Row, fields | {"answer": _index(fields, where=where)}, where=where)
-        sample = nextqa.sample(row, videos=videos, place_of=place_of, split=path.stem)
         found = spans[row.video].location.get(row.qid, []) if row.video in spans else []
-        yield where, replace(sample, evidence_s=tuple((start_s, end_s) for start_s, end_s in found))
+        yield where, replace(sample(row), evidence_s=tuple((start_s, end_s) for start_s, end_s in found))
 
 
 def _index(fields: Mapping[str, str], *, where: str) -> int:
@@ -59,8 +57,4 @@ def _spans(path: Path) -> dict[str, Grounded]:
     beside = path.with_name(f"gsub_{path.stem}.json")
     if not beside.is_file():
         return {}
-    try:
-        content: Any = json.loads(text_of(beside))
-    except ValueError as error:
-        raise UserError(f"{beside} is not JSON ({error})") from error
-    return parsed(Spans, content, where=str(beside)).root
+    return parsed(Spans, json_of(beside), where=str(beside)).root

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tideo.benchmarks.annotations import Choices, annotation, csv_rows, each_once, parsed, text_of
+from tideo.benchmarks.annotations import Choices, annotation, csv_rows, json_of, samples_of
 from tideo.types import Sample, UserError, Video
 
 OPTIONS = ("a0", "a1", "a2", "a3", "a4")
@@ -40,42 +40,35 @@ def nextqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
     csv file names. Raises UserError for a malformed row, naming file, line and field.
     """
     path = annotation(data, "*.csv")
-    return each_once(_samples(path, videos=Path(videos)))
+    return samples_of(csv_rows(path, columns=COLUMNS), Row, row_to_sample(path, videos=Path(videos)))
 
 
-def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
-    place_of = places(path)
-    for where, fields in csv_rows(path, columns=COLUMNS):
-        yield (
-            where,
-            sample(parsed(Row, fields, where=where), videos=videos, place_of=place_of, split=path.stem),
+def row_to_sample(annotations: Path, *, videos: Path) -> Callable[[Row], Sample]:
+    """What makes a row of this file a question about its video, which lies flat in `videos` or at its place there."""
+    places = _places(annotations)
+
+    def sample(row: Row) -> Sample:
+        flat = videos / f"{row.video}.mp4"
+        nested = videos / f"{places.get(row.video, row.video)}.mp4"
+        return Sample(
+            id=f"{row.video}_{row.qid}",
+            video=Video(id=row.video, path=str(nested if nested.is_file() else flat)),
+            question=row.question,
+            options=(row.a0, row.a1, row.a2, row.a3, row.a4),
+            answer=row.answer,
+            kind=row.type,
+            meta={"split": annotations.stem},
         )
 
-
-def sample(row: Row, *, videos: Path, place_of: Mapping[str, str], split: str) -> Sample:
-    """A row as a question about its video, flat in `videos` or at its place there."""
-    flat = videos / f"{row.video}.mp4"
-    nested = videos / f"{place_of.get(row.video, row.video)}.mp4"
-    return Sample(
-        id=f"{row.video}_{row.qid}",
-        video=Video(id=row.video, path=str(nested if nested.is_file() else flat)),
-        question=row.question,
-        options=(row.a0, row.a1, row.a2, row.a3, row.a4),
-        answer=row.answer,
-        kind=row.type,
-        meta={"split": split},
-    )
+    return sample
 
 
-def places(annotations: Path) -> dict[str, str]:
+def _places(annotations: Path) -> dict[str, str]:
     """video id → its place below the video folder, without ending; empty where there is no map beside the file."""
     path = annotations.with_name(MAP_FILE)
     if not path.is_file():
         return {}
-    try:
-        places = json.loads(text_of(path))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error})") from error
+    places = json_of(path)
     inside = isinstance(places, dict) and all(
         isinstance(p, str) and not Path(p).is_absolute() and ".." not in Path(p).parts
         for p in places.values()

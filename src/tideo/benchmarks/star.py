@@ -6,12 +6,12 @@ Its score is the mean of the types' accuracies.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tideo.benchmarks.annotations import Choices, annotation, each_once, json_list, parsed
+from tideo.benchmarks.annotations import Choices, annotation, json_list, samples_of
 from tideo.types import Sample, Video
 
 SCORE = "mean_of_kinds"
@@ -52,30 +52,25 @@ def star(data: str | Path, *, videos: str | Path) -> list[Sample]:
     Raises UserError for a malformed question, naming file, place and field.
     """
     path = annotation(data, "*.json")
-    return each_once(_samples(path, videos=Path(videos)))
 
-
-def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
-    for where, fields in json_list(path):
-        row = parsed(Row, fields, where=where)
+    def sample(row: Row) -> Sample:
         options = tuple(c.choice for c in row.choices)
-        yield (
-            where,
-            Sample(
-                id=row.question_id,
-                video=Video(
-                    id=row.video_id,
-                    path=str(videos / f"{row.video_id}.mp4"),
-                    start_s=row.start,
-                    end_s=row.end,
-                ),
-                question=row.question,
-                options=options,
-                answer=None if row.answer is None else options.index(row.answer),
-                kind=row.question_id.partition("_")[0],
-                meta={"split": path.stem},
+        return Sample(
+            id=row.question_id,
+            video=Video(
+                id=row.video_id,
+                path=str(Path(videos) / f"{row.video_id}.mp4"),
+                start_s=row.start,
+                end_s=row.end,
             ),
+            question=row.question,
+            options=options,
+            answer=None if row.answer is None else options.index(row.answer),
+            kind=row.question_id.partition("_")[0],
+            meta={"split": path.stem},
         )
+
+    return samples_of(json_list(path), Row, sample)
 
 
 def export(samples: Sequence[Sample], choices: Choices) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tideo.benchmarks.annotations import annotation, each_once, json_lines, parsed
+from tideo.benchmarks.annotations import annotation, json_lines, samples_of
 from tideo.types import Sample, Video
 
 _SPAN = re.compile(r"([\d.]+|NaN)-([\d.]+|NaN)", re.IGNORECASE)
@@ -48,33 +47,28 @@ def tvqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
     naming file, line and field.
     """
     path = annotation(data, "*.jsonl")
-    return each_once(_samples(path, videos=Path(videos)))
 
-
-def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
-    for where, fields in json_lines(path):
-        row = parsed(Row, fields, where=where)
+    def sample(row: Row) -> Sample:
         start_s, end_s = (float(t) for t in _SPAN.fullmatch(row.ts).groups())  # type: ignore[union-attr]
         known = isfinite(start_s) and isfinite(end_s) and end_s > start_s
-        clip = videos / f"{row.vid_name}.mp4"
-        pictures = videos / f"{_show(row.vid_name)}_frames" / row.vid_name
-        yield (
-            where,
-            Sample(
-                id=str(row.qid),
-                video=Video(
-                    id=row.vid_name,
-                    path=str(pictures if pictures.is_dir() else clip),
-                    start_s=start_s if known else None,
-                    end_s=end_s if known else None,
-                ),
-                question=row.q,
-                options=(row.a0, row.a1, row.a2, row.a3, row.a4),
-                answer=row.answer_idx,
-                kind=row.show_name,
-                meta={"split": path.stem},
+        clip = Path(videos) / f"{row.vid_name}.mp4"
+        pictures = Path(videos) / f"{_show(row.vid_name)}_frames" / row.vid_name
+        return Sample(
+            id=str(row.qid),
+            video=Video(
+                id=row.vid_name,
+                path=str(pictures if pictures.is_dir() else clip),
+                start_s=start_s if known else None,
+                end_s=end_s if known else None,
             ),
+            question=row.q,
+            options=(row.a0, row.a1, row.a2, row.a3, row.a4),
+            answer=row.answer_idx,
+            kind=row.show_name,
+            meta={"split": path.stem},
         )
+
+    return samples_of(json_lines(path), Row, sample)
 
 
 def _show(clip: str) -> str:

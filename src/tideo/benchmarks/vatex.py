@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tideo.benchmarks.annotations import annotation, each_once, json_list, parsed
+from tideo.benchmarks.annotations import annotation, json_list, samples_of
 from tideo.types import Sample, Video
 
 SCORE = "cider"  # and ROUGE-L
@@ -26,19 +25,14 @@ def vatex(data: str | Path, *, videos: str | Path) -> list[Sample]:
     A clip lies in `videos` as VIDEOID.mp4. Raises UserError for a malformed element, naming file, place and field.
     """
     path = annotation(data, "*.json")
-    return each_once(_samples(path, videos=Path(videos)))
 
-
-def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
-    for where, element in json_list(path):
-        row = parsed(Row, element, where=where)
-        yield (
-            where,
-            Sample(
-                id=row.videoID,
-                video=Video(id=row.videoID, path=str(videos / f"{row.videoID}.mp4")),
-                question="",
-                references=tuple(row.enCap),
-                meta={"split": path.stem},
-            ),
+    def sample(row: Row) -> Sample:
+        return Sample(
+            id=row.videoID,
+            video=Video(id=row.videoID, path=str(Path(videos) / f"{row.videoID}.mp4")),
+            question="",
+            references=tuple(row.enCap),
+            meta={"split": path.stem},
         )
+
+    return samples_of(json_list(path), Row, sample)
