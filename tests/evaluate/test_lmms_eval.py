@@ -76,6 +76,11 @@ def request(doc_id: int, question: str, last: object) -> SimpleNamespace:
     return SimpleNamespace(args=(question, last, lambda doc: [doc["path"]], doc_id, "task", "test"))
 
 
+def test_the_model_must_be_named(plugin: ModuleType) -> None:
+    with pytest.raises(UserError, match=r"give --model_args model=NAME"):
+        plugin.Tideo(batch_size=1, device="cpu")
+
+
 def test_losses_come_back_in_the_order_of_the_requests(
     plugin: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

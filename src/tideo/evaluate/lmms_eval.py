@@ -1,4 +1,4 @@
-"""Any model of tideo inside lmms-eval: `lmms-eval --model tideo --model_args model=dollhouse-topa`.
+"""Any model of tideo inside lmms-eval: `lmms-eval --model tideo --model_args model=NAME`.
 
 lmms-eval finds it through the entry point `lmms_eval.models`. Only lmms-eval imports this module.
 """
@@ -35,9 +35,14 @@ class Tideo(lmms):
     is_simple = True
 
     def __init__(
-        self, model: str = "dollhouse-topa", batch_size: Any = 1, device: str | None = None, **settings: Any
+        self, model: str = "", batch_size: Any = 1, device: str | None = None, **settings: Any
     ) -> None:
         super().__init__()  # lmms-eval gives batch_size and device to every model; ours choose both themselves
+        if not model:
+            raise UserError(
+                "which model of tideo is to answer? give --model_args model=NAME: one of tideo list models, a folder "
+                "that training wrote, or a Hugging Face id"
+            )
         self.tideo = load_model(model, args=[f"{name}={value}" for name, value in settings.items()])
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
