@@ -23,10 +23,9 @@ def demo(out: Out = Path("out/demo")) -> None:
 
 def ask(
     video: VideoFile,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", show_default=False)],
+    question: Annotated[str, typer.Argument(metavar="QUESTION")],
     option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="One possible answer; repeat it.", show_default=False),
+        list[str] | None, typer.Option(metavar="TEXT", help="One possible answer; repeat it.")
     ] = None,
     model: Model = "dollhouse-topa",
     model_args: ModelArgs = "",
@@ -50,7 +49,7 @@ def ask(
 
 def frames(
     video: VideoFile,
-    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many frames.", show_default=False)],
+    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many frames.")],
     out: Out,
     sampler: Annotated[str, typer.Option(metavar="NAME", help="See tideo list samplers.")] = "middle",
 ) -> None:
@@ -71,25 +70,22 @@ def frames(
 
 def grid(
     video: VideoFile,
-    out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False, show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False)],
     rows: Annotated[int, typer.Option(min=1)] = 4,
     cols: Annotated[int, typer.Option(min=1)] = 4,
     image_size: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of the square image.")] = 336,
     sampler: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="See tideo list samplers; without, middle.", show_default=False),
+        str | None, typer.Option(metavar="NAME", help="See tideo list samplers; without, middle.")
     ] = None,
     fit: Annotated[
         Literal["squash", "letterbox", "crop"], typer.Option(help="How a frame fills its cell.")
     ] = "squash",
     stamps: Annotated[bool, typer.Option("--stamps", help="Write each frame's time into its cell.")] = False,
     question: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Choose the frames that bear on it.", show_default=False),
+        str | None, typer.Option(metavar="TEXT", help="Choose the frames that bear on it.")
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(metavar="E", help="What chooses them: a dual encoder.", show_default=False),
+        str | None, typer.Option(metavar="E", help="What chooses them: a dual encoder.")
     ] = None,
     start: Start = None,
     end: End = None,
@@ -136,8 +132,8 @@ def grid(
 
 
 def make(
-    split: Annotated[Literal["train", "val", "test"], typer.Option(show_default=False)],
-    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many episodes.", show_default=False)],
+    split: Annotated[Literal["train", "val", "test"], typer.Option()],
+    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many episodes.")],
     out: Out,
     seed: Annotated[int, typer.Option(metavar="K", min=0)] = 0,
 ) -> None:

@@ -12,20 +12,16 @@ from tideo.types import UserError
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="See tideo list benchmarks.", show_default=False)],
-    data: Annotated[Path, typer.Option(exists=True, help="Its annotations.", show_default=False)],
-    videos: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Its videos.", show_default=False)
-    ],
-    model: Annotated[str, typer.Option(metavar="M", help="As for tideo ask.", show_default=False)],
+    benchmark: Annotated[str, typer.Argument(help="See tideo list benchmarks.")],
+    data: Annotated[Path, typer.Option(exists=True, help="Its annotations.")],
+    videos: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Its videos.")],
+    model: Annotated[str, typer.Option(metavar="M", help="As for tideo ask.")],
     out: Out,
     model_args: ModelArgs = "",
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1)] = None,
     control: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Only this control; repeat it, or `none`; without, all.", show_default=False
-        ),
+        typer.Option(metavar="NAME", help="Only this control; repeat it, or `none`; without, all."),
     ] = None,
     permute: Annotated[
         bool, typer.Option("--permute", help="Also ask with the options in every cyclic order.")
@@ -82,12 +78,8 @@ def evaluate(
 
 
 def fuse(
-    run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False, show_default=False)
-    ],
-    model: Annotated[
-        list[str], typer.Option(metavar="M", help="The model of each run, in order.", show_default=False)
-    ],
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False)],
+    model: Annotated[list[str], typer.Option(metavar="M", help="The model of each run, in order.")],
     out: Out,
 ) -> None:
     """Fit weights of several models on their validation runs; --out is a model that answers with all."""
@@ -99,13 +91,10 @@ def fuse(
 
 
 def report(
-    run_dirs: Annotated[
-        list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False, show_default=False)
-    ],
-    out: Annotated[Path | None, typer.Option(metavar="FILE.html", dir_okay=False, show_default=False)] = None,
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False)],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", dir_okay=False)] = None,
     reduction: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Choose anew by it: mean, sum, …", show_default=False),
+        str | None, typer.Option(metavar="NAME", help="Choose anew by it: mean, sum, …")
     ] = None,
 ) -> None:
     """Write one page about one or several runs."""
@@ -115,10 +104,8 @@ def report(
 
 
 def export(
-    run_dir: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", exists=True, file_okay=False, show_default=False)
-    ],
-    out: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, show_default=False)],
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False)],
 ) -> None:
     """Write a run's choices as the benchmark's own scripts read them."""
     from tideo.evaluate.export import export as write

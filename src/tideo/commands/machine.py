@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-import typer
+from typing import Literal
 
 from tideo.commands.options import finish
 
 
 def list_names(
-    kind: Annotated[
-        Literal["models", "benchmarks", "samplers", "recipes"], typer.Argument(show_default=False)
-    ],
+    kind: Literal["models", "benchmarks", "samplers", "recipes"],
 ) -> None:
     """List the names of one kind."""
     from tideo.models.load import model_names

@@ -37,27 +37,20 @@ def seconds(text: str) -> float:
     return value
 
 
-VideoFile = Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False, show_default=False)]
+VideoFile = Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False)]
 OutOrRuns = Annotated[
     Path | None,
-    typer.Option(
-        "--out", help="Run directory; a new one below runs/ if left out.", file_okay=False, show_default=False
-    ),
+    typer.Option("--out", help="Run directory; a new one below runs/ if left out.", file_okay=False),
 ]
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="See tideo list recipes.", show_default=False)]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="See tideo list recipes.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Replace a field of the recipe, as in train.lr=1e-4.",
-        show_default=False,
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a field of the recipe, as in train.lr=1e-4."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
-Start = Annotated[float | None, typer.Option(parser=seconds, metavar="S", show_default=False)]
-End = Annotated[float | None, typer.Option(parser=seconds, metavar="S", show_default=False)]
+Start = Annotated[float | None, typer.Option(parser=seconds, metavar="S")]
+End = Annotated[float | None, typer.Option(parser=seconds, metavar="S")]
 Model = Annotated[
     str,
     typer.Option(
@@ -69,7 +62,7 @@ Model = Annotated[
 ModelArgs = Annotated[
     str,
     typer.Option(
-        metavar="KEY=VALUE,...", help="Other settings of the model, as in rows=3,cols=3,dtype=bfloat16,load_4bit=true.",
-        show_default=False,
+        metavar="KEY=VALUE,...",
+        help="Other settings of the model, as in rows=3,cols=3,dtype=bfloat16,load_4bit=true.",
     ),
-]  # fmt: skip
+]

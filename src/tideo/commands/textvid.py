@@ -18,17 +18,15 @@ ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
 
 def generate(
     llm: Annotated[
-        str,
-        typer.Option(
-            metavar="openai:NAME@URL|vllm:MODEL", help="The language model that writes.", show_default=False
-        ),
+        str, typer.Option(metavar="openai:NAME@URL|vllm:MODEL", help="The language model that writes.")
     ],
-    num: Annotated[int, typer.Option(min=1, help="How many Tideos.", show_default=False)],
+    num: Annotated[int, typer.Option(min=1, help="How many Tideos.")],
     out: Out,
     conditions: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, show_default=False,
+            exists=True,
+            dir_okay=False,
             help="A file with a title, caption or scene a line. By default the pack's own.",
         ),
     ] = None,
@@ -39,13 +37,12 @@ def generate(
         typer.Option(
             metavar="KEY=VALUE,...",
             help="concurrency=32,cap=5,price_in=0.1,price_out=0.4,temperature=1,use_schema=false, …",
-            show_default=False,
         ),
     ] = "",
     retry_rejected: Annotated[
         bool, typer.Option("--retry-rejected", help="Try again what was rejected before.")
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Write Tideos with a language model. Continues where it stopped."""
     from tideo.config import override, split_settings
     from tideo.llms.load import load_language_model
@@ -70,8 +67,7 @@ def check(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", show_default=False,
-            help="A folder or file of Tideos, or the questions of a BENCHMARK=FILE.",
+            metavar="SOURCE", help="A folder or file of Tideos, or the questions of a BENCHMARK=FILE."
         ),
     ],
     out: Out,
@@ -82,12 +78,13 @@ def check(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BENCHMARK=FILE", help="A benchmark whose questions to look for; may be repeated.",
-            show_default=False,
+            metavar="BENCHMARK=FILE", help="A benchmark whose questions to look for; may be repeated."
         ),
     ] = None,
-    keep: Annotated[bool, typer.Option("--filter", help="Write the Tideos without fault to OUT/kept.")] = False,
-) -> None:  # fmt: skip
+    keep: Annotated[
+        bool, typer.Option("--filter", help="Write the Tideos without fault to OUT/kept.")
+    ] = False,
+) -> None:
     """Check Tideos: faults, detail, diversity, balance, leakage, overlap."""
     from tideo.textvid.page import rows
     from tideo.textvid.reader import Reader
@@ -130,21 +127,21 @@ def check(
 
 def encode(
     source: Annotated[
-        Path, typer.Argument(exists=True, help="A file or folder of Tideos, or a folder of videos.", show_default=False)
+        Path, typer.Argument(exists=True, help="A file or folder of Tideos, or a folder of videos.")
     ],
     encoder: Annotated[
         str, typer.Option(metavar="E", help="A folder, a Hugging Face id, or open_clip:ARCH/PRETRAINED.")
     ],
     out: Out,
     num_frames: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many frames of each.")] = 10,
-    sampler: Annotated[str, typer.Option(metavar="NAME", help="For videos; see tideo list samplers.")] = "middle",
+    sampler: Annotated[
+        str, typer.Option(metavar="NAME", help="For videos; see tideo list samplers.")
+    ] = "middle",
     ray: Annotated[
         str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Spread the work over a Ray cluster; `local` starts one here.", show_default=False
-        ),
+        typer.Option(metavar="ADDRESS", help="Spread the work over a Ray cluster; `local` starts one here."),
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Turn Tideos or videos into features. Continues where it stopped."""
     from tideo.encoders.encode import encode_tideos, encode_videos, videos_in
     from tideo.textvid.schema import SHARDS, load, to_tideo

@@ -38,12 +38,7 @@ def finetune(
     gpus: Annotated[int, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs.")] = 1,
     export: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            file_okay=False,
-            help="Only write the training set in LLaVA's format.",
-            show_default=False,
-        ),
+        typer.Option(metavar="DIR", file_okay=False, help="Only write the training set in LLaVA's format."),
     ] = None,
 ) -> None:
     """Finetune an image-text model on grids of frames (top-down grid)."""
@@ -64,18 +59,9 @@ def finetune(
 
 
 def topa(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth", show_default=False)],
-    llm: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR_OR_ID",
-            help="The Llama it was trained on.",
-            show_default=False,
-        ),
-    ],
-    memory: Annotated[
-        Path, typer.Option(metavar="FILE", help="Its memory.pkl of caption features.", show_default=False)
-    ],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth")],
+    llm: Annotated[str, typer.Option(metavar="DIR_OR_ID", help="The Llama it was trained on.")],
+    memory: Annotated[Path, typer.Option(metavar="FILE", help="Its memory.pkl of caption features.")],
     out: Out,
     encoder: Annotated[
         str, typer.Option(metavar="E", help="The dual encoder it was trained on.")
@@ -89,12 +75,9 @@ def topa(
 
 def push(
     folder: Annotated[
-        Path,
-        typer.Argument(
-            exists=True, file_okay=False, help="A folder that training wrote.", show_default=False
-        ),
+        Path, typer.Argument(exists=True, file_okay=False, help="A folder that training wrote.")
     ],
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", show_default=False)],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
 ) -> None:
     """Upload a model to the Hugging Face Hub, with a card."""
