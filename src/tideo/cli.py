@@ -105,10 +105,8 @@ def run(args: Sequence[str]) -> int:
     """Run one command, report errors as described above, and return the exit code."""
     _quiet_libraries()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for client in (
-        "httpx",
-        "httpx2",
-    ):  # the hub's library logs a line per request; the name depends on its version
+    # The hub's library, whose name depends on its version, logs a line per request.
+    for client in ("httpx", "httpx2"):
         logging.getLogger(client).setLevel(logging.WARNING)
     try:
         code = app(args=list(args), prog_name="tideo", standalone_mode=False)

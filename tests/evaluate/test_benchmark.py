@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tideo.benchmarks.annotations import choices_csv
+from tideo.evaluate.answers import MAIN
 from tideo.evaluate.benchmark import load_benchmark
 from tideo.evaluate.controls import choose_controls
 from tideo.evaluate.run import evaluate
-from tideo.evaluate.summary import headline, summarise
+from tideo.evaluate.summary import headline, summarise_run
 from tideo.models.interface import Controls, VideoModel
 from tideo.types import Answer, Sample, UserError, Video
 
@@ -69,9 +71,10 @@ def test_the_official_score_is_printed() -> None:
         for i, kind in enumerate(("why", "how", "how"))
     ]  # fmt: skip
     answers = {s.id: Answer(sample_id=s.id, choice=int(s.kind == "how"), pts_s=(0.5, 2.0)) for s in samples}
-    report = summarise(samples, answers, controls={}, benchmark="b", model="m", run={})
+    about: Any = {"reduction": "mean", "controls": [], "benchmark": "b", "model": "m", "run": {}}
+    report = summarise_run(samples, {MAIN: answers}, **about)
     plain = ["33.3% of 3 questions", "50.0%, the mean of 2 kinds"]
     assert headline(report, score="accuracy") == headline(report, score="mean_of_kinds") == plain
     assert headline(report, score="grounded") == [*plain, "33.3% right and grounded"]
-    one = summarise(samples[:1], answers, controls={}, benchmark="b", model="m", run={})
+    one = summarise_run(samples[:1], {MAIN: answers}, **about)
     assert headline(one, score="accuracy") == ["100.0% of 1 questions"]

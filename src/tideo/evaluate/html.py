@@ -8,7 +8,7 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +45,6 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunView:
-    """What the page tells of one run. `difference` is the first run's accuracy minus this one's."""
-
-    name: str
-    report: dict[str, Any]
-    right: list[Shown] = field(default_factory=list)
-    wrong: list[Shown] = field(default_factory=list)
-    difference: dict[str, Any] | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Run:
     directory: Path
     report: dict[str, Any]
@@ -76,14 +64,14 @@ def write_report(
     """
     runs = [_read(Path(d), reduction=reduction) for d in run_dirs]
     views = [
-        RunView(
-            name=run.directory.resolve().name,
-            report=run.report,
-            right=_gallery(run, right=True, num=examples),
-            wrong=_gallery(run, right=False, num=examples),
-            difference=_against(runs[0], run) if run is not runs[0] else None,
-            note=run.note,
-        )
+        {
+            "name": run.directory.resolve().name,
+            "report": run.report,
+            "right": _gallery(run, right=True, num=examples),
+            "wrong": _gallery(run, right=False, num=examples),
+            "difference": _minus(runs[0], run) if run is not runs[0] else None,
+            "note": run.note,
+        }
         for run in runs
     ]
     page = Environment(
@@ -136,8 +124,8 @@ def _decided_anew(
     return dataclasses.asdict(result)
 
 
-def _against(first: _Run, other: _Run) -> dict[str, Any] | None:
-    """The paired difference over the questions that both answered; None where there are none."""
+def _minus(first: _Run, other: _Run) -> dict[str, Any] | None:
+    """The first run's accuracy minus the other's, over the questions that both answered; None where there are none."""
     both = [
         s for s in first.samples if s.answer is not None and s.id in first.answers and s.id in other.answers
     ]

@@ -101,62 +101,44 @@ def summarise_run(
     *,
     reduction: str,
     controls: Sequence[str],
-    **about: Any,
-) -> Report:
-    """The report of a run's answers by control, chosen by `reduction`; `about` as for `summarise`."""
-    turns = {name: int(name.removeprefix(ORDER)) for name in answers if name.startswith(ORDER)}
-    decided = {
-        name: {s.id: decide(answers[name][s.id], reduction=reduction) for s in samples}
-        for name in (MAIN, *controls, *turns)
-    }
-    in_order = {0: decided[MAIN], **{k: decided[name] for name, k in turns.items()}}
-    return summarise(
-        samples,
-        decided[MAIN],
-        controls={name: decided[name] for name in controls},
-        orders=order_figures(samples, in_order) if turns else None,
-        **about,
-    )
-
-
-def summarise(
-    samples: Sequence[Sample],
-    answers: Answers,
-    *,
-    controls: Mapping[str, Answers],
     benchmark: str,
     model: str,
     run: Mapping[str, Any],
     n_strange: int = 0,
     n_left_out: int = 0,
-    orders: Mapping[str, Any] | None = None,
 ) -> Report:
-    """The report of one run. Questions without a known answer are left out of every figure.
+    """The report of a run's answers by control, chosen by `reduction`.
 
-    Raises UserError where no question has one.
+    Questions without a known answer are left out of every figure. Raises UserError where no question has one.
     """
     known = [s for s in samples if s.answer is not None]
     if not known:
         raise UserError(f"{benchmark}: no question has a known answer, so there is no accuracy to report")
-    result = figures(known, answers)
+    turns = {name: int(name.removeprefix(ORDER)) for name in answers if name.startswith(ORDER)}
+    decided = {
+        name: {s.id: decide(answers[name][s.id], reduction=reduction) for s in samples}
+        for name in (MAIN, *controls, *turns)
+    }
+    main, in_order = decided[MAIN], {0: decided[MAIN], **{k: decided[name] for name, k in turns.items()}}
+    result = figures(known, main)
     return Report(
         benchmark=benchmark,
         split=_split(known),
         model=model,
         n=result["n"],
-        n_failed=num_failed(known, answers),
+        n_failed=num_failed(known, main),
         accuracy=result["accuracy"],
         stderr=result["stderr"],
         ci95=result["ci95"],
-        by_kind=_parts(known, answers, {s.id: s.kind for s in known}),
-        mean_of_kinds=_mean_of_kinds(known, answers),
-        by_group=_parts(known, answers, _groups(known)),
-        controls={name: _control(known, answers, other) for name, other in controls.items()},
+        by_kind=_parts(known, main, {s.id: s.kind for s in known}),
+        mean_of_kinds=_mean_of_kinds(known, main),
+        by_group=_parts(known, main, _groups(known)),
+        controls={name: _control(known, main, decided[name]) for name in controls},
         n_strange=n_strange,
         n_left_out=n_left_out,
-        failures=_failures(known, answers),
-        evidence=grounding_figures(known, answers),
-        orders=dict(orders or {}),
+        failures=_failures(known, main),
+        evidence=grounding_figures(known, main),
+        orders=order_figures(samples, in_order) if turns else {},
         run=dict(run),
     )
 

@@ -266,12 +266,11 @@ def main() -> None:
         "--variant-seeds", type=int, metavar="N", help="seeds of the variants; all if left out"
     )
     parser.add_argument("--jobs", type=int, default=1, help="models made at a time")
-    args = parser.parse_args()
-    recipe, distillation = (registry.load("recipes", name)() for name in (args.recipe, args.distillation))
-    study, reading = grid_study(
-        recipe, distillation=distillation, out=args.out, seeds=args.seeds, num=args.num, variants=args.variants,
-        variant_seeds=args.variant_seeds, jobs=args.jobs,
-    )  # fmt: skip
+    args = vars(parser.parse_args())
+    recipe, distillation = (
+        registry.load("recipes", args.pop(which))() for which in ("recipe", "distillation")
+    )
+    study, reading = grid_study(recipe, distillation=distillation, **args)
     print(page(study, reading), end="")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "descriptive": DESCRIPTIVE,
     "purpose": ("Purpose",),
 }
-COMPARED = (
-    "all",
-    "temporal",
-    "before, after",
-)  # the groups for which tables show differences from the result
+COMPARED = ("all", "temporal", "before, after")  # groups for which tables show differences from the result
 Rates = Mapping[str, float]  # sample id → the share of seeds whose answer is right
 
 
@@ -102,7 +98,7 @@ def table(study: Study) -> dict[str, Any]:
                 kind: _figures(of_kinds(study.samples, (kind,)), rates)
                 for kind in sorted({s.kind for s in study.samples})
             },
-            "less_than_result": {g: _difference(samples, main, rates) for g, samples in groups.items()},
+            "less_than_result": {g: difference_of(samples, main, rates) for g, samples in groups.items()},
         }
         for name, rates in study.rates.items()
     }
@@ -186,16 +182,11 @@ def of_kinds(samples: Sequence[Sample], kinds: tuple[str, ...]) -> list[Sample]:
 
 
 def _figures(samples: Sequence[Sample], rates: Rates) -> dict[str, Any]:
-    mean = accuracy([rates[s.id] for s in samples], clusters=[s.video.id for s in samples])
-    return {"n": mean.n, "accuracy": mean.accuracy, "stderr": mean.stderr, "ci95": list(mean.ci95)}
+    return asdict(accuracy([rates[s.id] for s in samples], clusters=[s.video.id for s in samples]))
 
 
-def difference_of(samples: Sequence[Sample], group: str, rates: Rates, other: Rates) -> dict[str, Any]:
-    """The paired difference of two conditions over the questions of a group of GROUPS."""
-    return _difference(of_kinds(samples, GROUPS[group]), rates, other)
-
-
-def _difference(samples: Sequence[Sample], rates: Rates, other: Rates) -> dict[str, Any]:
+def difference_of(samples: Sequence[Sample], rates: Rates, other: Rates) -> dict[str, Any]:
+    """The paired difference of two conditions over these questions."""
     pair = [rates[s.id] for s in samples], [other[s.id] for s in samples]
     paired = difference(*pair, clusters=[s.video.id for s in samples])
     return {"difference": paired.difference, "stderr": paired.stderr, "ci95": list(paired.ci95)}

@@ -27,11 +27,8 @@ from tideo.textvid.check import CHECK_FILE
 from tideo.textvid.schema import SHARDS, dump, from_tideo, load, to_tideo
 from tideo.types import UserError
 
-ANY, ONE_PURPOSE, ONE_WORDING = (
-    "any",
-    "four activities of 25",
-    "one wording",
-)  # the variety that the writer gives
+# The variety that the writer gives.
+ANY, ONE_PURPOSE, ONE_WORDING = "any", "four activities of 25", "one wording"
 SHARE = 0.5  # of the Tideos get a fault
 SOME_FAILED = 3  # the exit code of a command that finished, but failed on some of its items
 
@@ -66,9 +63,7 @@ def command(*arguments: str | Path, log: Path) -> None:
 
 def write(out: Path, units: Sequence[tuple[str, int]], *, most: Mapping[str, int], jobs: int) -> None:
     """Write the Tideos of each kind and seed, with a server on loopback that runs meanwhile."""
-    port = (
-        out / "port.txt"
-    )  # a folder of Tideos can only be continued with the address that it was begun with
+    port = out / "port.txt"  # a folder of Tideos can only be continued with the address it was begun with
     server = serve(int(port.read_text(encoding="utf-8")) if port.is_file() else 0)
     atomic_write_text(port, f"{server.server_address[1]}\n")
     threading.Thread(target=server.serve_forever, daemon=True).start()

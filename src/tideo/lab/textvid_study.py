@@ -91,7 +91,7 @@ def textvid_study(
 ) -> Study:
     """Run every command whose result is missing, and write the tables.
 
-    `num`: test episodes. `settings`: more of `tideo prealign dollhouse --set`. `jobs`: conditions at a time.
+    `num`: test episodes. `settings`: more of `tideo prealign dollhouse_topa --set`. `jobs`: conditions at a time.
     """
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
@@ -150,9 +150,9 @@ def figures(study: Study, *, found: Mapping[str, Mapping[str, float]]) -> dict[s
 
     def less(name: str, other: str) -> dict[str, Any]:
         return {
-            group: difference_of(study.samples, group, study.rates[name], study.rates[other])
+            group: difference_of(samples, study.rates[name], study.rates[other])
             for group in COMPARED
-            if of_kinds(study.samples, GROUPS[group])
+            if (samples := of_kinds(study.samples, GROUPS[group]))
         }
 
     by_fault = {
@@ -208,17 +208,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=250, help="training steps in every condition")
     parser.add_argument(
         "--set",
+        dest="settings",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting of tideo prealign dollhouse",
+        help="a setting of tideo prealign dollhouse_topa",
     )
     parser.add_argument("--jobs", type=int, default=1, help="conditions at a time")
     args = parser.parse_args()
-    textvid_study(
-        out=args.out, seeds=args.seeds, num=args.num, base=args.base, steps=args.steps, settings=args.set,
-        jobs=args.jobs,
-    )  # fmt: skip
+    textvid_study(**vars(args))
     print((Path(args.out) / "table.md").read_text(encoding="utf-8"), end="")
 
 

@@ -93,17 +93,15 @@ def _rates(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True)
-    parser.add_argument("--recipe", default="dollhouse")
+    parser.add_argument("--recipe", default="dollhouse_topa")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num", type=int, default=90, help="test episodes")
     parser.add_argument(
         "--ablations", type=int, help="seeds of pre-alignment without multiple choice, if fewer"
     )
-    args = parser.parse_args()
-    recipe = registry.load("recipes", args.recipe)()
-    study, validation = zero_shot_study(
-        recipe, out=args.out, seeds=args.seeds, num=args.num, ablations=args.ablations
-    )
+    args = vars(parser.parse_args())
+    recipe = registry.load("recipes", args.pop("recipe"))()
+    study, validation = zero_shot_study(recipe, **args)
     print(page(study, validation), end="")
 
 
