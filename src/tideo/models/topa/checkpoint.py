@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tideo.bundled import located
+from tideo.config import from_plain
 from tideo.types import UserError
 
 MODEL_TYPE = "tideo-prefix-lm"
@@ -90,17 +91,10 @@ def read_config(directory: Path) -> PrefixLMConfig:
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(fields, dict) or fields.pop("model_type", None) != MODEL_TYPE:
         raise UserError(f"{path} describes another kind of model: expected model_type {MODEL_TYPE!r}")
-    known = {field.name: field for field in dataclasses.fields(PrefixLMConfig)}
-    unknown = sorted(fields.keys() - known.keys())
-    missing = sorted(n for n, f in known.items() if f.default is dataclasses.MISSING and n not in fields)
-    if unknown or missing:
-        raise UserError(
-            f"{path} does not fit this version of tideo: "
-            f"unknown {unknown or 'nothing'}, missing {missing or 'nothing'}"
-        )
-    if "lora_targets" in fields:
-        fields["lora_targets"] = tuple(fields["lora_targets"])
-    return PrefixLMConfig(**fields)
+    try:
+        return from_plain(PrefixLMConfig, fields)
+    except UserError as error:
+        raise UserError(f"{path} does not fit this version of tideo: {error}") from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
