@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -108,23 +108,13 @@ def grid(
     if question is None and encoder is not None:
         raise UserError("--encoder chooses frames for a question: give --question TEXT, or leave it out")
     segment = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
+    layout: Any = {"rows": rows, "cols": cols, "image_size": image_size, "fit": fit, "stamps": stamps}
     if question is None or encoder is None:
-        made = video_grid(
-            segment,
-            rows=rows,
-            cols=cols,
-            image_size=image_size,
-            sampler=sampler or "middle",
-            fit=fit,
-            stamps=stamps,
-        )
+        made = video_grid(segment, sampler=sampler or "middle", **layout)
     else:
         from tideo.encoders.relevance import question_grid
 
-        made = question_grid(
-            segment, question=question, encoder=encoder, rows=rows, cols=cols, image_size=image_size, fit=fit,
-            stamps=stamps,
-        )  # fmt: skip
+        made = question_grid(segment, question=question, encoder=encoder, **layout)
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(made.rgb_HWC).save(out, format="PNG")
     print(out)

@@ -110,16 +110,9 @@ def _decided_anew(
     """The report's figures under the reduction that its recipe now names."""
     recipe = report["run"]["recipe"]
     samples = [s for s in samples if s.id in answers[MAIN]]
+    about = {name: report[name] for name in ("benchmark", "model", "run", "n_strange", "n_left_out")}
     result = summarise_run(
-        samples,
-        answers,
-        reduction=recipe["reduction"],
-        controls=recipe["controls"],
-        benchmark=report["benchmark"],
-        model=report["model"],
-        run=report["run"],
-        n_strange=report["n_strange"],
-        n_left_out=report["n_left_out"],
+        samples, answers, reduction=recipe["reduction"], controls=recipe["controls"], **about
     )
     return dataclasses.asdict(result)
 
