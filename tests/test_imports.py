@@ -160,6 +160,31 @@ def test_a_right_import_passes(module: str, source: str) -> None:
     assert forbidden(source, module=module) == []
 
 
+# What may name the dollhouse or its tiny models: their rooms, the studies, the recipes, the demo, the reader of its
+# files, and the commands, whose default model is one that ships with the package.
+OF_THE_DOLLHOUSE = {"dollhouse", "tiny", "lab", "recipes", "demo", "benchmarks.dollhouse", "commands", "cli"}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) not in OF_THE_DOLLHOUSE])
+def test_nothing_general_knows_the_dollhouse(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8")
+    assert "dollhouse" not in source.lower()
+    assert not any(name.startswith("tideo.tiny") for name in imported(ast.parse(source), module=module))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) in ("commands", "cli")])
+def test_a_command_imports_of_the_dollhouse_only_what_it_runs(module: str) -> None:
+    ours = imported(ast.parse(MODULES[module].read_text(encoding="utf-8")), module=module)
+    worlds = {name for name in ours if name.startswith(("tideo.dollhouse", "tideo.tiny"))}
+    assert worlds <= {"tideo.dollhouse.export.make", "tideo.tiny.train.train"}
+
+
+def test_no_file_is_long() -> None:
+    lengths = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES.values())
+    assert lengths[-1] <= 300
+    assert lengths[len(lengths) // 2] <= 130
+
+
 def top_level_packages(tree: ast.Module, *, module: str) -> set[str]:
     statements = ast.Module(
         body=[node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], type_ignores=[]
