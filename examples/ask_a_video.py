@@ -13,7 +13,7 @@ from tideo.dollhouse.script import sample_episode
 from tideo.evaluate.ask import ask as answer
 
 video = Path("episode.mp4")
-episode = sample_episode("test", 1)
+episode = sample_episode("test", 34)  # of 15 seconds
 render_video(episode, video)
 for question in ask(episode, random.Random(0), Balance()):
     result = answer(str(video), question=question.question, options=question.options, model="dollhouse-topa")

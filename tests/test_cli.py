@@ -149,7 +149,7 @@ def test_a_fault_of_ours_is_not_caught(
     error: Exception, tideo: Tideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list_raises(monkeypatch, error)
-    with pytest.raises(type(error), match="^ours$"):
+    with pytest.raises(type(error), match=r"^ours$"):
         tideo("list", "models")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -113,12 +116,22 @@ def save_model(folder: Path, *, max_tokens: int = 1024, percentile: float = 0.0)
 
 @cache
 def model_in(folder: Path) -> Path:
-    """`save_model` once for all tests of a session; `folder` is its temporary one."""
-    return save_model(folder / "tiny")
+    """`save_model` once for all tests of a session; `folder` is its temporary one. Tests read it only."""
+    return _once(folder, "tiny", save_model) / "topa"
 
 
 @cache
 def videos_in(folder: Path) -> Path:
-    """Two exported and rendered test episodes, of a seed that makes them short."""
-    make(split="test", num=2, seed=SHORT_SEED, out=folder / "exported")
-    return folder / "exported"
+    """Two exported and rendered test episodes, of a seed that makes them short; for all tests, which read them only."""
+    return _once(folder, "exported", lambda out: make(split="test", num=2, seed=SHORT_SEED, out=out))
+
+
+def _once(folder: Path, name: str, write: Callable[[Path], object]) -> Path:
+    """FOLDER/NAME, written by the first of the processes of pytest-xdist that needs it."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the base folder of a process lies in that of the session
+    with FileLock(folder / f"{name}.lock"):
+        if not (folder / f"{name}.done").exists():
+            write(folder / name)
+            (folder / f"{name}.done").touch()
+    return folder / name

@@ -125,7 +125,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_describes_each_video_and_tells_the_missing_one(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    videos = videos_in(tmp_path_factory.getbasetemp() / "captions") / "videos"
+    videos = videos_in(tmp_path_factory.getbasetemp()) / "videos"
     names = sorted(p.stem for p in videos.glob("*.mp4"))[:2]
     rows = [{"videoID": n, "enCap": ["a woman washes the dishes", "she cleans"]} for n in [*names, "absent"]]
     data = written(tmp_path / "vatex.json", rows)

@@ -17,7 +17,7 @@ NAMES = sorted(p.name for p in ASSETS.iterdir() if p.is_dir())
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return videos_in(tmp_path_factory.getbasetemp() / "bundled")
+    return videos_in(tmp_path_factory.getbasetemp())
 
 
 def test_all_models_by_name_ship_with_a_card() -> None:

@@ -124,8 +124,10 @@ def test_a_weight_for_each_of_two_models(weights: tuple[float, ...]) -> None:
         FusionSettings(models=("a", "b"), weights=weights)
 
 
-def test_two_runs_become_a_model(tmp_path: Path, tideo: Command) -> None:
-    data = videos_in(tmp_path)
+def test_two_runs_become_a_model(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, tideo: Command
+) -> None:
+    data = videos_in(tmp_path_factory.getbasetemp())
     models = [str(saved("llava", tmp_path / "one")), str(saved("llava_next", tmp_path / "two"))]
     runs = [tmp_path / "run1", tmp_path / "run2"]
     for model, run in zip(models, runs, strict=True):

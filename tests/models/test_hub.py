@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Tideo
 from fake_hub import Hub, hub
 from tideo.bundled import ASSETS
 from tideo.models.hub import card, collected
@@ -20,7 +20,7 @@ from tideo.types import UserError
 from tiny import videos_in
 
 
-def tideo(*args: str, of: Hub, home: Path) -> subprocess.CompletedProcess[str]:
+def with_hub(*args: str, of: Hub, home: Path) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ, "HF_ENDPOINT": of.url, "HF_HOME": str(home), "HF_TOKEN": "hf_for_this_test",
         "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
@@ -47,32 +47,34 @@ def in_runs(name: str, place: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
-def test_there_and_back(name: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    video = next((videos_in(tmp_path_factory.getbasetemp() / "hub") / "videos").glob("*.mp4"))
+def test_there_and_back(
+    name: str, tideo: Tideo, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    video = min((videos_in(tmp_path_factory.getbasetemp()) / "videos").iterdir())
     question = [str(video), "what is the overall purpose of the video?", "--option", "making tea"]
     question += ["--option", "doing the laundry", "--json"]
     with hub() as there:
-        pushed = tideo("push", str(in_runs(name, tmp_path)), "us/model", of=there, home=tmp_path / "up")
+        pushed = with_hub("push", str(in_runs(name, tmp_path)), "us/model", of=there, home=tmp_path / "up")
         assert pushed.returncode == 0, pushed.stderr
         assert pushed.stdout.strip() == f"{there.url}/us/model"
         files = there.files["us/model"]
         assert not any(place.startswith("steps") for place in files)
         assert b"library_name: tideo" in files["README.md"]
         (tmp_path / "run").rename(tmp_path / "gone")
-        reply = tideo("ask", *question, "--model", "us/model", of=there, home=tmp_path / "down")
+        reply = with_hub("ask", *question, "--model", "us/model", of=there, home=tmp_path / "down")
         assert reply.returncode == 0, reply.stderr
-    here = tideo("ask", *question, "--model", name, of=there, home=tmp_path / "down")
+    here = tideo("ask", *question, "--model", name)
     assert json.loads(reply.stdout)["loglikelihoods"] == json.loads(here.stdout)["loglikelihoods"]
 
 
 def test_what_the_hub_refuses_is_one_line(tmp_path: Path) -> None:
     with hub() as there:
         there.refuse = True
-        refused = tideo("push", str(ASSETS / "dollhouse-topa"), "us/model", of=there, home=tmp_path)
+        refused = with_hub("push", str(ASSETS / "dollhouse-topa"), "us/model", of=there, home=tmp_path)
         assert refused.returncode == 2
         assert refused.stderr.startswith("tideo: the hub refuses us/model: ")
         assert refused.stderr.count("\n") == 1
-        absent = tideo("ask", "v.mp4", "why?", "--model", "us/absent", of=there, home=tmp_path)
+        absent = with_hub("ask", "v.mp4", "why?", "--model", "us/absent", of=there, home=tmp_path)
         assert absent.returncode == 2
         assert absent.stderr.count("\n") == 1
 

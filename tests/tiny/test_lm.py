@@ -33,12 +33,12 @@ def test_a_frequent_phrase_is_one_token_and_any_text_comes_back(tokenizer: PreTr
 def test_a_question_sees_the_story_and_itself(dataset: type, tokenizer: PreTrainedTokenizerFast) -> None:
     sequences = [dataset(tokenizer, num=4)[i] for i in range(2)]
     batch = collate(sequences, pad_id=0)
-    seen = batch["attention_mask"][:, 0] == 0
+    seen = (batch["attention_mask"][:, 0] == 0).tolist()
     for row, sequence in enumerate(sequences):
         for i in range(len(sequence.ids)):
             for j in range(len(sequence.ids)):
                 ours = sequence.block[j] in (0, sequence.block[i])
-                assert seen[row, i, j] == (j <= i and ours)
+                assert seen[row][i][j] == (j <= i and ours)
         story = sequence.block.count(0)
         assert {sequence.positions[sequence.block.index(b)] for b in range(1, max(sequence.block) + 1)} == {
             story
