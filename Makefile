@@ -23,7 +23,7 @@ demo: $(STAMP)
 	$(BIN)/tideo demo --out out/demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m 'slow and not gpu' || [ $$? -eq 5 ]  # 5: there is none

@@ -20,15 +20,23 @@ from tideo.types import UserError
 from tiny import videos_in
 
 
-def with_hub(*args: str, of: Hub, home: Path) -> subprocess.CompletedProcess[str]:
+def python(*args: str, of: Hub, home: Path) -> subprocess.CompletedProcess[str]:
     env = {
         **os.environ, "HF_ENDPOINT": of.url, "HF_HOME": str(home), "HF_TOKEN": "hf_for_this_test",
         "PYTHONPATH": str(REPOSITORY / "src"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0",
         "TRANSFORMERS_OFFLINE": "0", "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
-    return subprocess.run(
-        [sys.executable, "-m", "tideo", *args], env=env, capture_output=True, text=True, timeout=300
-    )
+    return subprocess.run([sys.executable, *args], env=env, capture_output=True, text=True, timeout=300)
+
+
+PUSH_AND_ASK = """
+import json, shutil, sys
+from tideo.cli import run
+folder, *question = sys.argv[1:]
+assert run(["push", folder, "us/model"]) == 0
+shutil.rmtree(folder)
+assert run(["ask", *question, "--json", "--model", "us/model"]) == 0
+"""
 
 
 def in_runs(name: str, place: Path) -> Path:
@@ -52,29 +60,33 @@ def test_there_and_back(
 ) -> None:
     video = min((videos_in(tmp_path_factory.getbasetemp()) / "videos").iterdir())
     question = [str(video), "what is the overall purpose of the video?", "--option", "making tea"]
-    question += ["--option", "doing the laundry", "--json"]
+    question += ["--option", "doing the laundry"]
     with hub() as there:
-        pushed = with_hub("push", str(in_runs(name, tmp_path)), "us/model", of=there, home=tmp_path / "up")
-        assert pushed.returncode == 0, pushed.stderr
-        assert pushed.stdout.strip() == f"{there.url}/us/model"
-        files = there.files["us/model"]
-        assert not any(place.startswith("steps") for place in files)
-        assert b"library_name: tideo" in files["README.md"]
-        (tmp_path / "run").rename(tmp_path / "gone")
-        reply = with_hub("ask", *question, "--model", "us/model", of=there, home=tmp_path / "down")
-        assert reply.returncode == 0, reply.stderr
-    here = tideo("ask", *question, "--model", name)
-    assert json.loads(reply.stdout)["loglikelihoods"] == json.loads(here.stdout)["loglikelihoods"]
+        done = python(
+            "-c", PUSH_AND_ASK, str(in_runs(name, tmp_path)), *question, of=there, home=tmp_path / "hf"
+        )
+    assert done.returncode == 0, done.stderr
+    url, reply = done.stdout.split("\n", 1)
+    assert url == f"{there.url}/us/model"
+    files = there.files["us/model"]
+    assert not any(place.startswith("steps") for place in files)
+    assert b"library_name: tideo" in files["README.md"]
+    here = tideo("ask", *question, "--json", "--model", name)
+    assert json.loads(reply)["loglikelihoods"] == json.loads(here.stdout)["loglikelihoods"]
 
 
 def test_what_the_hub_refuses_is_one_line(tmp_path: Path) -> None:
     with hub() as there:
         there.refuse = True
-        refused = with_hub("push", str(ASSETS / "dollhouse-topa"), "us/model", of=there, home=tmp_path)
+        refused = python(
+            "-m", "tideo", "push", str(ASSETS / "dollhouse-topa"), "us/model", of=there, home=tmp_path
+        )
         assert refused.returncode == 2
         assert refused.stderr.startswith("tideo: the hub refuses us/model: ")
         assert refused.stderr.count("\n") == 1
-        absent = with_hub("ask", "v.mp4", "why?", "--model", "us/absent", of=there, home=tmp_path)
+        absent = python(
+            "-m", "tideo", "ask", "v.mp4", "why?", "--model", "us/absent", of=there, home=tmp_path
+        )
         assert absent.returncode == 2
         assert absent.stderr.count("\n") == 1
 
