@@ -54,7 +54,15 @@ class DualEncoder:
         Texts of similar length share a batch. A text longer than `max_tokens` is cut and counted in `num_truncated`;
         a call that cuts texts warns once, with their number.
         """
-        ids = self._token_ids(list(texts))
+        ids, lengths = self.tokenize(list(texts)) if len(texts) else ([], [])
+        num_long = sum(length > self.max_tokens for length in lengths)
+        if num_long:
+            self.num_truncated += num_long
+            warnings.warn(
+                f"{num_long} of {len(texts)} texts are longer than the {self.max_tokens} tokens that "
+                f"{self.name} reads (the longest has {max(lengths)}): their ends are cut",
+                stacklevel=2,
+            )
         out_ND = np.empty((len(ids), self.dim), dtype=np.float32)
         for rows in _batches([len(tokens) for tokens in ids], tokens_per_batch=tokens_per_batch):
             width = max(len(ids[row]) for row in rows)
@@ -79,18 +87,6 @@ class DualEncoder:
             pixels_BCHW = self.preprocess(list(rgb_THWC[batch])).to(DTYPES[self.dtype])
             out_TD[batch] = self._unit_rows(self.image_tower, pixels_BCHW)
         return out_TD
-
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        ids, lengths = self.tokenize(texts) if texts else ([], [])
-        num_long = sum(length > self.max_tokens for length in lengths)
-        if num_long:
-            self.num_truncated += num_long
-            warnings.warn(
-                f"{num_long} of {len(texts)} texts are longer than the {self.max_tokens} tokens that "
-                f"{self.name} reads (the longest has {max(lengths)}): their ends are cut",
-                stacklevel=3,
-            )
-        return ids
 
     def _unit_rows(self, tower: Tower, inputs: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
