@@ -18,14 +18,6 @@ from tideo.video.samplers import sample_frames
 CANDIDATES = 4  # even frames encoded for each one chosen
 
 
-def question_frames(
-    video: Video, num: int, *, question: str, encoder: DualEncoder, diversity: float = 0.5
-) -> Frames:
-    """At most `num` frames of a segment, chosen for the question, in time order. Raises what `sample_frames` raises."""
-    candidates = sample_frames(video, CANDIDATES * num)
-    return relevant_frames(candidates, num, question=question, encoder=encoder, diversity=diversity)
-
-
 def question_grid(
     video: Video,
     *,
@@ -41,7 +33,8 @@ def question_grid(
     if not question.strip():
         raise UserError("the question is empty: say what the frames are for, or use another sampler")
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
-    frames = question_frames(video, rows * cols, question=question, encoder=load_encoder(encoder))
+    candidates = sample_frames(video, CANDIDATES * rows * cols)
+    frames = relevant_frames(candidates, rows * cols, question=question, encoder=load_encoder(encoder))
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
     tell_blanks(grid, video_id=frames.video_id)
     return grid
