@@ -29,6 +29,7 @@ def write_task(split: str, *, data: Path) -> None:
     folder = data.parent / "lmms_eval"
     task = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
     # The path is written as a JSON string, which is valid YAML.
+    # `multiple_choice` takes the option with the lowest loss.
     text = task.format(split=split, data=json.dumps(str(data.resolve())))
     atomic_write_text(folder / f"tideo_dollhouse_{split}.yaml", text)
     atomic_write_text(folder / "utils.py", UTILS)

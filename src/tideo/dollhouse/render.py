@@ -43,15 +43,17 @@ from tideo.dollhouse.script import Episode, FrameState
 from tideo.store.files import atomic_path
 from tideo.types import UserError
 
-ACTIONS: dict[str, Draw] = {
-    **SHARED_ACTIONS,
-    **KITCHEN_ACTIONS,
-    **CLOTH_ACTIONS,
-    **CARE_ACTIONS,
-    **DESK_ACTIONS,
-    **YARD_ACTIONS,
-    **PLAY_ACTIONS,
-}
+_GROUPS = (
+    SHARED_ACTIONS,
+    KITCHEN_ACTIONS,
+    CLOTH_ACTIONS,
+    CARE_ACTIONS,
+    DESK_ACTIONS,
+    YARD_ACTIONS,
+    PLAY_ACTIONS,
+)
+# An action is drawn by the function of its name; `type_` has its underscore because `type` is Python's.
+ACTIONS: dict[str, Draw] = {draw.__name__.rstrip("_"): draw for group in _GROUPS for draw in group}
 MIN_SIDE, MAX_SIDE = 16, 4096
 _MARGIN = 0.03  # scene units beyond each side of the view, into which the camera may pan
 _OVERSAMPLING = 2

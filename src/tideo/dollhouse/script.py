@@ -108,10 +108,7 @@ class Episode:
         return self.events[-1].end_s
 
     def event_at(self, time_s: float) -> Event:
-        for event in self.events:
-            if time_s < event.end_s:
-                return event
-        return self.events[-1]
+        return next((event for event in self.events if time_s < event.end_s), self.events[-1])
 
     def state_at(self, time_s: float) -> FrameState:
         """The state of the world at `time_s`."""

@@ -5,8 +5,6 @@ The paper of the top-down grid (arXiv 2409.07748) leaves event-focused sampling 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from tideo.encoders.dual import DualEncoder, load_encoder
@@ -49,7 +47,7 @@ def relevant_frames(
     values_TD = frame_features(frames, encoder).values_TD
     relevance_T = values_TD @ encoder.encode_text([question])[0]
     kept = sorted(choose(relevance_T, values_TD @ values_TD.T, num=num, diversity=diversity))
-    return replace(frames, rgb_THWC=frames.rgb_THWC[kept], pts_s_T=frames.pts_s_T[kept])
+    return frames.at(kept)
 
 
 def choose(relevance_T: np.ndarray, similarity_TT: np.ndarray, *, num: int, diversity: float) -> list[int]:
