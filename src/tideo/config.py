@@ -10,9 +10,9 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from tideo.registry import unknown
 from tideo.types import UserError
 
 Config = TypeVar("Config")
@@ -59,9 +59,7 @@ def _collect(changes: dict[str, Any], of: Any, path: list[str], text: str, *, se
     name, *rest = path
     hints = _hints(of)
     if name not in hints:
-        near = get_close_matches(name, hints, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(hints)}"
-        raise UserError(f"{setting}: unknown key {name!r}; {hint}")
+        raise UserError(f"{setting}: {unknown(name, known=hints, what='key')}")
     if not rest:
         try:
             changes[name] = _convert(text, hints[name], _FROM_TEXT)

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any, TypeVar
 
+from tideo.registry import require
 from tideo.types import Stopped, UserError
 
 Unit = TypeVar("Unit")
@@ -67,10 +68,7 @@ def spread(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Without this, Ray warns about a future change of its defaults.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray as cluster
-    except ModuleNotFoundError as error:
-        raise UserError("ray is not installed: run pip install 'tideo[ray]' to use it") from error
+    cluster: Any = require("ray")
     started = not cluster.is_initialized()
     if started:
         _check_reachable(ray)

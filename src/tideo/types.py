@@ -6,7 +6,8 @@ Times are seconds (`_s`) on the video's own clock. Log-likelihoods: higher is be
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -63,6 +64,10 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.pts_s_T)
+
+    def at(self, places: slice | Sequence[int] | np.ndarray) -> Frames:
+        """The frames at these places."""
+        return replace(self, rgb_THWC=self.rgb_THWC[places], pts_s_T=self.pts_s_T[places])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

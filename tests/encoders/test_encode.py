@@ -140,7 +140,7 @@ def test_a_worker_that_dies_costs_nothing(
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     monkeypatch.setattr(module, "SHARD", 3)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
-    encode_part, killed = module._encode_tideos, str(tmp_path / "killed")
+    encode_part, killed = module._encode_part, str(tmp_path / "killed")
 
     def dies_once(part: dict[str, Tideo], **how: Any) -> dict[str, str]:
         found = encode_part(part, **how)
@@ -151,7 +151,7 @@ def test_a_worker_that_dies_costs_nothing(
         os.kill(os.getpid(), signal.SIGKILL)
         return found
 
-    monkeypatch.setattr(module, "_encode_tideos", dies_once)
+    monkeypatch.setattr(module, "_encode_part", dies_once)
     name = "dollhouse-clip"
     done = encode_tideos(tideos, encoder=name, out=tmp_path / "out", ray="local")
     assert (done.encoded, done.failed) == (len(tideos), {})

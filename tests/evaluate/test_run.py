@@ -23,7 +23,7 @@ from conftest import REPOSITORY, Tideo
 from tideo.benchmarks.dollhouse import dollhouse
 from tideo.benchmarks.dollhouse import tideo as tideo_of
 from tideo.device import threads_for
-from tideo.dollhouse.text_video import text_video
+from tideo.dollhouse.captions import text_video
 from tideo.evaluate.answers import read_answers
 from tideo.evaluate.controls import CONTROLS
 from tideo.evaluate.export import export

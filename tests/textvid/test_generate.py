@@ -229,7 +229,9 @@ def test_any_text_is_read_or_gives_a_reason(text: str) -> None:
 
 def test_caps_stop_cleanly_and_count_what_was_spent_before(tmp_path: Path) -> None:
     with writer() as place:
-        with pytest.raises(Stopped, match=r"the cap of 4000 is reached .*; raise it and run this again"):
+        with pytest.raises(
+            Stopped, match=r"the cap of 4000 tokens is reached .*; raise it and run this again"
+        ):
             made(place, tmp_path, num=50, calls=Calls(cap_tokens=4000, concurrency=2))
         before = summary(tmp_path, num=50)
         assert 0 < before.accepted < 50

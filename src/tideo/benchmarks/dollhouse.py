@@ -60,7 +60,7 @@ def dollhouse(data: str | Path, *, videos: str | Path) -> list[Sample]:
 
 def tideo(samples: Sequence[Sample], *, num: int) -> Tideo:
     """The captions of `num` frames of the segment that the samples are about."""
-    from tideo.dollhouse.text_video import text_video
+    from tideo.dollhouse.captions import text_video
 
     return text_video(samples[0], num=num)
 

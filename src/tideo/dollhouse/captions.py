@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 
 from tideo.dollhouse import world
-from tideo.dollhouse.script import NUM_FRAMES, Episode, FrameState
-from tideo.types import Question, TextFrame, Tideo
+from tideo.dollhouse.script import NUM_FRAMES, Episode, FrameState, sample_episode
+from tideo.types import Question, Sample, TextFrame, Tideo, UserError
 
 
 def frame_times(duration_s: float, num: int = NUM_FRAMES) -> list[float]:
@@ -103,3 +103,21 @@ def episode_tideo(episode: Episode, rng: random.Random, questions: Sequence[Ques
         questions=tuple(questions),
         provenance={"writer": "tideo.dollhouse", "episode": episode.id},
     )
+
+
+def text_video(sample: Sample, *, num: int) -> Tideo:
+    """The captions of `num` even frames of the segment that a dollhouse question is about.
+
+    A model that is shown them sees the segment without a modality gap. Raises UserError for a sample of another
+    benchmark.
+    """
+    video, reference = sample.video, sample.meta.get("episode")
+    if reference is None:
+        raise UserError(
+            f"video {video.id}: text features need a sample of the dollhouse, which knows its script"
+        )
+    episode = sample_episode(reference["split"], reference["index"], seed=reference["seed"])
+    start_s, end_s = video.start_s or 0.0, episode.duration_s if video.end_s is None else video.end_s
+    rng = random.Random(f"text features/{episode.id}/{end_s}")
+    states = [episode.state_at(start_s + t) for t in frame_times(end_s - start_s, num)]
+    return Tideo(id=video.id, frames=tuple(caption(s, rng) for s in states), summary="")

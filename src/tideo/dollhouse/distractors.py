@@ -40,8 +40,8 @@ class Balance:
         self._lack: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._positions: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
-    def _options(self, kind: str, draft: Draft, rng: random.Random) -> tuple[tuple[str, ...], int] | None:
-        """Five option names and the index of the right one; None if there are too few wrong ones."""
+    def question(self, kind: str, draft: Draft, rng: random.Random) -> Question | None:
+        """The draft with its five options; None if there are too few wrong ones."""
         lack = self._lack[f"{kind}/{draft.key}"]
         wrong: list[str] = []
         for candidates in (draft.inside, draft.outside):
@@ -58,13 +58,7 @@ class Balance:
         position = rng.choice([i for i in range(NUM_OPTIONS) if used[i] == least])
         used[position] += 1
         rng.shuffle(wrong)
-        return (*wrong[:position], draft.answer, *wrong[position:]), position
-
-    def question(self, kind: str, draft: Draft, rng: random.Random) -> Question | None:
-        """The draft with its options; None if there are too few wrong ones."""
-        if (choice := self._options(kind, draft, rng)) is None:
-            return None
-        names, position = choice
+        names = (*wrong[:position], draft.answer, *wrong[position:])
         options = tuple(draft.text(name, rng) for name in names)
         return Question(
             question=draft.question,

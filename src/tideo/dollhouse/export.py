@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import random
 from collections import Counter
@@ -37,6 +36,7 @@ from tideo.dollhouse.lmms_task import write_task
 from tideo.dollhouse.render import num_frames, render_video
 from tideo.dollhouse.script import Episode, Split, sample_episode
 from tideo.store.files import atomic_write_text
+from tideo.store.records import write_records
 from tideo.textvid.schema import dump, from_tideo
 from tideo.types import Question, Tideo, UserError
 
@@ -75,7 +75,7 @@ def make(*, split: Split, num: int, out: str | Path, seed: int = 0, videos: bool
     items = ask_split(split, num=num, seed=seed)
     episodes = [item.episode for item in items if not item.is_cut]
     by_kind = dict(sorted(Counter(q.kind for item in items for q in item.questions).items()))
-    atomic_write_text(out / f"{split}.jsonl", _jsonl(items, seed=seed))
+    write_records(out / f"{split}.jsonl", (row for item in items for row in _rows(item, seed=seed)))
     atomic_write_text(out / f"{split}.csv", _nextqa_csv(items))
     write_task(split, data=out / f"{split}.jsonl")
     if split == "train":
@@ -121,10 +121,6 @@ def training_tideos(*, num: int | None, seed: int) -> list[Tideo]:
 
 
 # --- layouts ---------------------------------------------------------------------------------------
-
-
-def _jsonl(items: Sequence[EpisodeQuestions], *, seed: int) -> str:
-    return "".join(json.dumps(row) + "\n" for item in items for row in _rows(item, seed=seed))
 
 
 def _rows(item: EpisodeQuestions, *, seed: int) -> Iterator[dict[str, Any]]:

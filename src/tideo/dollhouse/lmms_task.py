@@ -7,26 +7,6 @@ from pathlib import Path
 
 from tideo.store.files import atomic_write_text
 
-# The path is written as a JSON string, which is valid YAML. `multiple_choice` takes the option with the lowest loss.
-TASK = """\
-task: tideo_dollhouse_{split}
-dataset_path: json
-dataset_kwargs:
-  data_files:
-    {split}: {data}
-test_split: {split}
-output_type: multiple_choice
-doc_to_visual: !function utils.doc_to_visual
-doc_to_text: question
-doc_to_choice: options
-doc_to_target: answer
-metric_list:
-  - metric: acc
-    aggregation: mean
-    higher_is_better: true
-metadata:
-  version: 1.0
-"""
 UTILS = '''\
 """Written by tideo dollhouse make: where the video of a question lies."""
 
@@ -47,6 +27,9 @@ def doc_to_visual(doc):
 def write_task(split: str, *, data: Path) -> None:
     """Write lmms_eval/ next to the split's jsonl file, to which the task refers by its full path."""
     folder = data.parent / "lmms_eval"
-    text = TASK.format(split=split, data=json.dumps(str(data.resolve())))
+    task = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    # The path is written as a JSON string, which is valid YAML.
+    # `multiple_choice` takes the option with the lowest loss.
+    text = task.format(split=split, data=json.dumps(str(data.resolve())))
     atomic_write_text(folder / f"tideo_dollhouse_{split}.yaml", text)
     atomic_write_text(folder / "utils.py", UTILS)

@@ -7,7 +7,6 @@ scaled down. Rooms are drawn once and cached, with everything in them that does 
 from __future__ import annotations
 
 import math
-import os
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -41,17 +40,20 @@ from tideo.dollhouse.drawing.things import (
 )
 from tideo.dollhouse.drawing.yard_actions import YARD_ACTIONS
 from tideo.dollhouse.script import Episode, FrameState
+from tideo.store.files import atomic_path
 from tideo.types import UserError
 
-ACTIONS: dict[str, Draw] = {
-    **SHARED_ACTIONS,
-    **KITCHEN_ACTIONS,
-    **CLOTH_ACTIONS,
-    **CARE_ACTIONS,
-    **DESK_ACTIONS,
-    **YARD_ACTIONS,
-    **PLAY_ACTIONS,
-}
+_GROUPS = (
+    SHARED_ACTIONS,
+    KITCHEN_ACTIONS,
+    CLOTH_ACTIONS,
+    CARE_ACTIONS,
+    DESK_ACTIONS,
+    YARD_ACTIONS,
+    PLAY_ACTIONS,
+)
+# An action is drawn by the function of its name; `type_` has its underscore because `type` is Python's.
+ACTIONS: dict[str, Draw] = {draw.__name__.rstrip("_"): draw for group in _GROUPS for draw in group}
 MIN_SIDE, MAX_SIDE = 16, 4096
 _MARGIN = 0.03  # scene units beyond each side of the view, into which the camera may pan
 _OVERSAMPLING = 2
@@ -89,23 +91,19 @@ def render_video(episode: Episode, path: str | Path) -> None:
         raise UserError(f"episode {episode.id}: the size {style.width}x{style.height} must be even for H.264")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: no directory {path.parent}; make it first")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with av.open(str(part), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream(
-                "libx264", rate=style.fps, options={"preset": "veryfast", "crf": "23", "threads": "1"}
-            )
-            stream.width, stream.height, stream.pix_fmt = style.width, style.height, "yuv420p"
-            stream.time_base = stream.codec_context.time_base = Fraction(1, style.fps)
-            for i in range(num_frames(episode)):
-                rgb = draw_frame(episode.state_at(i / style.fps), width=style.width, height=style.height)
-                frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-                frame.pts, frame.time_base = i, Fraction(1, style.fps)
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    faststart = {"movflags": "+faststart"}
+    with atomic_path(path) as tmp, av.open(str(tmp), "w", format="mp4", options=faststart) as container:
+        stream = container.add_stream(
+            "libx264", rate=style.fps, options={"preset": "veryfast", "crf": "23", "threads": "1"}
+        )
+        stream.width, stream.height, stream.pix_fmt = style.width, style.height, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, style.fps)
+        for i in range(num_frames(episode)):
+            rgb = draw_frame(episode.state_at(i / style.fps), width=style.width, height=style.height)
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, style.fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 def num_frames(episode: Episode) -> int:

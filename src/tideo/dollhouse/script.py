@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Literal
 
 from tideo.dollhouse import world
@@ -108,15 +107,8 @@ class Episode:
     def duration_s(self) -> float:
         return self.events[-1].end_s
 
-    @cached_property
-    def signature(self) -> str:
-        return _signature(self.actor_id, self.segments, tuple(e.action for e in self.events))
-
     def event_at(self, time_s: float) -> Event:
-        for event in self.events:
-            if time_s < event.end_s:
-                return event
-        return self.events[-1]
+        return next((event for event in self.events if time_s < event.end_s), self.events[-1])
 
     def state_at(self, time_s: float) -> FrameState:
         """The state of the world at `time_s`."""

@@ -54,7 +54,15 @@ class DualEncoder:
         Texts of similar length share a batch. A text longer than `max_tokens` is cut and counted in `num_truncated`;
         a call that cuts texts warns once, with their number.
         """
-        ids = self._token_ids(list(texts))
+        ids, lengths = self.tokenize(list(texts)) if len(texts) else ([], [])
+        num_long = sum(length > self.max_tokens for length in lengths)
+        if num_long:
+            self.num_truncated += num_long
+            warnings.warn(
+                f"{num_long} of {len(texts)} texts are longer than the {self.max_tokens} tokens that "
+                f"{self.name} reads (the longest has {max(lengths)}): their ends are cut",
+                stacklevel=2,
+            )
         out_ND = np.empty((len(ids), self.dim), dtype=np.float32)
         for rows in _batches([len(tokens) for tokens in ids], tokens_per_batch=tokens_per_batch):
             width = max(len(ids[row]) for row in rows)
@@ -79,18 +87,6 @@ class DualEncoder:
             pixels_BCHW = self.preprocess(list(rgb_THWC[batch])).to(DTYPES[self.dtype])
             out_TD[batch] = self._unit_rows(self.image_tower, pixels_BCHW)
         return out_TD
-
-    def _token_ids(self, texts: list[str]) -> list[list[int]]:
-        ids, lengths = self.tokenize(texts) if texts else ([], [])
-        num_long = sum(length > self.max_tokens for length in lengths)
-        if num_long:
-            self.num_truncated += num_long
-            warnings.warn(
-                f"{num_long} of {len(texts)} texts are longer than the {self.max_tokens} tokens that "
-                f"{self.name} reads (the longest has {max(lengths)}): their ends are cut",
-                stacklevel=3,
-            )
-        return ids
 
     def _unit_rows(self, tower: Tower, inputs: torch.Tensor) -> np.ndarray:
         with torch.inference_mode():
@@ -132,7 +128,7 @@ def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") ->
     prefix = name.partition(":")[0]
     loader = LOADERS.get(prefix if ":" in name else "", _load_hugging_face)
     try:
-        return loader(name, device=torch.device(device), dtype=dtype)
+        return _assemble(**loader(name), name=name, device=torch.device(device), dtype=dtype)
     except UserError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
@@ -140,8 +136,11 @@ def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") ->
         raise UserError(f"cannot load the dual encoder {name}: {reason}") from error
 
 
-def _load_hugging_face(name: str, *, device: torch.device, dtype: Dtype) -> DualEncoder:
-    """A CLIPModel or SiglipModel with its tokenizer and image processor. Loads safetensors only, never pickles."""
+def _load_hugging_face(name: str) -> dict[str, Any]:
+    """A CLIPModel or SiglipModel with its tokenizer and image processor, for `_assemble`.
+
+    Loads safetensors only, never pickles.
+    """
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
     config = AutoConfig.from_pretrained(name)
@@ -174,20 +173,17 @@ def _load_hugging_face(name: str, *, device: torch.device, dtype: Dtype) -> Dual
         # Without the layout, an image 3 pixels high would be taken for one with its channels first.
         return processor(list(images), input_data_format="channels_last", return_tensors="pt")["pixel_values"]
 
-    return _assemble(
-        model,
-        kind=config.model_type,
-        preprocessing={key: value for key, value in processor.to_dict().items() if key in PREPROCESSING},
-        name=name,
-        device=device,
-        dtype=dtype,
-        max_tokens=max_tokens,
-        pad_id=pad_id,
-        tokenize=tokenize,
-        preprocess=preprocess,
-        text_tower=lambda ids: _pooled(model.get_text_features(input_ids=ids)),
-        image_tower=lambda pixels: _pooled(model.get_image_features(pixel_values=pixels)),
-    )
+    return {
+        "model": model,
+        "kind": config.model_type,
+        "preprocessing": {key: value for key, value in processor.to_dict().items() if key in PREPROCESSING},
+        "max_tokens": max_tokens,
+        "pad_id": pad_id,
+        "tokenize": tokenize,
+        "preprocess": preprocess,
+        "text_tower": lambda ids: _pooled(model.get_text_features(input_ids=ids)),
+        "image_tower": lambda pixels: _pooled(model.get_image_features(pixel_values=pixels)),
+    }
 
 
 # The settings of an image processor that decide the pixels. Others change with the version of transformers.
@@ -233,8 +229,8 @@ def _siglip_layout(name: str, text_config: Any, tokenizer: Any) -> tuple[int, st
     return int(tokenizer.pad_token_id), "max_length"
 
 
-def _load_open_clip(name: str, *, device: torch.device, dtype: Dtype) -> DualEncoder:
-    """open_clip:ARCH/PRETRAINED, with one of open_clip's tags or a file; or open_clip:hf-hub:ID."""
+def _load_open_clip(name: str) -> dict[str, Any]:
+    """open_clip:ARCH/PRETRAINED, with one of open_clip's tags or a file; or open_clip:hf-hub:ID; for `_assemble`."""
     open_clip = require("open_clip")
     arch, _, pretrained = name.removeprefix("open_clip:").partition("/")
     if arch.startswith("hf-hub:"):
@@ -254,20 +250,17 @@ def _load_open_clip(name: str, *, device: torch.device, dtype: Dtype) -> DualEnc
 
         return torch.stack([transform(Image.fromarray(image)) for image in images])
 
-    return _assemble(
-        model,
-        kind="open_clip",
-        preprocessing=open_clip.get_model_preprocess_cfg(model),
-        name=name,
-        device=device,
-        dtype=dtype,
-        max_tokens=tokenizer.context_length,
-        pad_id=0,  # never used: open_clip's tokenizers pad to the full length themselves
-        tokenize=lambda texts: (tokenizer(texts).tolist(), [num_tokens(text) for text in texts]),
-        preprocess=preprocess,
-        text_tower=model.encode_text,
-        image_tower=model.encode_image,
-    )
+    return {
+        "model": model,
+        "kind": "open_clip",
+        "preprocessing": open_clip.get_model_preprocess_cfg(model),
+        "max_tokens": tokenizer.context_length,
+        "pad_id": 0,  # never used: open_clip's tokenizers pad to the full length themselves
+        "tokenize": lambda texts: (tokenizer(texts).tolist(), [num_tokens(text) for text in texts]),
+        "preprocess": preprocess,
+        "text_tower": model.encode_text,
+        "image_tower": model.encode_image,
+    }
 
 
 def _assemble(model: Any, *, kind: str, preprocessing: dict[str, Any], **fields: Any) -> DualEncoder:
@@ -287,4 +280,4 @@ def _assemble(model: Any, *, kind: str, preprocessing: dict[str, Any], **fields:
 
 
 TEXT_LAYOUTS = {"clip": _clip_layout, "siglip": _siglip_layout}
-LOADERS: dict[str, Callable[..., DualEncoder]] = {"open_clip": _load_open_clip}
+LOADERS: dict[str, Callable[[str], dict[str, Any]]] = {"open_clip": _load_open_clip}

@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -42,6 +40,8 @@ ITEMS_FILE = "items.jsonl"
 ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 SHARD = 256  # Tideos of a shard, or frames of videos: the most that a kill loses
 Item = TypeVar("Item", Tideo, Video)
+# The features of each item in order, or an error in place of them
+FeaturesOf = Callable[[list[Item], DualEncoder], Iterator[Features | VideoError]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,9 @@ def encode_tideos(
     """
     failed = {t.id: "a frame without a caption" for t in tideos if lacks_captions(t)}
     keys = {t.id: _tideo_key(t, num_frames=num_frames) for t in tideos if t.id not in failed}
-    work = partial(_encode_tideos, encoder=encoder, out=str(out), num_frames=num_frames)
+    features_of = partial(tideo_features, num_frames=num_frames)
     return _encoded(
-        tideos, keys, failed, work, encoder=encoder, out=out, modality="text", size=SHARD, ray=ray
+        tideos, keys, failed, features_of, encoder=encoder, out=out, modality="text", size=SHARD, ray=ray
     )
 
 
@@ -94,10 +94,10 @@ def encode_videos(
         for v in videos
         if v.id not in failed
     }
-    work = partial(_encode_videos, encoder=encoder, out=str(out), num_frames=num_frames, sampler=sampler)
+    features_of = partial(_video_features, num_frames=num_frames, sampler=sampler)
     size = max(1, SHARD // num_frames)
     return _encoded(
-        videos, keys, failed, work, encoder=encoder, out=out, modality="image", size=size, ray=ray
+        videos, keys, failed, features_of, encoder=encoder, out=out, modality="image", size=size, ray=ray
     )
 
 
@@ -105,7 +105,7 @@ def _encoded(
     items: Sequence[Item],
     keys: Mapping[str, str],
     failed: dict[str, str],
-    work: Callable[[dict[str, Item]], dict[str, str]],
+    features_of: FeaturesOf[Item],
     *,
     encoder: str | DualEncoder,
     out: str | Path,
@@ -113,15 +113,17 @@ def _encoded(
     size: int,
     ray: str | None,
 ) -> Encoded:
-    """Encode the missing items with `work`. It writes a shard of items, by key, and returns the reasons of failures."""
+    """Encode the missing items, `size` at a time."""
     store = open_features(out, _loaded(encoder), modality=modality)
     missing = _missing(items, keys, store=store, out=Path(out))
     parts = [dict(list(missing.items())[i : i + size]) for i in range(0, len(missing), size)]
+    work = partial(_encode_part, features_of=features_of, encoder=encoder, out=str(out), modality=modality)
     unreadable: dict[str, str] = {}  # key → reason
-    with _progress(len(keys), done=len(keys) - len(missing)) as advance:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("encoding", total=len(keys), completed=len(keys) - len(missing))
         for part, reasons in spread(work, parts, ray=ray):
             unreadable |= reasons
-            advance(len(part))
+            bar.advance(task, len(part))
     failed |= {name: unreadable[key] for name, key in keys.items() if key in unreadable}
     return Encoded(num=len(items), encoded=len(missing) - len(unreadable), failed=failed)
 
@@ -135,40 +137,37 @@ def _loaded(encoder: str | DualEncoder) -> DualEncoder:
     return _by_name(encoder) if isinstance(encoder, str) else encoder
 
 
-def _encode_tideos(
-    part: dict[str, Tideo], *, encoder: str | DualEncoder, out: str, num_frames: int
+def _encode_part(
+    part: dict[str, Item],
+    *,
+    features_of: FeaturesOf[Item],
+    encoder: str | DualEncoder,
+    out: str,
+    modality: Modality,
 ) -> dict[str, str]:
+    """Write a shard of items, by key, and return the reasons of failures."""
     loaded = _loaded(encoder)
-    store = open_features(out, loaded, modality="text")
+    store = open_features(out, loaded, modality=modality)
     # A worker that died after writing leaves a part that is there already.
-    part = {key: tideo for key, tideo in part.items() if key not in store}
-    found = tideo_features(list(part.values()), loaded, num_frames=num_frames)
-    store.write({key: features.values_TD for key, features in zip(part, found, strict=True)})
-    return {}
+    part = {key: item for key, item in part.items() if key not in store}
+    found = dict(zip(part, features_of(list(part.values()), loaded), strict=True))
+    made = {key: features for key, features in found.items() if isinstance(features, Features)}
+    times = {key: features.pts_s_T for key, features in made.items() if features.pts_s_T is not None}
+    store.write({key: features.values_TD for key, features in made.items()}, pts_s=times or None)
+    return {key: str(error) for key, error in found.items() if isinstance(error, VideoError)}
 
 
-def _encode_videos(
-    part: dict[str, Video], *, encoder: str | DualEncoder, out: str, num_frames: int, sampler: str
-) -> dict[str, str]:
-    loaded, failed = _loaded(encoder), {}
-    store = open_features(out, loaded, modality="image")
-    part = {key: video for key, video in part.items() if key not in store}
-    rows: dict[str, np.ndarray] = {}
-    times: dict[str, np.ndarray] = {}
-
+def _video_features(
+    videos: Sequence[Video], encoder: DualEncoder, *, num_frames: int, sampler: str
+) -> Iterator[Features | VideoError]:
     def decode(video: Video) -> Frames | VideoError:
         try:
             return sample_frames(video, num_frames, sampler=sampler)
         except VideoError as error:
             return error
 
-    for key, frames in zip(part, _ahead(decode, list(part.values())), strict=True):
-        if isinstance(frames, VideoError):
-            failed[key] = str(frames)
-        else:
-            rows[key], times[key] = frame_features(frames, loaded).values_TD, frames.pts_s_T
-    store.write(rows, pts_s=times)
-    return failed
+    for frames in _ahead(decode, videos):
+        yield frames if isinstance(frames, VideoError) else frame_features(frames, encoder)
 
 
 def videos_in(folder: str | Path) -> list[Video]:
@@ -250,11 +249,3 @@ def _ahead(
             yield begun.pop(0).result()
             if n + 4 < len(items):
                 begun.append(pool.submit(work, items[n + 4]))
-
-
-@contextmanager
-def _progress(num: int, *, done: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar of items, and the function that advances it."""
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("encoding", total=num, completed=done)
-        yield lambda finished: bar.advance(task, finished)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,11 +91,16 @@ def project(
     work, but a coarse approximation for small k (docs/projection.md has its error). Raises UserError if features and
     memory come from different encoders.
     """
-    query_QD = _queries(features, memory)
+    if features.encoder != memory.encoder or features.values_TD.shape[1] != memory.values_MD.shape[1]:
+        raise UserError(
+            f"features of {features.encoder} (width {features.values_TD.shape[1]}) do not fit a memory of "
+            f"{memory.encoder} (width {memory.values_MD.shape[1]}): encode both with one encoder"
+        )
     if not 0 < temperature < math.inf:
         raise UserError(f"temperature must be a finite number above 0, not {temperature}; 100 is published")
     if top_k is not None and not 1 <= top_k <= len(memory):
         raise UserError(f"top_k must be within 1..{len(memory)}, the size of the memory, not {top_k}")
+    query_QD = torch.from_numpy(features.values_TD).to(memory.values_MD.device)
     with torch.inference_mode():
         if top_k is not None:
             out_QD = _nearest_mean(query_QD, memory.values_MD, temperature=temperature, k=top_k)
@@ -108,26 +112,12 @@ def project(
     return replace(features, values_TD=values, modality="projected")
 
 
-def _queries(features: Features, memory: Memory) -> torch.Tensor:
-    if features.encoder != memory.encoder or features.values_TD.shape[1] != memory.values_MD.shape[1]:
-        raise UserError(
-            f"features of {features.encoder} (width {features.values_TD.shape[1]}) do not fit a memory of "
-            f"{memory.encoder} (width {memory.values_MD.shape[1]}): encode both with one encoder"
-        )
-    return torch.from_numpy(features.values_TD).to(memory.values_MD.device)
-
-
-def _chunks(values_MD: torch.Tensor) -> Iterator[torch.Tensor]:
-    for chunk_CD in values_MD.split(CHUNK):
-        yield chunk_CD.float()
-
-
 def _softmax_mean(query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperature: float) -> torch.Tensor:
     """softmax(temperature · q · Mᵀ) · M up to a positive factor for each row, which the caller normalises away."""
     query_QD = query_QD * temperature
     best_Q1 = query_QD.new_full((len(query_QD), 1), -math.inf)
     mean_QD = torch.zeros_like(query_QD)
-    for chunk_CD in _chunks(values_MD):
+    for chunk_CD in (chunk.float() for chunk in values_MD.split(CHUNK)):
         weights_QC = _times_transposed(query_QD, chunk_CD)
         new_best_Q1 = torch.maximum(best_Q1, weights_QC.amax(dim=1, keepdim=True))
         weights_QC.sub_(new_best_Q1).exp_()
@@ -165,7 +155,7 @@ def _nearest_mean(
     scores_QK = query_QD.new_empty((len(query_QD), 0))
     rows_QK = torch.empty((len(query_QD), 0), dtype=torch.long, device=query_QD.device)
     start = 0
-    for chunk_CD in _chunks(values_MD):
+    for chunk_CD in (chunk.float() for chunk in values_MD.split(CHUNK)):
         scores = torch.cat([scores_QK, _times_transposed(query_QD, chunk_CD)], dim=1)
         rows = torch.arange(start, start + len(chunk_CD), device=rows_QK.device).expand(len(query_QD), -1)
         scores_QK, kept = scores.topk(min(k, scores.shape[1]), dim=1)

@@ -5,8 +5,6 @@ The paper of the top-down grid (arXiv 2409.07748) leaves event-focused sampling 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from tideo.encoders.dual import DualEncoder, load_encoder
@@ -16,14 +14,6 @@ from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, tell_blanks
 from tideo.video.samplers import sample_frames
 
 CANDIDATES = 4  # even frames encoded for each one chosen
-
-
-def question_frames(
-    video: Video, num: int, *, question: str, encoder: DualEncoder, diversity: float = 0.5
-) -> Frames:
-    """At most `num` frames of a segment, chosen for the question, in time order. Raises what `sample_frames` raises."""
-    candidates = sample_frames(video, CANDIDATES * num)
-    return relevant_frames(candidates, num, question=question, encoder=encoder, diversity=diversity)
 
 
 def question_grid(
@@ -41,7 +31,8 @@ def question_grid(
     if not question.strip():
         raise UserError("the question is empty: say what the frames are for, or use another sampler")
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
-    frames = question_frames(video, rows * cols, question=question, encoder=load_encoder(encoder))
+    candidates = sample_frames(video, CANDIDATES * rows * cols)
+    frames = relevant_frames(candidates, rows * cols, question=question, encoder=load_encoder(encoder))
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
     tell_blanks(grid, video_id=frames.video_id)
     return grid
@@ -56,7 +47,7 @@ def relevant_frames(
     values_TD = frame_features(frames, encoder).values_TD
     relevance_T = values_TD @ encoder.encode_text([question])[0]
     kept = sorted(choose(relevance_T, values_TD @ values_TD.T, num=num, diversity=diversity))
-    return replace(frames, rgb_THWC=frames.rgb_THWC[kept], pts_s_T=frames.pts_s_T[kept])
+    return frames.at(kept)
 
 
 def choose(relevance_T: np.ndarray, similarity_TT: np.ndarray, *, num: int, diversity: float) -> list[int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from tideo.types import UserError
+from tideo.types import Stopped, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,26 +58,43 @@ class Unanswered(UserError):
     """A request that failed for good. Other requests may succeed."""
 
 
-class LanguageModel(Protocol):
-    """A server (llms/openai.py) or an engine in this process (llms/vllm.py). Safe to call from several threads."""
+class LanguageModel(ABC):
+    """A server (llms/openai.py) or an engine in this process (llms/vllm.py). Safe to call from several threads.
 
-    name: str
-    calls: Calls
-    spent: float  # money, in all requests so far
-    tokens: int  # in all requests so far
+    `spent` (money) and `tokens` are of all requests so far; a caller may add those of earlier runs.
+    """
 
+    def __init__(self, name: str, calls: Calls) -> None:
+        self.name, self.calls = name, calls
+        self.spent, self.tokens = 0.0, 0
+        self._lock = threading.Lock()
+
+    @abstractmethod
     def ask(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
         max_tokens: int,
-        temperature: float = ...,
-        seed: int | None = ...,
-        response_format: Mapping[str, Any] | None = ...,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        response_format: Mapping[str, Any] | None = None,
     ) -> Reply:
         """The reply to a chat. Raises Unanswered for a request that failed, Stopped if no other can succeed."""
-        ...
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """What so many tokens cost, in the money of the prices."""
-        ...
+        """What so many tokens cost, in the money of the prices; 0 without prices."""
+        return (tokens_in * (self.calls.price_in or 0) + tokens_out * (self.calls.price_out or 0)) / 1e6
+
+    def _check_caps(self) -> None:
+        caps = ((self.spent, self.calls.cap, ""), (self.tokens, self.calls.cap_tokens, " tokens"))
+        for spent, cap, unit in caps:
+            if cap is not None and spent >= cap:
+                raise Stopped(
+                    f"{self.name}: the cap of {cap:g}{unit} is reached ({spent:.4g} spent); raise it and run this again"
+                )
+
+    def _add(self, tokens_in: int, tokens_out: int) -> None:
+        """Add the tokens of a reply to the totals."""
+        with self._lock:
+            self.spent += self.cost(tokens_in, tokens_out)
+            self.tokens += tokens_in + tokens_out

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tideo import registry
-from tideo.llms.interface import Calls, Reply, Unanswered
+from tideo.llms.interface import Calls, LanguageModel, Reply, Unanswered
 from tideo.llms.rate_limit import Pace
 from tideo.types import Stopped, UserError
 
 PREFIX, KEY_VARIABLE = "openai:", "OPENAI_API_KEY"
 
 
-class Server:
+class Server(LanguageModel):
     """`name` is `openai:NAME@URL`, or `openai:NAME` for OpenAI's own server. Safe to call from several threads.
 
     The key is read from the environment variable OPENAI_API_KEY. Raises UserError if the name is malformed, OpenAI's
@@ -35,12 +34,8 @@ class Server:
                 f"model {name!r}: set {KEY_VARIABLE} in the environment, or name a server as in openai:NAME@URL"
             )
         self.openai = registry.require("openai")
-        self.name, self.model, self.url, self.calls = name, model, url, calls or Calls()
-        self.spent, self.tokens = (
-            0.0,
-            0,
-        )  # in all requests so far; a caller may add the spending of earlier runs
-        self._lock = threading.Lock()
+        super().__init__(name, calls or Calls())
+        self.model, self.url = model, url
         self._pace = Pace(
             requests_per_minute=self.calls.requests_per_minute, tokens_per_minute=self.calls.tokens_per_minute
         )
@@ -85,10 +80,8 @@ class Server:
             raise Stopped(
                 f"{self.name}: the server cannot be reached ({error.__cause__ or error}); start it, or check the URL"
             ) from error
-        except (
-            self.openai.APIError,
-            json.JSONDecodeError,
-        ) as error:  # the client does not catch a JSON that was cut short
+        except (self.openai.APIError, json.JSONDecodeError) as error:
+            # The client does not catch a JSON that was cut short.
             raise Unanswered(f"{self.name}: {_one_line(error)}") from error
         tokens_in, tokens_out = self._count(completion)
         first = next(iter(getattr(completion, "choices", None) or ()), None)
@@ -101,17 +94,6 @@ class Server:
             tokens_out=tokens_out,
         )
 
-    def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """What so many tokens cost, in the money of the prices; 0 without prices."""
-        return (tokens_in * (self.calls.price_in or 0) + tokens_out * (self.calls.price_out or 0)) / 1e6
-
-    def _check_caps(self) -> None:
-        for spent, cap in ((self.spent, self.calls.cap), (self.tokens, self.calls.cap_tokens)):
-            if cap is not None and spent >= cap:
-                raise Stopped(
-                    f"{self.name}: the cap of {cap:g} is reached ({spent:.4g} spent); raise it and run this again"
-                )
-
     def _count(self, completion: Any) -> tuple[int, int]:
         """Add the tokens of a reply, in and out, to the totals and return them."""
         usage = getattr(completion, "usage", None)
@@ -122,9 +104,7 @@ class Server:
                 )
             return 0, 0
         tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
-        with self._lock:
-            self.spent += self.cost(tokens_in, tokens_out)
-            self.tokens += tokens_in + tokens_out
+        self._add(tokens_in, tokens_out)
         self._pace.used(tokens_in + tokens_out)
         return tokens_in, tokens_out
 

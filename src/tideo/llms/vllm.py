@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tideo import registry
-from tideo.llms.interface import Calls, Reply, Unanswered
+from tideo.llms.interface import Calls, LanguageModel, Reply, Unanswered
 from tideo.types import Stopped, UserError
 
 PREFIX = "vllm:"
@@ -18,7 +18,7 @@ CALLS = Calls(concurrency=64, timeout_s=600.0)  # many at once: they wait in the
 START_S = 3600.0  # the limit for a start; reading and compiling a large model takes minutes
 
 
-class Engine:
+class Engine(LanguageModel):
     """`name` is `vllm:MODEL`, a folder or a Hugging Face id; `options` are vLLM's own, those of `vllm serve`.
 
     Safe to call from several threads. Its replies cost no money; `cap_tokens` is kept. Raises UserError if vLLM is
@@ -31,7 +31,7 @@ class Engine:
         model = name.removeprefix(PREFIX)
         if not name.startswith(PREFIX) or not model:
             raise UserError(f"model {name!r}: expected vllm:MODEL, as in vllm:Qwen/Qwen3-8B")
-        self.name, self.calls = name, calls or CALLS
+        super().__init__(name, calls or CALLS)
         limits = ("requests_per_minute", "tokens_per_minute", "price_in", "price_out", "cap")
         if given := [limit for limit in limits if getattr(self.calls, limit) is not None]:
             raise UserError(
@@ -42,8 +42,7 @@ class Engine:
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self.spent, self.tokens = 0.0, 0
-        self._lock, self._numbers = threading.Lock(), itertools.count()
+        self._numbers = itertools.count()
         self._sampling_params, self._structured_outputs = SamplingParams, StructuredOutputsParams
         self._output_kind = RequestOutputKind.FINAL_ONLY
         self._engine: Any = None
@@ -72,10 +71,7 @@ class Engine:
         response_format: Mapping[str, Any] | None = None,
     ) -> Reply:
         """One request. Raises Unanswered if it failed, and Stopped if the cap is spent or the engine broke down."""
-        if self.calls.cap_tokens is not None and self.tokens >= self.calls.cap_tokens:
-            raise Stopped(
-                f"{self.name}: the cap of {self.calls.cap_tokens} tokens is reached; raise it and run this again"
-            )
+        self._check_caps()
         schema = response_format["json_schema"]["schema"] if response_format else None
         prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         params = self._sampling_params(
@@ -97,18 +93,13 @@ class Engine:
             raise Unanswered(f"{self.name}: {_one_line(error)}") from error
         completion = output.outputs[0]
         tokens_in, tokens_out = len(output.prompt_token_ids or ()), len(completion.token_ids)
-        with self._lock:
-            self.tokens += tokens_in + tokens_out
+        self._add(tokens_in, tokens_out)
         return Reply(
             text=completion.text.strip(),
             truncated=completion.finish_reason == "length",
             tokens_in=tokens_in,
             tokens_out=tokens_out,
         )
-
-    def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """0: the user's own machine does the work."""
-        return 0.0
 
     def close(self) -> None:
         """End the engine and free the model's memory. It also runs when this process ends."""

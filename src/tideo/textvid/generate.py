@@ -110,7 +110,7 @@ def generate(
                     )
                 else:
                     shards.append(place, result)
-                progress.advance()
+                progress.one_more()
     return summary(out, num=num)
 
 
@@ -179,36 +179,28 @@ class _Shards:
             store.close()
 
 
-class _Progress:
+class _Progress(Progress):
     """Number, rate, cost and remaining time: as a bar on a terminal, elsewhere as a log line now and then."""
 
     def __init__(self, num: int, *, done: int, llm: LanguageModel) -> None:
+        super().__init__(
+            TextColumn("writing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+        )  # fmt: skip
         self.num, self.done, self.llm = num, done, llm
         self.num_before, self.begun_s = done, time.monotonic()
         self.reported_s = self.begun_s
-        console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("writing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(), console=console, transient=True,
-        )  # fmt: skip
-        self.task = self.bar.add_task("", total=num, completed=done, rate="")
+        self.task = self.add_task("", total=num, completed=done, rate="")
         self.lines = not sys.stderr.isatty()
 
-    def __enter__(self) -> _Progress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def advance(self) -> None:
+    def one_more(self) -> None:
         self.done += 1
         now_s = time.monotonic()
         minutes = (now_s - self.begun_s) / 60
         rate = (self.done - self.num_before) / max(minutes, 1e-9)
         cost = f", {self.llm.spent:.2f} spent" if self.llm.spent else ""
         status = f"{rate:.0f} a minute, {self.llm.tokens} tokens{cost}"
-        self.bar.update(self.task, completed=self.done, rate=status)
+        self.update(self.task, completed=self.done, rate=status)
         if self.lines and now_s - self.reported_s > REPORT_EVERY_S:
             self.reported_s = now_s
             left = (self.num - self.done) / max(rate, 1e-9)

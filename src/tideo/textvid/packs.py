@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tideo.registry import unknown
+from tideo.textvid.schema import first_fault
 from tideo.types import UserError
 
 BUILTIN = Path(__file__).with_name("packs")
@@ -64,8 +65,7 @@ def load_pack(name: str) -> Pack:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a pack: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{path}, {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UserError(f"{path}, {first_fault(error, whole='the pack')}") from error
     for task, fields in FIELDS.items():
         _check_fields(getattr(pack, task), fields, where=f"{path}, {task}")
     return pack

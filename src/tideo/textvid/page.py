@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 FAULT_NAMES = {
     "schema": "not a Tideo",
@@ -33,13 +35,6 @@ FIGURE_NAMES = {
     "chance": "right by chance",
 }
 MAX_LISTED = 200  # faults on the page
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } td, th { padding: .25rem .8rem .25rem 0;
-  text-align: left; border-bottom: 1px solid #8884; vertical-align: top; } td.n { text-align: right; }
-svg { width: 100%; height: auto; background: #fff; border-radius: 6px; } .soft { opacity: .7; }
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,36 +80,25 @@ def _flat(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, s
 
 def page(checked: Checked) -> str:
     """The HTML page."""
-    parts = [
-        "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Check of {html.escape(checked.source)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>Check of {html.escape(checked.source)}</h1>",
-    ]  # fmt: skip
-    section = ""
-    for group, name, value in rows(checked):
-        if group != section:
-            if section:
-                parts.append("</table>")
-            parts += [f"<h2>{group.capitalize()}</h2>", "<table>"]
-            section = group
-        parts.append(f'<tr><td>{html.escape(name)}</td><td class="n">{html.escape(value)}</td></tr>')
-    parts.append("</table>")
-    if any(any(v is not None for v in values) for values in checked.spread.values()):
-        parts += ["<h2>Spread</h2>", _plots(checked)]
-    if checked.faults:
-        parts += [
-            "<h2>Tideos with a fault</h2>",
-            "<table><tr><th>Tideo</th><th>fault</th><th>reason</th></tr>",
-        ]
-        listed = [(idx, *fault) for idx, faults in checked.faults.items() for fault in faults.items()]
-        for cells in listed[:MAX_LISTED]:
-            idx, kind, reason = map(html.escape, cells)
-            parts.append(f"<tr><td>{idx}</td><td>{FAULT_NAMES.get(kind, kind)}</td><td>{reason}</td></tr>")
-        parts.append("</table>")
-        if len(listed) > MAX_LISTED:
-            parts.append(f'<p class="soft">and {len(listed) - MAX_LISTED} more, in check.json</p>')
-    return "\n".join([*parts, "</body></html>"]) + "\n"
+    template = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    ).get_template("check.html.j2")
+    has_spread = any(value is not None for values in checked.spread.values() for value in values)
+    return template.render(
+        source=checked.source,
+        figures=list(rows(checked)),
+        plots=_plots(checked) if has_spread else "",
+        faults=[
+            (idx, FAULT_NAMES.get(kind, kind), reason)
+            for idx, reasons in checked.faults.items()
+            for kind, reason in reasons.items()
+        ],
+        most_listed=MAX_LISTED,
+    )
 
 
 def _plots(checked: Checked) -> str:

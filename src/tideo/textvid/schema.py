@@ -10,8 +10,7 @@ Nothing is lost: `dump(load(path))` writes the same values, unknown keys include
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,19 +62,17 @@ def load(path: str | Path) -> list[Record]:
 
     Raises UserError that names the file, the entry (or line) and the field of the first bad record.
     """
-    return [read() for _, read in _each(Path(path))]
+    records = []
+    for _, record in load_each(path):
+        if isinstance(record, UserError):
+            raise record
+        records.append(record)
+    return records
 
 
 def load_each(path: str | Path) -> Iterator[tuple[str, Record | UserError]]:
     """As `load`, but each record with its file and line or entry, and an error in place of each bad record."""
-    for where, read in _each(Path(path)):
-        try:
-            yield where, read()
-        except UserError as error:
-            yield where, error
-
-
-def _each(path: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
+    path = Path(path)
     files = sorted(path.glob(SHARDS)) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{path} holds no {SHARDS}: give a folder that tideo textvid generate wrote")
@@ -86,20 +83,19 @@ def _each(path: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
             raise UserError(f"{file} cannot be read as TextVid JSON: {error}") from error
         if file.suffix == ".jsonl":
             # splitlines would also split at other line separators, which a JSON string may hold.
-            for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-                where = f"{file} line {number}"
-                yield where, partial(_line, line, where=where)
-            continue
-        data = _json(text, where=str(file))
-        if not isinstance(data, list):
-            raise UserError(f"{file} holds a JSON {type(data).__name__}; expected a list of TextVid records")
-        for number, entry in enumerate(data, start=1):
-            where = f"{file} entry {number}"
-            yield where, partial(_record, entry, where=where)
-
-
-def _line(line: str, *, where: str) -> Record:
-    return _record(_json(line, where=where), where=where)
+            entries, kind = text.removesuffix("\n").split("\n"), "line"
+        else:
+            entries, kind = _json(text, where=str(file)), "entry"
+            if not isinstance(entries, list):
+                raise UserError(
+                    f"{file} holds a JSON {type(entries).__name__}; expected a list of TextVid records"
+                )
+        for number, entry in enumerate(entries, start=1):
+            where = f"{file} {kind} {number}"
+            try:
+                yield where, _record(_json(entry, where=where) if kind == "line" else entry, where=where)
+            except UserError as error:
+                yield where, error
 
 
 def dump(records: Iterable[Record], path: str | Path) -> None:
@@ -122,10 +118,14 @@ def _record(data: Any, *, where: str) -> Record:
     try:
         return Record.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the record"
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}, {field}: {message}") from error
+        raise UserError(f"{where}, {first_fault(error, whole='the record')}") from error
+
+
+def first_fault(error: ValidationError, *, whole: str) -> str:
+    """The first field that is wrong and what is wrong with it; `whole` names what has no fields."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"])) or whole
+    return f"{field}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def to_tideo(record: Record) -> Tideo:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tideo.llms.interface import LanguageModel, Reply, Unanswered
 from tideo.textvid.packs import Pack
-from tideo.textvid.schema import LETTERS, Record
+from tideo.textvid.schema import LETTERS, Record, first_fault
 from tideo.types import Stopped, UserError
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -208,9 +208,7 @@ def read_reply(text: str, kind: type[Parsed]) -> tuple[Parsed | None, str]:
     try:
         return kind.model_validate(json.loads(text)), ""
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the reply"
-        return None, f"{where}: {first['msg'].removeprefix('Value error, ')}"
+        return None, first_fault(error, whole="the reply")
     except (ValueError, RecursionError) as error:
         return None, f"it is not JSON ({error})"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,16 +10,8 @@ _FRAME = re.compile(r"(\d+)\.(jpg|jpeg|png)")
 _RATE = re.compile(r"fps(\d+(?:\.\d+)?)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrameFolder:
-    """The file name and the options for `image2`, FFmpeg's demuxer of pictures."""
-
-    pattern: str
-    options: dict[str, str]
-
-
-def frame_folder(folder: Path) -> FrameFolder:
-    """The pictures of a folder in the order of their numbers.
+def frame_folder(folder: Path) -> tuple[str, dict[str, str]]:
+    """The pattern of the pictures' names, and the options for `image2`, FFmpeg's demuxer of pictures.
 
     The frame rate is read from the name of the folder or of a folder above it, as in frames_fps3. Raises a one-line
     ValueError if no name has a rate, if there are no pictures, or if a number between the first and the last is
@@ -43,7 +34,5 @@ def frame_folder(folder: Path) -> FrameFolder:
         gap = next(a + 1 for a, b in pairwise(numbers) if b != a + 1)
         raise ValueError(f"picture {gap} is missing between {first} and {last}")
     plain = str(folder).replace("%", "%%")
-    return FrameFolder(
-        pattern=f"{plain}/%0{widths.pop()}d.{endings.pop()}",
-        options={"framerate": rates[0], "start_number": str(first)},
-    )
+    pattern = f"{plain}/%0{widths.pop()}d.{endings.pop()}"
+    return pattern, {"framerate": rates[0], "start_number": str(first)}

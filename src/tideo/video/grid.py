@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +129,7 @@ def make_panels(
         raise UserError(f"{len(frames)} frames do not fit {panels} panels of {rows} x {cols}: sample fewer")
     return [
         make_grid(
-            _part(frames, start, start + cells),
+            frames.at(slice(start, start + cells)),
             rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps,
         )
         for start in range(0, len(frames), cells)
@@ -173,10 +172,6 @@ def tell_blanks(grid: Grid, *, video_id: str) -> None:
 def edges(side: int, cells: int) -> list[int]:
     """Where each of `cells` begins along `side` pixels, and the end of the last: round(i · side / cells)."""
     return [(2 * i * side + cells) // (2 * cells) for i in range(cells + 1)]
-
-
-def _part(frames: Frames, start: int, stop: int) -> Frames:
-    return replace(frames, rgb_THWC=frames.rgb_THWC[start:stop], pts_s_T=frames.pts_s_T[start:stop])
 
 
 def _stamp(picture: Image.Image, pts_s: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +87,4 @@ def sample_frames(
             )
         frames = frames_at(opened, times_s, size=size, video_id=video_id)
     _, distinct = np.unique(frames.pts_s_T, return_index=True)
-    if len(distinct) == len(frames):
-        return frames
-    return replace(frames, rgb_THWC=frames.rgb_THWC[distinct], pts_s_T=frames.pts_s_T[distinct])
+    return frames if len(distinct) == len(frames) else frames.at(distinct)

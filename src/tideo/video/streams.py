@@ -49,11 +49,10 @@ class OpenVideo:
         self._options = {"format_whitelist": FORMATS}
         if not isinstance(source, bytes) and Path(source).is_dir():
             try:
-                folder = frame_folder(Path(source))
+                self._source, options = frame_folder(Path(source))
             except ValueError as error:
                 raise self.error(str(error)) from error
-            self._source, self._format = folder.pattern, PICTURES
-            self._options = folder.options | {"format_whitelist": PICTURES}
+            self._format, self._options = PICTURES, options | {"format_whitelist": PICTURES}
         else:
             head = self._head(source)
             if not head:

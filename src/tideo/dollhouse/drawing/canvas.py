@@ -72,6 +72,10 @@ class Canvas:
         a, b, c, d, e, f = self.a, self.b, self.c, self.d, self.e, self.f
         return [(a * x + c * y + e, b * x + d * y + f) for x, y in points]
 
+    def _corners(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
+        """Two opposite corners in pixels, of a frame that is not turned."""
+        return self.a * x0 + self.e, self.d * y0 + self.f, self.a * x1 + self.e, self.d * y1 + self.f
+
     def poly(self, points: Sequence[Point], fill: Color, *, ink: Color | None = INK) -> None:
         """A filled polygon, outlined unless `ink` is None."""
         px = self._px(points)
@@ -84,7 +88,7 @@ class Canvas:
     ) -> None:
         """A filled rectangle."""
         if self.b == 0 and self.a > 0:
-            corners = (self.a * x0 + self.e, self.d * y0 + self.f, self.a * x1 + self.e, self.d * y1 + self.f)
+            corners = self._corners(x0, y0, x1, y1)
             self.draw.rectangle(corners, fill=fill, outline=ink, width=self.line_px if ink else 0)
         else:
             self.poly(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), fill, ink=ink)
@@ -102,12 +106,7 @@ class Canvas:
     ) -> None:
         """A filled rectangle with round corners of radius `r`."""
         if self.b == 0 and self.a > 0:
-            left, top, right, bottom = (
-                self.a * x0 + self.e,
-                self.d * y0 + self.f,
-                self.a * x1 + self.e,
-                self.d * y1 + self.f,
-            )
+            left, top, right, bottom = self._corners(x0, y0, x1, y1)
             # Pillow fails where less than two pixels of a side remain straight
             radius = min(r * self.unit_px, (min(right - left, bottom - top) - 4) / 2)
             if radius < 1:
@@ -155,7 +154,7 @@ class Canvas:
     def chord(self, x0: float, y0: float, x1: float, y1: float, start: int, end: int, fill: Color) -> None:
         """The part of an ellipse between two angles (degrees, clockwise). The frame must not be turned."""
         self.draw.chord(
-            (self.a * x0 + self.e, self.d * y0 + self.f, self.a * x1 + self.e, self.d * y1 + self.f),
+            self._corners(x0, y0, x1, y1),
             start,
             end,
             fill=fill,

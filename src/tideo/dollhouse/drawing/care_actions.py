@@ -173,11 +173,4 @@ def vacuum(s: Stage) -> None:
     s.who.hands((hand[0] - 0.05, hand[1] - 0.03), (hand[0] + 0.02, hand[1] + 0.04))
 
 
-CARE_ACTIONS: dict[str, Draw] = {
-    "wash_hands": wash_hands,
-    "sweep": sweep,
-    "wash_dishes": wash_dishes,
-    "brush_teeth": brush_teeth,
-    "comb_hair": comb_hair,
-    "vacuum": vacuum,
-}
+CARE_ACTIONS: tuple[Draw, ...] = (wash_hands, sweep, wash_dishes, brush_teeth, comb_hair, vacuum)

@@ -253,12 +253,12 @@ def spread_blanket(s: Stage) -> None:
     s.who.fists(corner(0, 0), corner(3, 0))
 
 
-CLOTH_ACTIONS: dict[str, Draw] = {
-    "fold_towel": fold_towel,
-    "iron_shirt": iron_shirt,
-    "hang_laundry": hang_laundry,
-    "load_washer": load_washer,
-    "pack_suitcase": pack_suitcase,
-    "shake_pillow": shake_pillow,
-    "spread_blanket": spread_blanket,
-}
+CLOTH_ACTIONS: tuple[Draw, ...] = (
+    fold_towel,
+    iron_shirt,
+    hang_laundry,
+    load_washer,
+    pack_suitcase,
+    shake_pillow,
+    spread_blanket,
+)

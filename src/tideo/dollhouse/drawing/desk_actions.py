@@ -263,13 +263,4 @@ def blocks(s: Stage) -> None:
     s.who.hands((x - 0.005, top + 0.08), (x + 0.06, top + 0.0))
 
 
-DESK_ACTIONS: dict[str, Draw] = {
-    "write": write,
-    "type": type_,
-    "read_book": read_book,
-    "paint": paint,
-    "guitar": guitar,
-    "photo": photo,
-    "cut_paper": cut_paper,
-    "blocks": blocks,
-}
+DESK_ACTIONS: tuple[Draw, ...] = (write, type_, read_book, paint, guitar, photo, cut_paper, blocks)

@@ -265,15 +265,15 @@ def lay_plates(s: Stage) -> None:
     s.who.fists((x - 0.13, py - 0.02), (x + 0.13, py - 0.02))
 
 
-KITCHEN_ACTIONS: dict[str, Draw] = {
-    "fill_kettle": fill_kettle,
-    "pour_tea": pour_tea,
-    "slice_bread": slice_bread,
-    "crack_egg": crack_egg,
-    "stir_pot": stir_pot,
-    "roll_dough": roll_dough,
-    "use_oven": use_oven,
-    "chop_carrots": chop_carrots,
-    "peel_apple": peel_apple,
-    "lay_plates": lay_plates,
-}
+KITCHEN_ACTIONS: tuple[Draw, ...] = (
+    fill_kettle,
+    pour_tea,
+    slice_bread,
+    crack_egg,
+    stir_pot,
+    roll_dough,
+    use_oven,
+    chop_carrots,
+    peel_apple,
+    lay_plates,
+)

@@ -179,12 +179,4 @@ def feed_pet(s: Stage) -> None:
     c.oval(-0.02, base - 0.045, 0.08, 0.018, (120, 200, 90))
 
 
-PLAY_ACTIONS: dict[str, Draw] = {
-    "balloon": balloon,
-    "gift": gift,
-    "candles": candles,
-    "weights": weights,
-    "stretch": stretch,
-    "rope": rope,
-    "feed_pet": feed_pet,
-}
+PLAY_ACTIONS: tuple[Draw, ...] = (balloon, gift, candles, weights, stretch, rope, feed_pet)

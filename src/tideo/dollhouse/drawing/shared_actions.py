@@ -238,16 +238,16 @@ def clock(s: Stage) -> None:
     s.who.hands((s.who.x - 0.09, y), (x - 0.15, cy + 0.03 + twist))
 
 
-SHARED_ACTIONS: dict[str, Draw] = {
-    "wipe": wipe,
-    "carry": carry,
-    "rest": rest,
-    "drink": drink,
-    "open_cupboard": open_cupboard,
-    "check_phone": check_phone,
-    "read_list": read_list,
-    "lamp": lamp,
-    "gloves": gloves,
-    "measure": measure,
-    "clock": clock,
-}
+SHARED_ACTIONS: tuple[Draw, ...] = (
+    wipe,
+    carry,
+    rest,
+    drink,
+    open_cupboard,
+    check_phone,
+    read_list,
+    lamp,
+    gloves,
+    measure,
+    clock,
+)

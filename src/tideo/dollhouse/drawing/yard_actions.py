@@ -244,12 +244,4 @@ def wrench(s: Stage) -> None:
     s.who.hands((0.1, y - 0.03), hand)
 
 
-YARD_ACTIONS: dict[str, Draw] = {
-    "water_plants": water_plants,
-    "dig": dig,
-    "rake": rake,
-    "hammer": hammer,
-    "saw": saw,
-    "pump": pump,
-    "wrench": wrench,
-}
+YARD_ACTIONS: tuple[Draw, ...] = (water_plants, dig, rake, hammer, saw, pump, wrench)
