@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
 from tideo import registry
 from tideo.bundled import ASSETS, located, names
-from tideo.config import override
+from tideo.config import override, split_settings
 from tideo.models.fusion import FUSION_FILE, Fusion, FusionSettings
 from tideo.models.grid.settings import GRID_FILE
 from tideo.models.interface import VideoModel
@@ -124,9 +123,7 @@ def _with_settings(model: VideoModel, args: Args) -> VideoModel:
 
 def _override_both(args: Args, settings: Settings, other: Other) -> tuple[Settings, Other]:
     """Both dataclasses, each with those of `args` that name its fields."""
-    keys = {field.name for field in fields(other)}  # type: ignore[arg-type]
-    of_other = [a for a in args if a.partition("=")[0].strip() in keys]
-    rest = [a for a in args if a not in of_other]
+    of_other, rest = split_settings(args, type(other))
     return override(settings, rest, option="--model-args"), override(other, of_other, option="--model-args")
 
 
