@@ -16,6 +16,7 @@ from typing import Any
 
 import tideo
 from tideo.config import from_plain
+from tideo.store.files import atomic_write_text
 from tideo.types import UserError
 
 RUN_FILE = "run.json"
@@ -74,11 +75,8 @@ def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command:
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     run = Run(recipe=plain, versions=versions(), commit=git_commit(), seed=seed, command=command)
     path = Path(out) / RUN_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{RUN_FILE}.{os.getpid()}")
     text = json.dumps(dataclasses.asdict(run), indent=2, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    atomic_write_text(path, text + "\n")
     return path
 
 

@@ -93,9 +93,10 @@ def _fsync(path: Path) -> None:
 def files_key(directory: Path, patterns: Sequence[str]) -> str:
     """A key of the names and contents of the directory's files that match any of the patterns."""
     paths = sorted({path for pattern in patterns for path in directory.glob(pattern) if path.is_file()})
-    return key_of({str(path.relative_to(directory)): _sha256(path) for path in paths})
+    return key_of({str(path.relative_to(directory)): file_hash(path) for path in paths})
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits."""
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,6 @@ It comes from the annotated videos of a benchmark, a file in LLaVA's format (lla
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -20,7 +19,7 @@ from rich.progress import track
 from tideo import registry
 from tideo.models.grid.settings import QUESTION, GridSettings
 from tideo.models.prompts import FORMS, style
-from tideo.store.files import key_of
+from tideo.store.files import file_hash, key_of
 from tideo.types import Frames, Sample, UserError, Video
 from tideo.video.samplers import sample_frames
 
@@ -123,12 +122,6 @@ def image_settings(settings: GridSettings) -> dict[str, object]:
     """The settings that the pixels of an image depend on."""
     names = ("rows", "cols", "panels", "image_size", "sampler", "fit", "stamps")
     return {name: value for name, value in asdict(settings).items() if name in names}
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- captioned pictures, pasted --------------------------------------------------------------------

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import track
 
 from tideo.benchmarks.annotations import json_list, parsed
-from tideo.store.files import atomic_path, atomic_write_text, key_of
-from tideo.train.grid.conversations import Conversation, Pictures, Turn, file_hash
+from tideo.store.files import atomic_path, atomic_write_text, file_hash, key_of
+from tideo.train.grid.conversations import Conversation, Pictures, Turn
 from tideo.types import UserError
 
 IMAGE = "<image>"  # LLaVA's marker of an image in its training files
