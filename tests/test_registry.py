@@ -11,6 +11,8 @@ import pytest
 
 from conftest import REPOSITORY
 from tideo import registry
+from tideo.encoders.dual import load_encoder
+from tideo.models.load import load_model
 from tideo.types import UserError
 
 EVERY_NAME = [(kind, name) for kind in registry.KINDS for name in registry.builtin(kind)]
@@ -32,6 +34,8 @@ def other_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "entry_points.txt").write_text(
         "[tideo.samplers]\nevery_second = other_samplers:every_second\nbare = other_samplers:bare\n"
         "uniform = other_samplers:every_second\nvia_vllm = needs_extra:sample\nbroken = is_broken:sample\n"
+        "[tideo.models]\ndollhouse-topa = other_samplers:bare\nblind = other_samplers:bare\n"
+        "[tideo.encoders]\ndollhouse-clip = other_samplers:bare\n[tideo.tideos]\ndollhouse = other_samplers:bare\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     for module in ("other_samplers", "needs_extra", "is_broken"):
@@ -90,6 +94,10 @@ def test_another_package_adds_a_name() -> None:
 @pytest.mark.usefixtures("other_package")
 def test_another_package_cannot_take_a_name_of_ours() -> None:
     assert registry.load("samplers", "uniform")(1.5) == 1
+    assert load_model("dollhouse-topa").name == "dollhouse-topa"
+    assert load_encoder("dollhouse-clip").dim == 128
+    assert registry.targets("models")["blind"].startswith("tideo.")
+    assert registry.targets("tideos")["dollhouse"].startswith("tideo.")
 
 
 @pytest.mark.usefixtures("other_package")

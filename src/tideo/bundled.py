@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tideo.types import UserError
+
 ASSETS = Path(__file__).parent / "assets"
+RUNS = "runs"  # where the recipes write
 
 
 def names() -> list[str]:
@@ -21,4 +24,6 @@ def located(name: str | Path, *, beside: Path | None = None) -> str:
     name = str(name)
     if beside is not None and name and (beside / name).is_dir():
         return str(beside / name)
+    if name.startswith(f"{RUNS}/") and not Path(name).is_dir():  # the hub would take it for an id
+        raise UserError(f"{name} is missing: a recipe writes it, so run that first (tideo list recipes)")
     return str(ASSETS / name) if name in names() else name

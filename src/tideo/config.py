@@ -25,7 +25,7 @@ def override(config: Config, settings: Iterable[str], *, option: str = "--set") 
     """A copy of the dataclass with each "dotted.key=value" set; the last value of a key holds.
 
     All are set at once, so that fields that are valid only together (`steps=none`, `epochs=1`) can come in any order.
-    A nested part that is None is made from the keys given for it (`align.epochs=1`). Values: int, float, bool
+    A nested part that is None is made from the keys given for it, as in `train.epochs=1`. Values: int, float, bool
     (true/false), str, none, a Literal's choices, tuples as a,b,c. Raises UserError for an unknown key (naming near
     matches), a value of another type, or a value that the dataclass refuses. `option` names the settings in the
     message.
@@ -59,7 +59,9 @@ def _collect(changes: dict[str, Any], of: Any, path: list[str], text: str, *, se
     name, *rest = path
     hints = _hints(of)
     if name not in hints:
-        raise UserError(f"{setting}: {unknown(name, known=hints, what='key')}")
+        renamed = getattr(of, "renamed", {})
+        hint = f"{name} is now {renamed[name]}" if name in renamed else unknown(name, known=hints, what="key")
+        raise UserError(f"{setting}: {hint}")
     if not rest:
         try:
             changes[name] = _convert(text, hints[name], _FROM_TEXT)
@@ -75,7 +77,9 @@ def _collect(changes: dict[str, Any], of: Any, path: list[str], text: str, *, se
 
 
 def _hints(of: Any) -> dict[str, Any]:
-    return get_type_hints(of if isinstance(of, type) else type(of))
+    cls = of if isinstance(of, type) else type(of)
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _part(of: Any, name: str) -> Any:
@@ -205,7 +209,7 @@ def _convert_tuple(value: Any, args: tuple[Any, ...], leaves: Leaves) -> tuple[A
 
 
 def _convert_dataclass(value: Any, cls: type, leaves: Leaves) -> Any:
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     if leaves is _FROM_TEXT:
         raise ValueError(f"set its keys one by one: {', '.join(hints)}")
     if not isinstance(value, Mapping):

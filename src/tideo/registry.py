@@ -16,7 +16,7 @@ import ast
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -65,8 +65,13 @@ def targets(kind: str) -> dict[str, str]:
     """
     if kind not in KINDS:
         raise UserError(unknown(kind, known=KINDS, what="kind"))
-    added = {point.name: point.value for point in entry_points(group=f"tideo.{kind}")}
+    points = sorted(entry_points(group=f"tideo.{kind}"), key=_is_ours)  # ours last, so that they count
+    added = {point.name: point.value for point in points}
     return dict(sorted((added | builtin(kind)).items()))
+
+
+def _is_ours(point: EntryPoint) -> bool:
+    return point.dist is not None and point.dist.name == "tideo"
 
 
 def builtin(kind: str) -> dict[str, str]:

@@ -83,10 +83,13 @@ def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command:
 def same_recipe(out: str | Path, recipe: Any) -> None:
     """Raises UserError if OUT/run.json holds another recipe than this dataclass; the message names the differences.
 
-    A field that only one of the two recipes has comes from another version of tideo and does not count. A recipe, or
-    a dataclass in it, may map field names of earlier versions to those of today in `renamed`.
+    A field that only one of the two recipes has comes from another version of tideo and does not count. A recipe, or a
+    dataclass in it, may map field names of earlier versions to those of today in `renamed`, and take over in `as_begun`
+    what earlier versions recorded without using it.
     """
     there = _with_current_names(read_run(out).recipe, recipe)
+    if hasattr(recipe, "as_begun"):
+        recipe = recipe.as_begun(there)
     here = json.loads(json.dumps(dataclasses.asdict(recipe)))
     if different := list(_differences(there, here)):
         what = ", ".join(f"{name} is {old} there and {new} here" for name, old, new in different[:3])

@@ -8,8 +8,8 @@ import pytest
 
 from tideo.bundled import ASSETS
 from tideo.evaluate.run import evaluate
-from tideo.models.load import load_model
-from tideo.registry import targets
+from tideo.models.load import load_model, model_names
+from tideo.types import UserError
 from tiny import videos_in
 
 NAMES = sorted(p.name for p in ASSETS.iterdir() if p.is_dir())
@@ -21,8 +21,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_models_by_name_ship_with_a_card() -> None:
-    assert {name for name in targets("models") if name.startswith("dollhouse-")} <= set(NAMES)
+    assert {"dollhouse-topa", "dollhouse-grid", "dollhouse-fusion"} == set(model_names()) & set(NAMES)
+    assert all(len(line) < 90 for line in model_names().values())
     assert all((ASSETS / name / "README.md").is_file() for name in NAMES)
+
+
+@pytest.mark.parametrize("name", ["dollhouse-clip", "dollhouse-lm"])
+def test_what_ships_and_does_not_answer_is_no_model(name: str) -> None:
+    with pytest.raises(UserError, match=f"unknown model '{name}'; did you mean"):
+        load_model(name)
+
+
+def test_a_folder_that_a_recipe_has_not_written_is_not_looked_for_on_the_hub() -> None:
+    with pytest.raises(UserError, match=r"runs/dollhouse_distill is missing: a recipe writes it"):
+        load_model("runs/dollhouse_distill")
 
 
 def test_together_they_are_small() -> None:

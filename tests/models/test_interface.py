@@ -11,10 +11,12 @@ import pytest
 
 from conftest import REPOSITORY
 from tideo.evaluate.answers import plan
+from tideo.evaluate.benchmark import Benchmark, load_benchmark
 from tideo.evaluate.controls import CONTROLS
+from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import AS_TRAINED, Controls, ModelSettings, VideoModel
 from tideo.models.topa.settings import Settings
-from tideo.types import Answer, Frames, Sample, Tideo, Video
+from tideo.types import Answer, Frames, Sample, TextFrame, Tideo, Video
 from tiny import videos_in
 
 # Of an answer under each control. Another key is another answer: runs that users have would be answered again.
@@ -58,7 +60,47 @@ def test_the_keys_of_answers_stay_as_they_are() -> None:
         meta={"episode": {"split": "test", "index": 0, "seed": 0}},
     )  # fmt: skip
     named = {"main": AS_TRAINED, **CONTROLS, "order_1": Controls(rotated=1)}
-    assert {item.control: item.key for item in plan([sample], named, model=model)} == KEYS
+    items = plan([sample], named, model=model, benchmark=load_benchmark("dollhouse"))
+    assert {item.control: item.key for item in items} == KEYS
+
+
+def test_the_keys_of_an_image_text_model_stay_as_they_are() -> None:
+    model = First()
+    model.name, model.key = "m", "key"
+    model.settings = GridSettings().as_begun(
+        {"encoder": "dollhouse-clip"}
+    )  # as run.json of an earlier version says
+    video = Video(id="v", path="none.mp4", start_s=0.5, end_s=2.0)
+    sample = Sample(
+        id="q", video=video, question="why?", options=("a", "b"), answer=1, meta={"split": "test"}
+    )
+    named = {"main": AS_TRAINED, "blind": CONTROLS["blind"]}
+    items = plan([sample], named, model=model, benchmark=load_benchmark("nextqa"))
+    assert {item.control: item.key for item in items} == {
+        "main": "bacb8cd09b1e1242be5af3e841a3eb283a7d98d43a832a5e73ae3372e0bc8cb0",
+        "blind": "22675f676751e9be959f484160decc41250ef689deb815b4c33acfad5a6c89c1",
+    }
+
+
+def test_an_encoder_that_is_used_is_not_taken_from_an_earlier_run() -> None:
+    asked = GridSettings(sampler="question", encoder="mine")
+    assert asked.as_begun({"encoder": "other"}) == asked
+
+
+def test_other_captions_are_another_answer() -> None:
+    model = First()
+    video = Video(id="v", path="none.mp4")
+    sample = Sample(id="q", video=video, question="why?", options=("a", "b"))
+    named = {"text_features": CONTROLS["text_features"]}
+
+    def key(caption: str) -> str:
+        def captions(samples: Sequence[Sample], *, num: int) -> Tideo:
+            return Tideo(id="v", frames=(TextFrame(main=caption),) * num, summary="")
+
+        benchmark = Benchmark(name="b", read=lambda data, *, videos: [sample], tideo=captions)
+        return plan([sample], named, model=model, benchmark=benchmark)[0].key
+
+    assert key("a cat") == key("a cat") != key("a dog")
 
 
 def test_a_model_that_only_answers_has_the_rest(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -63,6 +64,11 @@ def tideo(samples: Sequence[Sample], *, num: int) -> Tideo:
     from tideo.dollhouse.captions import text_video
 
     return text_video(samples[0], num=num)
+
+
+def tideo_key(sample: Sample) -> Any:
+    """The episode, which the captions are a function of."""
+    return sample.meta.get("episode")
 
 
 def _sample(row: Row, *, videos: Path) -> Sample:

@@ -15,7 +15,8 @@ def prealign(
     recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False
 ) -> None:
     """Pre-align a frozen language model on text alone (TOPA)."""
-    config = _recipe(recipe, settings)  # before the slow imports, so that a wrong name fails at once
+    # Before the slow imports, so that a wrong name fails at once.
+    config = _recipe(recipe, settings, command="prealign")
     from tideo.train.topa.prealign import prealign as train_prefix
 
     print(train_prefix(config, out=out or Path("runs", recipe), resume=resume))
@@ -23,7 +24,7 @@ def prealign(
 
 def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False) -> None:
     """Train a tiny model: a CLIP, a language model or, by feature distillation, a LLaVA."""
-    config = _recipe(recipe, settings)
+    config = _recipe(recipe, settings, command="train")
     from tideo.tiny.train import train as run
 
     print(run(config, out=out or Path("runs", recipe), resume=resume))
@@ -42,7 +43,7 @@ def finetune(
     ] = None,
 ) -> None:
     """Finetune an image-text model on grids of frames (top-down grid)."""
-    config = _recipe(recipe, settings)
+    config = _recipe(recipe, settings, command="finetune")
     if plan:
         from tideo.train.grid.memory_plan import plan as memory_plan
 
@@ -86,8 +87,18 @@ def push(
     print(upload(folder, repo, private=private))
 
 
-def _recipe(name: str, settings: Sequence[str] | None) -> Any:
+# The class of a recipe's config → the command that runs it; all others are trainings of `tideo train`.
+COMMANDS = {"PrealignConfig": "prealign", "FinetuneConfig": "finetune"}
+
+
+def _recipe(name: str, settings: Sequence[str] | None, *, command: str) -> Any:
+    """The config of a recipe with other settings. Raises UserError for a recipe of another command."""
     from tideo.config import override
     from tideo.registry import load
+    from tideo.types import UserError
 
-    return override(load("recipes", name)(), settings or ())
+    config = load("recipes", name)()
+    right = COMMANDS.get(type(config).__name__, "train")
+    if right != command:
+        raise UserError(f"{name} is a recipe for `tideo {right}`, not for `tideo {command}`")
+    return override(config, settings or ())

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tideo.bundled import located
+from tideo.bundled import located, names
 from tideo.registry import load, require, targets
 from tideo.types import UserError
 
@@ -121,7 +121,7 @@ def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") ->
     """
     if dtype not in DTYPES:
         raise UserError(f"unknown encoder dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
-    if name in targets("encoders"):
+    if name not in names() and name in targets("encoders"):
         added: DualEncoder = load("encoders", name)()
         return added
     name = located(name)

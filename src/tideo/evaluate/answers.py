@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tideo.evaluate.benchmark import Benchmark
 from tideo.models.interface import Controls, VideoModel
 from tideo.store.files import atomic_write_text, content_key, key_of
 from tideo.store.records import read_records
@@ -26,28 +27,51 @@ class Item:
     key: str
 
 
-def plan(samples: Sequence[Sample], named: Mapping[str, Controls], *, model: VideoModel) -> list[Item]:
+def plan(
+    samples: Sequence[Sample], named: Mapping[str, Controls], *, model: VideoModel, benchmark: Benchmark
+) -> list[Item]:
     """Every question under every control, grouped by segment, in the order of the questions."""
     segments: dict[Video, list[Sample]] = {}
     for sample in samples:
         segments.setdefault(sample.video, []).append(sample)
     content = {path: content_key(path) for path in dict.fromkeys(video.path for video in segments)}
     return [
-        Item(control=name, sample=s, key=_key(name, controls, s, content=content[video.path], model=model))
+        Item(
+            control=name,
+            sample=s,
+            key=_key(name, controls, s, content=content[video.path], model=model, benchmark=benchmark),
+        )
         for video, about in segments.items()
         for name, controls in named.items()
         for s in about
     ]
 
 
-def _key(name: str, controls: Controls, sample: Sample, *, content: str | None, model: VideoModel) -> str:
+def _key(
+    name: str,
+    controls: Controls,
+    sample: Sample,
+    *,
+    content: str | None,
+    model: VideoModel,
+    benchmark: Benchmark,
+) -> str:
+    """A hash of all that an answer depends on: of the video's content or, without a video, of the Tideo."""
+    if controls.shows_video:
+        shown: Any = content
+    elif benchmark.tideo_key is not None:
+        shown = benchmark.tideo_key(sample)
+    elif benchmark.tideo is not None and not controls.blind:
+        shown = dataclasses.asdict(benchmark.tideo([sample], num=model.num_frames(controls)))
+    else:
+        shown = None
     return key_of(
         {
             "control": [name, controls],
             "model": [model.key, model.settings],
             "question": [sample.id, sample.question, sample.options],
             "segment": [sample.video.id, sample.video.start_s, sample.video.end_s],
-            "seen": content if controls.shows_video else sample.meta.get("episode"),
+            "seen": shown,
         }
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from tideo import registry
 from tideo.benchmarks.annotations import Choices, choices_csv
@@ -30,6 +30,7 @@ class Benchmark:
     right and grounded (grounding.py); "cider": videos are described (caption_scores.py). `export(samples, choices)`:
     the text of the file that the benchmark's own script or server reads. `tideo(samples, num)`: the captions of that
     many frames of the segment that the samples are about, which the control `text_features` shows the model.
+    `tideo_key(sample)`: all that its Tideo is made from, which the keys of answers hash; by default the Tideo itself.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Benchmark:
     score: Score = "accuracy"
     export: Callable[[Sequence[Sample], Choices], str] = choices_csv
     tideo: TideoOf | None = None
+    tideo_key: Callable[[Sample], Any] | None = None
 
     @property
     def describes(self) -> bool:
@@ -53,4 +55,5 @@ def load_benchmark(name: str) -> Benchmark:
         score=getattr(module, "SCORE", "accuracy"),
         export=getattr(module, "export", choices_csv),
         tideo=getattr(module, "tideo", None),
+        tideo_key=getattr(module, "tideo_key", None),
     )

@@ -74,6 +74,9 @@ def evaluate(
     if missing == "skip":
         samples = _with_video(samples)
     model = load_model(model) if isinstance(model, str) else model
+    _check_same_run(out, benchmark=benchmark, model=model.name)
+    if (out / RUN_FILE).exists() and hasattr(model.settings, "as_begun"):
+        model.settings = model.settings.as_begun(read_run(out).recipe.get("settings") or {})
     in_order = {MAIN: AS_TRAINED, **(option_orders(samples) if permute else {})}
     named = {**in_order, **choose_controls(controls, samples, model=model, benchmark=loaded)}
     recipe = {
@@ -88,8 +91,7 @@ def evaluate(
         "permute": permute,
         "missing": missing,
     }
-    _check_same_run(out, benchmark=benchmark, model=model.name)
-    items = plan(samples, named, model=model)
+    items = plan(samples, named, model=model, benchmark=loaded)
     if processes.first:
         write_run(out, recipe=recipe)
         gather(out)

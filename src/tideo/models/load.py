@@ -31,7 +31,7 @@ def load_model(name: str, *, args: Args = ()) -> VideoModel:
     `args` are key=value pairs for fields of the model's settings; an image-text model also has those of `Loading`,
     a server those of `Calls`. Raises UserError for an unknown name, with similar ones.
     """
-    if name in registry.targets("models"):
+    if name not in _shipped() and name in registry.targets("models"):
         return _with_settings(registry.load("models", name)(), args)
     for prefix, load in BY_PREFIX.items():
         if name.startswith(prefix):
@@ -52,14 +52,19 @@ def load_model(name: str, *, args: Args = ()) -> VideoModel:
 
 def model_names() -> dict[str, str]:
     """name → a line about it, for models that ship with the package and those that other packages register."""
-    marks = (SETTINGS_FILE, FUSION_FILE, GRID_FILE)
-    shipped = {n: _headline(ASSETS / n) for n in names() if any((ASSETS / n / m).is_file() for m in marks)}
+    shipped = {name: _headline(ASSETS / name) for name in _shipped()}
     return dict(sorted((registry.describe("models") | shipped).items()))
+
+
+def _shipped() -> list[str]:
+    """The bundled models that answer; the others are an encoder and a language model."""
+    marks = (SETTINGS_FILE, FUSION_FILE, GRID_FILE)
+    return [name for name in names() if any((ASSETS / name / mark).is_file() for mark in marks)]
 
 
 def _folder(name: str) -> tuple[Path, Callable[[Path, str, Args], VideoModel] | None]:
     """The folder of a model and its loader. A Hugging Face id that Tideo did not publish is an image-text model."""
-    folder = Path(located(name))
+    folder = Path(located(name) if name not in names() or name in _shipped() else name)
     if folder.exists() or not _HUB_ID.fullmatch(name):
         return folder, _loader_of(folder)
     from tideo.models import hub

@@ -7,5 +7,5 @@ from tideo.models.topa.blind import Blind
 
 
 def blind() -> Blind:
-    """The language model of dollhouse-topa without the video, which measures what the questions alone give away."""
+    """The language model of dollhouse-topa without the video: what the questions give away."""
     return Blind.load(located("dollhouse-topa"))

@@ -29,7 +29,7 @@ from tideo.config import override
 from tideo.models.load import load_model
 from tideo.train.grid.config import FinetuneConfig
 from tideo.train.grid.conversations import Turn
-from tideo.train.grid.finetune import finetune, mix
+from tideo.train.grid.finetune import finetune, mix, training_set
 from tideo.train.grid.llava_json import write_llava
 from tideo.train.grid.modules import module_of
 from tideo.types import Sample, UserError, Video
@@ -38,7 +38,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from tideo.config import from_plain, override
-from tideo.train.grid.finetune import finetune
+from tideo.train.grid.finetune import finetune, training_set
 from tideo.train.grid.config import FinetuneConfig
 config = from_plain(FinetuneConfig, json.loads(Path(sys.argv[1]).read_text()))
 finetune(override(config, sys.argv[4:]), out=sys.argv[2], resume=sys.argv[3] == "resume")
@@ -120,6 +120,17 @@ def test_captions_are_mixed_in_and_measured(tmp_path: Path) -> None:
     told = json.loads((out / "forgetting.json").read_text())
     assert told["num_captions"] == 200
     assert told["caption_loss_after"] != told["caption_loss_before"]
+
+
+def test_forgetting_is_measured_without_captions_in_the_training_set(tmp_path: Path) -> None:
+    captions = [conversation(i, turns=(Turn(user="Describe.", reply=f"a man {i}"),)) for i in range(210)]
+    write_llava(captions, tmp_path / "captions")
+    config = config_for(
+        tmp_path, kl=0.5, captions_path=str(tmp_path / "captions" / "train.json"),
+        captions_images=str(tmp_path / "captions" / "images"),
+    )  # fmt: skip
+    conversations, held_out = training_set(config)
+    assert (len(conversations), len(held_out)) == (4, 200)
 
 
 def test_captions_are_mixed_in_as_grids(tmp_path: Path) -> None:
@@ -287,6 +298,10 @@ def test_a_model_parted_over_two_processes_has_the_losses_of_one(
 @pytest.mark.parametrize(
     ("args", "told"),
     [
+        (["tiny_clip", "--plan"], "tiny_clip is a recipe for `tideo train`, not for `tideo finetune`"),
+        (["dollhouse_topa", "--export", "x"], "a recipe for `tideo prealign`, not for `tideo finetune`"),
+        (["dollhouse_grid", "--set", "parts=projector"], "parts is now modules"),
+        (["dollhouse_grid", "--set", "num=2"], "runs/dollhouse_distill is missing: a recipe writes it"),
         (["nosuch"], "unknown recipe 'nosuch'"),
         (["dollhouse_grid", "--set", "train.rate=1"], "unknown key 'rate'"),
         (["dollhouse_grid", "--set", "modules=head"], "expected one of tower, projector, llm"),

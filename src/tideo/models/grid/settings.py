@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -102,6 +104,15 @@ class GridSettings:
         if intro is None:
             intro = INTRO if num_images == 1 else INTRO_PANELS
         return intro.format(frames=num_frames, panels=num_images, rows=self.rows, cols=self.cols)
+
+    def as_begun(self, recorded: Mapping[str, Any]) -> GridSettings:
+        """These settings, to go on with a run of an earlier version, in which every model had an encoder.
+
+        The keys of its answers hash the encoder, which only the sampler `question` uses.
+        """
+        encoder = recorded.get("encoder")
+        unused = self.encoder is None and self.sampler != QUESTION and isinstance(encoder, str)
+        return replace(self, encoder=encoder) if unused else self
 
     def save(self, directory: str | Path) -> None:
         atomic_write_text(Path(directory) / GRID_FILE, json.dumps(asdict(self), indent=2) + "\n")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tideo import registry
 from tideo.device import has_bfloat16
@@ -138,6 +139,13 @@ class FinetuneConfig:
             raise UserError(
                 f"data={self.data}: set path to its training file and videos to its folder of videos"
             )
+
+    def as_begun(self, recorded: Mapping[str, Any]) -> FinetuneConfig:
+        """This recipe with what earlier versions recorded and did not use: an encoder, a number of captions."""
+        num, earlier = self.num_captions, "num_watched" in recorded  # a field that has left the recipe
+        if earlier and num is None:
+            num = recorded.get("num_captions")
+        return replace(self, grid=self.grid.as_begun(recorded.get("grid") or {}), num_captions=num)
 
 
 def _at_least_one(config: object, *names: str) -> None:

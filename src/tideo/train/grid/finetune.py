@@ -22,6 +22,7 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from tideo import registry
 from tideo.models.grid.loading import Loading, check_image_size, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
+from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
 from tideo.train.grid.config import LLAVA, FinetuneConfig, deepspeed_file
 from tideo.train.grid.conversations import Conversation, annotated, pasted
@@ -38,13 +39,14 @@ HELD_OUT_CAPTIONS = 200
 def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -> Path:
     """Train and write a folder that `tideo ask` and `tideo eval` load. Checkpoints go to `out`/steps.
 
-    If the recipe mixes captions in and does not shard the model, forgetting.json has the loss on held-out captions
+    If the recipe has a `captions_path` and does not shard the model, forgetting.json has the loss on held-out captions
     before and after. With `resume` a stopped run continues from its last checkpoint, with the losses of a run without
     a break; a finished run is not changed.
     """
     if not isinstance(config, FinetuneConfig):
         raise UserError(f"this recipe is not for finetuning: it returns a {type(config).__name__}")
     out = Path(out)
+    _refuse_earlier_stages(out)
     if not begin(out, recipe=config, resume=resume, last_file=GRID_FILE):
         return out
     # Made before the model, since ZeRO-3 shards weights while they are read.
@@ -76,6 +78,18 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     return out
 
 
+def _refuse_earlier_stages(out: Path) -> None:
+    """Raises UserError for an unfinished run of an earlier version, in which one run had several stages."""
+    if (out / GRID_FILE).is_file() or not (out / RUN_FILE).is_file():
+        return
+    recorded = read_run(out).recipe
+    if stages := [name for name in ("imitate", "align") if recorded.get(name) is not None]:
+        raise UserError(
+            f"{out} is an unfinished run of an earlier version with a stage {' and '.join(stages)}, which is now a "
+            "recipe of its own: run that first, start this one from its folder (--set model=FOLDER), with another --out"
+        )
+
+
 def export_llava(config: FinetuneConfig, *, out: str | Path) -> Path:
     """Write a recipe's training set, with its captions, in LLaVA's format; returns the path of train.json."""
     return write_llava(training_set(config)[0], out)
@@ -85,7 +99,7 @@ def export_llava(config: FinetuneConfig, *, out: str | Path) -> Path:
 
 
 def training_set(config: FinetuneConfig) -> tuple[list[Conversation], list[Conversation]]:
-    """The conversations with captions mixed in, and held-out captions that measure forgetting."""
+    """The conversations with `captions` mixed in, and the held-out captions that measure forgetting."""
     if config.data == LLAVA:
         path, images = str(config.path), str(config.videos)
         conversations = read_llava(path, images=images, image_size=config.grid.image_size)[: config.num]
@@ -100,7 +114,7 @@ def training_set(config: FinetuneConfig) -> tuple[list[Conversation], list[Conve
             settings=config.grid,
             num=config.num,
         )
-    if not config.captions:
+    if not config.captions_path:
         return conversations, []
     captions, held_out = _captions(config)
     return mix(conversations, captions, share=config.captions, seed=config.seed), held_out
