@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -31,13 +32,21 @@ class Check:
 
 def doctor() -> list[Check]:
     """Run all checks. Something that is missing is a failed check, never an exception."""
-    return [*_versions(), _device(), *_codecs(), _cache(), *_extras(), *_models()]
+    return [*_versions(), _entry_points(), _device(), *_codecs(), _cache(), *_extras(), *_models()]
 
 
 def _versions() -> list[Check]:
     system = Check(area="system", name="platform", detail=platform.platform())
     commit = Check(area="system", name="commit", detail=git_commit() or "installed, not a checkout")
     return [system, commit, *(Check(area="version", name=n, detail=v) for n, v in versions().items())]
+
+
+def _entry_points() -> Check:
+    """The names that come in through entry points, ours among them, are known to an installed package only."""
+    groups = [f"tideo.{kind}" for kind in ("models", "tideos", "conversations", "frames")]
+    missing = [group for group in groups if not entry_points(group=group)]
+    detail = f"no {', '.join(missing)}: install tideo again (pip install -e . in a checkout)"
+    return Check(area="system", name="entry points", detail=detail if missing else "found", ok=not missing)
 
 
 def _device() -> Check:

@@ -57,6 +57,7 @@ def test_a_study_needs_a_seed(tmp_path: Path) -> None:
         zero_shot_study(recipe, out=tmp_path, seeds=0)
 
 
+@pytest.mark.slow
 def test_a_study_runs_and_what_is_there_is_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
