@@ -4,7 +4,7 @@
 #     sh examples/lmms_eval.sh [OUT [EPISODES]]
 #
 # lmms-eval gets an environment of its own in OUT/venv (some gigabytes): it asks for PyAV below 16, tideo for 18, so
-# PyAV is brought to tideo's last. pip tells that it does not please lmms-eval, which only decodes for its own models.
+# tideo's PyAV is installed last. pip warns that lmms-eval asks for another; it decodes only for its own models.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:-out/lmms_eval}

@@ -55,7 +55,7 @@ def nearest(features: Features, memory: Memory) -> np.ndarray:
 
 
 # name → the function, the dtype of its memory, and the largest 1 - cosine to the published result (None:
-# told only)
+# reported only)
 METHODS: dict[str, tuple[Project, str, float | None]] = {
     "published": (published, "float32", 0.0),
     "torch attention": (attention, "float32", 1e-6),
@@ -141,7 +141,7 @@ def measure(directory: Path, *, num_queries: int, repeats: int) -> list[dict[str
         if limit is not None and error > limit:
             raise SystemExit(f"{name} with {num_queries} queries is off by {error:.1e}, more than {limit}")
         command = [sys.executable, __file__, "--extra", name, "--directory", str(directory)]
-        told = subprocess.run(
+        extra = subprocess.run(
             [*command, "--queries", str(num_queries)], check=True, capture_output=True, text=True
         )
         rows.append(
@@ -150,7 +150,7 @@ def measure(directory: Path, *, num_queries: int, repeats: int) -> list[dict[str
                 "method": name,
                 "cpu_s": round(seconds[name], 3),
                 "speedup": round(seconds["published"] / seconds[name], 2),
-                "extra_mb": round(json.loads(told.stdout)),
+                "extra_mb": round(json.loads(extra.stdout)),
                 "one_minus_cosine": float(f"{error:.1e}"),
             }
         )

@@ -7,7 +7,7 @@ Expected: a model directory that `tideo eval --model runs/short_topa` takes; it 
 
 from __future__ import annotations
 
-from tideo.train.topa.prealign import PrealignConfig, PrealignTraining
+from tideo.train.topa.config import PrealignConfig, PrealignTraining
 
 
 def short_topa() -> PrealignConfig:

@@ -69,7 +69,7 @@ def test_a_segment_of_mvbench(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             {"answer": "Four."},
@@ -80,12 +80,12 @@ def test_a_segment_of_mvbench(tmp_path: Path) -> None:
         ({"question": None}, "element 1, question"),
     ],
 )
-def test_a_malformed_row_of_mvbench_is_named(change: dict[str, object], told: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_malformed_row_of_mvbench_is_named(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
         mvbench(task_files(tmp_path, state_change=[MVBENCH | change]), videos=tmp_path)
 
 
-def test_a_folder_without_task_files_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_task_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected task files such as action_sequence\.json"):
         mvbench(tmp_path, videos=tmp_path)
 
@@ -143,13 +143,13 @@ def test_cues_have_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"ts": "soon"}, "line 1, ts: expected a span"),
         ({"answer_idx": 5}, "line 1, answer_idx"),
         ({"vid_name": "../x"}, "vid_name"),
     ],
 )
-def test_a_malformed_line_of_tvqa_is_named(change: dict[str, object], told: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_malformed_line_of_tvqa_is_named(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
         tvqa(jsonl(tmp_path, TVQA | change), videos=tmp_path)

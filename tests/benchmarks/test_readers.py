@@ -68,7 +68,7 @@ def test_videos_lie_flat_or_as_vidor_nests_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("video,question\n1,2\n", r"val\.csv: the column 'answer' is missing"),
         (HEADER + LINE.replace(",1,6,", ",5,6,"), r"val\.csv line 2, answer: .*less than 5"),
@@ -79,12 +79,12 @@ def test_videos_lie_flat_or_as_vidor_nests_them(tmp_path: Path) -> None:
         (HEADER, "holds no question"),
     ],
 )
-def test_a_malformed_row_of_nextqa_is_named(text: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_malformed_row_of_nextqa_is_named(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
         nextqa(csv_in(tmp_path, text), videos=tmp_path)
 
 
-def test_text_that_is_not_utf8_and_a_bad_map_are_told(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_and_a_bad_map_are_refused(tmp_path: Path) -> None:
     (tmp_path / "val.csv").write_bytes(HEADER.encode() + b"\xff\n")
     with pytest.raises(UserError, match=r"val\.csv is not UTF-8"):
         nextqa(tmp_path, videos=tmp_path)
@@ -111,7 +111,7 @@ def test_a_question_of_star_is_about_its_segment(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"answer": "Three."}, r"element 1, the row: answer 'Three\.' is none of the choices"),
         ({"end": 3}, "element 1, the row: the segment ends"),
@@ -120,8 +120,10 @@ def test_a_question_of_star_is_about_its_segment(tmp_path: Path) -> None:
         ({"start": "soon"}, "element 1, start"),
     ],
 )
-def test_a_malformed_question_of_star_is_named(change: dict[str, object], told: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_malformed_question_of_star_is_named(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
         star(star_in(tmp_path, {**STAR, **change}), videos=tmp_path)
 
 
@@ -179,7 +181,7 @@ def test_own_questions_as_csv_and_as_json_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("v,1,what,tea,,,tea,", "line 2, a1: it is empty"),
         ("v,1,what,tea,cup,,jug,", "line 2, answer: 'jug' is none of the 2 options"),
@@ -188,10 +190,10 @@ def test_own_questions_as_csv_and_as_json_lines(tmp_path: Path) -> None:
         ("v,1,what,tea", "line 2: expected 8 fields"),
     ],
 )
-def test_a_malformed_own_question_is_named(line: str, told: str, tmp_path: Path) -> None:
+def test_a_malformed_own_question_is_named(line: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "q.csv"
     path.write_text(OWN + line + "\n")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         csv(path, videos=tmp_path)
     with pytest.raises(UserError, match=r"ends with \.csv or \.jsonl"):
         csv(tmp_path, videos=tmp_path)

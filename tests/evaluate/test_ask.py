@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tideo.evaluate.ask import ask
 from tideo.models.topa.model import ZeroShot
 from tideo.types import UserError, VideoError
 from tiny import model_in, save_model, videos_in
+from videos import encode
 
 OPTIONS = ("making tea", "repairing a bicycle", "sleeping")
 FIELDS = {"answer", "choice", "options", "loglikelihoods", "model", "pts_s", "seconds"}
@@ -33,43 +35,43 @@ def model(model_dir: Path) -> ZeroShot:
 
 
 def test_the_answer_is_the_most_likely_option(video: Path, model: ZeroShot) -> None:
-    told = ask(video, question="what is the man doing?", options=OPTIONS, model=model)
-    assert set(told) == FIELDS
-    scored = told["loglikelihoods"]
+    reply = ask(video, question="what is the man doing?", options=OPTIONS, model=model)
+    assert set(reply) == FIELDS
+    scored = reply["loglikelihoods"]
     assert len(scored) == 3
     assert all(score < 0 for score in scored)
-    assert told["choice"] == scored.index(max(scored))
-    assert (told["answer"], told["options"]) == (OPTIONS[told["choice"]], list(OPTIONS))
-    assert (told["model"], len(told["pts_s"])) == ("tiny", 10)
-    assert told["pts_s"] == sorted(told["pts_s"])
-    assert told["seconds"] > 0
-    assert json.loads(json.dumps(told)) == told
+    assert reply["choice"] == scored.index(max(scored))
+    assert (reply["answer"], reply["options"]) == (OPTIONS[reply["choice"]], list(OPTIONS))
+    assert (reply["model"], len(reply["pts_s"])) == ("tiny", 10)
+    assert reply["pts_s"] == sorted(reply["pts_s"])
+    assert reply["seconds"] > 0
+    assert json.loads(json.dumps(reply)) == reply
 
 
 def test_the_options_order_does_not_matter(video: Path, model: ZeroShot) -> None:
-    told = ask(video, question="what is he doing?", options=OPTIONS, model=model)
+    reply = ask(video, question="what is he doing?", options=OPTIONS, model=model)
     turned = ask(video, question="what is he doing?", options=OPTIONS[::-1], model=model)
-    assert told["loglikelihoods"] == pytest.approx(turned["loglikelihoods"][::-1], abs=1e-4)
+    assert reply["loglikelihoods"] == pytest.approx(turned["loglikelihoods"][::-1], abs=1e-4)
 
 
 def test_a_segment_is_looked_at_alone(video: Path, model: ZeroShot) -> None:
-    told = ask(video, question="what is he doing?", options=OPTIONS, model=model, start_s=2, end_s=4)
-    assert all(1.9 <= t <= 4 for t in told["pts_s"])
+    reply = ask(video, question="what is he doing?", options=OPTIONS, model=model, start_s=2, end_s=4)
+    assert all(1.9 <= t <= 4 for t in reply["pts_s"])
     rest = ask(video, question="what is he doing?", options=OPTIONS, model=model, start_s=5)
     assert min(rest["pts_s"]) >= 4.9
-    assert told["loglikelihoods"] != rest["loglikelihoods"]
+    assert reply["loglikelihoods"] != rest["loglikelihoods"]
 
 
 def test_without_options_it_writes(video: Path, model: ZeroShot) -> None:
-    told = ask(video, question="what is he doing?", model=model)
-    assert told["answer"]
-    assert (told["choice"], told["options"], told["loglikelihoods"]) == (None, [], [])
+    reply = ask(video, question="what is he doing?", model=model)
+    assert reply["answer"]
+    assert (reply["choice"], reply["options"], reply["loglikelihoods"]) == (None, [], [])
 
 
-def test_a_strange_video_is_told_in_one_line(
+def test_a_video_out_of_distribution_is_one_line(
     video: Path, model_dir: Path, model: ZeroShot, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    # Pictures are far from captions for a random CLIP: every video is strange, until nothing is.
+    # Pictures are far from captions for a random CLIP: every video is out of distribution, until none is.
     ask(video, question="what is he doing?", options=OPTIONS, model=model)
     (line,) = caplog.messages
     assert "is unlike anything in the memory of tiny" in line
@@ -84,21 +86,21 @@ def test_a_strange_video_is_told_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("question", "options", "told"),
+    ("question", "options", "message"),
     [
         (" ", OPTIONS, "the question is empty: ask something"),
         ("why?", ("one",), r"options \['one'\]: give two or more, none empty, or none at all"),
         ("why?", ("one", " "), r"give two or more, none empty"),
     ],
 )
-def test_what_cannot_be_asked_is_told(
-    video: Path, model: ZeroShot, question: str, options: tuple[str, ...], told: str
+def test_an_invalid_question_is_refused(
+    video: Path, model: ZeroShot, question: str, options: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         ask(video, question=question, options=options, model=model)
 
 
-def test_a_video_that_gives_no_frame_is_told(model: ZeroShot, tmp_path: Path) -> None:
+def test_a_video_that_gives_no_frame_is_an_error(model: ZeroShot, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="there is no such file"):
         ask(tmp_path / "none.mp4", question="why?", options=OPTIONS, model=model)
     (tmp_path / "bad.mp4").write_bytes(b"\0" * 100)
@@ -106,7 +108,22 @@ def test_a_video_that_gives_no_frame_is_told(model: ZeroShot, tmp_path: Path) ->
         ask(tmp_path / "bad.mp4", question="why?", options=OPTIONS, model=model)
 
 
-def test_a_question_that_is_too_long_is_told(video: Path, tmp_path: Path) -> None:
+def test_frames_that_cannot_be_decoded_are_reported(
+    model: ZeroShot, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.mp4"
+    encode(path, num=40, faststart=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(UserWarning, match="could not be decoded"):
+        ask(path, question="why?", options=OPTIONS, model=model)
+    assert re.search(
+        r"cut\.mp4: \d distinct frames for the 10 that the model takes, \d could not be decoded "
+        r"\(damaged or cut off: \d\.\d{3} s",
+        caplog.text,
+    )
+
+
+def test_a_question_that_is_too_long_is_refused(video: Path, tmp_path: Path) -> None:
     small = ZeroShot.load(save_model(tmp_path, max_tokens=100))
     with pytest.raises(UserError, match="tokens exceed the model's context of 100"):
         ask(video, question="why " * 100, options=OPTIONS, model=small)
@@ -118,13 +135,13 @@ def test_the_command_prints_one_object(tideo: Tideo, video: Path, model_dir: Pat
         "ask", str(video), "what is he doing?", *options, "--model", str(model_dir), "--json", "--end", "5"
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert set(told) == FIELDS
-    assert told["answer"] in OPTIONS
+    reply = json.loads(done.stdout)
+    assert set(reply) == FIELDS
+    assert reply["answer"] in OPTIONS
     assert "is unlike anything in the memory of" in done.stderr
 
 
-def test_the_command_tells_a_wrong_model(tideo: Tideo, video: Path) -> None:
+def test_the_command_reports_a_wrong_model(tideo: Tideo, video: Path) -> None:
     done = tideo("ask", str(video), "why?", "--model", "dollhouse-tipa")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1

@@ -52,9 +52,9 @@ def test_nextqas_own_script_reads_it(blind: Blind, tmp_path: Path, tideo: Tideo)
     out = run("nextqa", tmp_path / "val.csv", blind)
     done = tideo("export", str(out), "--out", str(tmp_path / "result.json"))
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "result.json").read_text())
-    assert told == {i: {"prediction": c, "answer": int(i[-1])} for i, c in chosen(out).items()}
-    assert set(told) == {"24_0", "24_1"}
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result == {i: {"prediction": c, "answer": int(i[-1])} for i, c in chosen(out).items()}
+    assert set(result) == {"24_0", "24_1"}
 
 
 def test_egoschemas_server_reads_it(blind: Blind, tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_stars_server_reads_it(blind: Blind, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert export(out, out=tmp_path / "out.json") == (0, 4)
     choice = chosen(out)
-    told = json.loads((tmp_path / "out.json").read_text())
-    assert told == {
+    exported = json.loads((tmp_path / "out.json").read_text())
+    assert exported == {
         "Interaction": [{"question_id": "Interaction_T1_1", "answer": choice["Interaction_T1_1"]}],
         "Sequence": [
             {"question_id": f"Sequence_T1_{n}", "answer": choice[f"Sequence_T1_{n}"]} for n in (0, 3)
@@ -101,7 +101,9 @@ def test_a_test_split_is_answered_and_not_scored(tmp_path: Path, tideo: Tideo) -
     )
 
 
-def test_a_failed_question_has_no_choice_and_a_missing_answer_is_told(blind: Blind, tmp_path: Path) -> None:
+def test_a_failed_question_has_no_choice_and_a_missing_answer_is_refused(
+    blind: Blind, tmp_path: Path
+) -> None:
     (tmp_path / "own.csv").write_text(
         "video_name,question_id,question,a0,a1,answer\nv,1,why,x,y,0\nv,2,how,x,y,1\n"
     )

@@ -93,7 +93,7 @@ def test_a_page_needs_nothing_but_itself(run_dir: Path) -> None:
     assert not re.search(r"https?://|url\(|@import|<script", html)
 
 
-def test_a_page_tells_the_figures(run_dir: Path) -> None:
+def test_a_page_shows_the_figures(run_dir: Path) -> None:
     report = json.loads((run_dir / "report.json").read_text())
     page = page_of(run_dir / "report.html")
     assert f"{100 * report['accuracy']:.1f}%" in page.text
@@ -139,10 +139,10 @@ def test_several_runs_are_compared_question_by_question(
     exported: Path, model: ZeroShot, run_dir: Path, tmp_path: Path
 ) -> None:
     again = Path(shutil.copytree(run_dir, tmp_path / "again"))
-    told = page_of(write_report([run_dir, again], out=tmp_path / "both.html")).text
-    assert "first minus this" in told
-    assert "+0.0" in told
-    assert told.count("tiny on dollhouse, test") == 2
+    text = page_of(write_report([run_dir, again], out=tmp_path / "both.html")).text
+    assert "first minus this" in text
+    assert "+0.0" in text
+    assert text.count("tiny on dollhouse, test") == 2
 
 
 def test_without_the_data_the_figures_remain(run_dir: Path, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_without_a_video_its_examples_say_so(exported: Path, run_dir: Path, tmp_
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}"])
-def test_a_folder_without_a_finished_run_is_told(tmp_path: Path, text: str | None) -> None:
+def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "report.json").write_text(text)
     with pytest.raises(
@@ -189,14 +189,14 @@ def test_the_demo(
     other = load_model(str(saved("llava", tmp_path / "vlm")), args=["rows=2", "cols=2", "image_size=28"])
     other.name = "grid"
     report = demo(out=tmp_path, model=model, others=[other])
-    told = capsys.readouterr().out
-    assert f"{100 * report.accuracy:.1f}" in told
-    assert "shuffled frames" in told
-    assert "│ grid " in told
-    assert " right" in told
+    printed = capsys.readouterr().out
+    assert f"{100 * report.accuracy:.1f}" in printed
+    assert "shuffled frames" in printed
+    assert "│ grid " in printed
+    assert " right" in printed
     page = (tmp_path / "report.html").read_text()
     assert page.count('<img class="grid"') > 6  # the gallery of the grid model
-    assert str(tmp_path / "example.png") in told
+    assert str(tmp_path / "example.png") in printed
     with Image.open(tmp_path / "example.png") as picture:
         assert picture.width > 2 * picture.height
     for name in ("report.json", "report.html"):

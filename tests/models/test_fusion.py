@@ -33,7 +33,7 @@ class Known(VideoModel):
 
     def __init__(self, *sums: float, error: str | None = None, text: str = "") -> None:
         self.name = self.key = str(sums)
-        self.told = Answer(
+        self.reply = Answer(
             sample_id="q",
             loglikelihoods=sums,
             num_tokens=(2,) * len(sums),
@@ -46,8 +46,8 @@ class Known(VideoModel):
         return None if controls.blind else FRAMES
 
     def answer(self, *args: object, seen: Frames | Tideo | None, **kwargs: object) -> list[Answer]:
-        self.seen = seen
-        return [self.told]
+        self.frames = seen
+        return [self.reply]
 
 
 def fused(*models: Known, weights: tuple[float, ...]) -> Answer:
@@ -85,7 +85,7 @@ def test_each_model_looks_itself_and_all_are_shown_a_tideo() -> None:
         (AS_TRAINED, None, FRAMES), (Controls(blind=True), None, None), (Controls(source="text"), text, text),
     ):  # fmt: skip
         fusion.answer(VIDEO, [SAMPLE], seen=seen, controls=controls)
-        assert [m.seen for m in models] == [expected, expected]
+        assert [m.frames for m in models] == [expected, expected]
 
 
 def test_only_controls_that_all_heed_are_left() -> None:
@@ -97,7 +97,7 @@ def test_weights_go_to_the_model_that_knows() -> None:
     rng = np.random.default_rng(0)
     right = rng.integers(0, 5, 300)
 
-    def told(sharp: float, num: int) -> list[np.ndarray]:
+    def option_rows(sharp: float, num: int) -> list[np.ndarray]:
         rows = rng.normal(size=(300, num))
         rows[np.arange(300), right] += sharp
         return [
@@ -107,7 +107,7 @@ def test_weights_go_to_the_model_that_knows() -> None:
             for r in rows
         ]
 
-    knows, guesses = fit_weights([told(2.0, 5), told(0.0, 5)], right.tolist())
+    knows, guesses = fit_weights([option_rows(2.0, 5), option_rows(0.0, 5)], right.tolist())
     assert 1.5 < knows < 2.6  # Gaussian scores a distance of 2 apart: the true weight is 2
     assert abs(guesses) < 0.3
 
@@ -142,8 +142,8 @@ def test_two_runs_become_a_model(
     assert swapped.returncode == 2
     assert "name the models in the runs' order" in swapped.stderr
     assert not (tmp_path / "g").exists()
-    told = json.loads((tmp_path / "f" / "fusion.json").read_text())
-    assert told["models"] == ["../one", "../two"]
+    fusion = json.loads((tmp_path / "f" / "fusion.json").read_text())
+    assert fusion["models"] == ["../one", "../two"]
     model = load_model(str(tmp_path / "f"))
     report = evaluate(
         benchmark="dollhouse", data=data, videos=data / "videos", model=model, out=tmp_path / "run3"
@@ -152,14 +152,14 @@ def test_two_runs_become_a_model(
     assert "shuffled_frames" in report.controls
 
 
-def test_runs_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
+def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a fusion needs two at least, and --model for each run"):
         fuse([tmp_path], models=["a"], out=tmp_path)
     with pytest.raises(UserError, match="no run directory"):
         fuse([tmp_path, tmp_path], models=["a", "b"], out=tmp_path)
 
 
-def test_a_broken_file_is_told(tmp_path: Path) -> None:
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fusion.json").write_text('{"models": 3}')
     with pytest.raises(UserError, match="does not describe a fusion"):
         load_model(str(tmp_path))

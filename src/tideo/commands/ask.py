@@ -36,7 +36,7 @@ def ask(
     """Answer one question about a video."""
     from tideo.evaluate.ask import ask as answer_question
 
-    told = answer_question(
+    reply = answer_question(
         video,
         question=question,
         options=tuple(option or ()),
@@ -44,7 +44,7 @@ def ask(
         start_s=start,
         end_s=end,
     )
-    print(json.dumps(told, ensure_ascii=False) if as_json else told["answer"])
+    print(json.dumps(reply, ensure_ascii=False) if as_json else reply["answer"])
 
 
 def frames(

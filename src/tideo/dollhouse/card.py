@@ -12,7 +12,7 @@ from pathlib import Path
 from tideo.dollhouse import world
 from tideo.dollhouse.script import HELD_OUT_PERCENT, NUM_FRAMES, Episode, Split
 
-_TIDEOS = "| `tideos.json` | the episodes told in words, with their questions, in TextVid's JSON |\n"
+_TIDEOS = "| `tideos.json` | the episodes in words, with their questions, in TextVid's JSON |\n"
 
 
 def data_card(episodes: Sequence[Episode], *, split: Split, seed: int, by_kind: Mapping[str, int]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.features import frame_features
 from tideo.types import Frames, Grid, UserError, Video
-from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, tell_blanks
+from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, warn_of_blanks
 from tideo.video.samplers import sample_frames
 
 CANDIDATES = 4  # even frames encoded for each one chosen
@@ -34,7 +34,7 @@ def question_grid(
     candidates = sample_frames(video, CANDIDATES * rows * cols)
     frames = relevant_frames(candidates, rows * cols, question=question, encoder=load_encoder(encoder))
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
-    tell_blanks(grid, video_id=frames.video_id)
+    warn_of_blanks(grid, video_id=frames.video_id)
     return grid
 
 

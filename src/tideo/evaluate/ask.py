@@ -12,6 +12,7 @@ from tideo.models.interface import VideoModel
 from tideo.models.load import load_model
 from tideo.scoring import decide, scores
 from tideo.types import Sample, UserError, Video
+from tideo.video.decode import lost_frames
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def ask(
     if frames is not None and (warning := model.out_of_distribution(frames)) is not None:
         log.warning(warning)
     if frames is not None and len(frames) < model.settings.num_frames:
-        lost = f", {len(frames.missing_s)} could not be decoded" if frames.missing_s else ""
+        lost = f", {lost_frames(frames.missing_s)}" if frames.missing_s else ""
         log.warning(
             "%s: %d distinct frames for the %d that the model takes%s",
             path, len(frames), model.settings.num_frames, lost,

@@ -30,7 +30,7 @@ class Report:
     `by_kind`, `by_group` and each of `controls` hold `n`, `accuracy`, `stderr`, `ci95`; a control also its
     own `by_kind`, `n_failed`, and `difference`, the result minus the control on the same questions. `mean_of_kinds`,
     the mean of the accuracies in `by_kind`, is how STAR and MVBench score.
-    `by_group` parts the questions by `meta["held_out"]` where the benchmark has it.
+    `by_group` splits the questions by `meta["held_out"]` where the benchmark has it.
     `n_strange` counts the videos unlike anything in the model's memory, `n_left_out` the questions that were left
     out because their video is missing. `failures`: video, error, and how many questions of the result failed by it.
     `evidence` says whether the frames show the answer, where the benchmark knows (evaluate/grounding.py).
@@ -130,9 +130,9 @@ def summarise_run(
         accuracy=result["accuracy"],
         stderr=result["stderr"],
         ci95=result["ci95"],
-        by_kind=_parts(known, main, {s.id: s.kind for s in known}),
+        by_kind=_figures_by_group(known, main, {s.id: s.kind for s in known}),
         mean_of_kinds=_mean_of_kinds(known, main),
-        by_group=_parts(known, main, _groups(known)),
+        by_group=_figures_by_group(known, main, _groups(known)),
         controls={name: _control(known, main, decided[name]) for name in controls},
         n_strange=n_strange,
         n_left_out=n_left_out,
@@ -172,14 +172,14 @@ def _correct(samples: Sequence[Sample], answers: Answers) -> list[bool]:
     return [answers[s.id].choice == s.answer for s in samples]
 
 
-def _parts(
-    samples: Sequence[Sample], answers: Answers, part_of: Mapping[str, str]
+def _figures_by_group(
+    samples: Sequence[Sample], answers: Answers, group_of: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    parts: dict[str, list[Sample]] = {}
+    groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        if sample.id in part_of:
-            parts.setdefault(part_of[sample.id], []).append(sample)
-    return {name: figures(part, answers) for name, part in parts.items()}
+        if sample.id in group_of:
+            groups.setdefault(group_of[sample.id], []).append(sample)
+    return {name: figures(group, answers) for name, group in groups.items()}
 
 
 def _groups(samples: Sequence[Sample]) -> dict[str, str]:
@@ -190,7 +190,7 @@ def _groups(samples: Sequence[Sample]) -> dict[str, str]:
 def _control(samples: Sequence[Sample], answers: Answers, other: Answers) -> dict[str, Any]:
     return {
         **figures(samples, other),
-        "by_kind": _parts(samples, other, {s.id: s.kind for s in samples}),
+        "by_kind": _figures_by_group(samples, other, {s.id: s.kind for s in samples}),
         "n_failed": num_failed(samples, other),
         "difference": compared(samples, answers, other),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class DistillConfig:
     tiled_positions: bool = True
     patch_size: int | None = None
     num: int = 4000
-    train: GridTraining | None = field(kw_only=True)
+    train: GridTraining | None
     seed: int = 0
 
     def __post_init__(self) -> None:

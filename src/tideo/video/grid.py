@@ -154,11 +154,11 @@ def video_grid(
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
     frames = sample_frames(video, rows * cols, sampler=sampler)
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
-    tell_blanks(grid, video_id=frames.video_id)
+    warn_of_blanks(grid, video_id=frames.video_id)
     return grid
 
 
-def tell_blanks(grid: Grid, *, video_id: str) -> None:
+def warn_of_blanks(grid: Grid, *, video_id: str) -> None:
     """Log the number of blank cells, and the frames that could not be decoded."""
     if not grid.num_blank:
         return
