@@ -47,6 +47,7 @@ def test_a_plan_shards_only_what_the_recipe_shards() -> None:
     assert memory_of(alone_config, model, gpus=4).weights == 0.5 * (total - learning) + 2 * learning
 
 
+@pytest.mark.slow
 def test_lora_learns_little_of_the_34b() -> None:
     config = replace(load("recipes", "llava_1_6_34b_nextqa")(), lora_rank=128)
     total, learning = parameters(shape(config)[0])
