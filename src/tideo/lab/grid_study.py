@@ -57,12 +57,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     ),
     "distilled": ("kl=0.5",),
     "no question asked": ("train.steps=1", "train.lr=0", "train.muon_lr=0"),
-    "without imitation": (),
+    "without feature distillation": (),
     "plain language model": (),
 }  # fmt: skip
 # The same for the feature distillation; what changes the grid changes it too.
 DISTILL_VARIANTS: dict[str, tuple[str, ...]] = {
-    "without imitation": ("train=none",),
+    "without feature distillation": ("train=none",),
     "plain language model": ("train=none", "teacher=none"),
 }
 SAMPLERS = ("uniform", "question")  # at inference; all are trained with the recipe's
