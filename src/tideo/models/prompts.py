@@ -173,7 +173,9 @@ def begin_ids(tokenizer: Any) -> list[int]:
     for start in range(len(special) - len(plain) + 1):
         if special[start : start + len(plain)] == plain:
             return special[:start]
-    raise UserError(f"the tokenizer reads 'a' as {special}, but without special tokens as {plain}: expected it inside")
+    raise UserError(
+        f"the tokenizer reads 'a' as {special}, but without special tokens as {plain}: expected it inside"
+    )
 
 
 def end_ids(tokenizer: Any, model: Any) -> set[int]:
@@ -194,8 +196,8 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False).input_ids) if text else []
 
 
-def common_start(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their start."""
+def common_start(left: Sequence[object], right: Sequence[object]) -> int:
+    """How many tokens, or letters, two sequences have in common at their start."""
     pairs = zip(left, right, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 

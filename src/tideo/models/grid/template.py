@@ -22,8 +22,13 @@ PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids
 # What templates call the switch (Qwen3, SmolLM3, GLM-4.5: enable_thinking; Kimi-K2.5, DeepSeek-V3.1: thinking).
 SWITCHES = ("enable_thinking", "thinking")
 _REPLY = "Reply7419"  # stands for any reply where the template is asked what comes before and behind one
-_USER, _WORDS = "What happens in the video?", "washing dishes"  # of the conversation that is encoded both ways
-_THOUGHT = re.compile(r"([<\[◁])(/?)((?:think|thought|reason)\w*)([>\]▷])", re.IGNORECASE)
+_USER, _WORDS = (
+    "What happens in the video?",
+    "washing dishes",
+)  # of the conversation that is encoded both ways
+_NAME = r"((?:think|thought|reason)\w*)"
+_TAG = re.compile(rf"([<\[◁])(/?){_NAME}([>\]▷])", re.IGNORECASE)
+_EMPTY = re.compile(rf"[<\[◁]{_NAME}[>\]▷]\s*([<\[◁]/{_NAME}[>\]▷]\s*)?\Z", re.IGNORECASE)
 
 
 class ChatTemplate:
@@ -108,17 +113,18 @@ class ChatTemplate:
     def _learn_opening(self) -> tuple[bool, str]:
         """Whether openings are chats that wait for a reply, and the text that closes a thought left open."""
         waiting, (before, _) = self._waiting(_USER, 1), self._parts(_USER, 1)
-        if not before.startswith(waiting.rstrip()) and not waiting.startswith(before.rstrip()):
-            same = common_start(waiting, before)  # type: ignore[arg-type]
+        waits = not before.startswith(waiting.rstrip()) and waiting.startswith(before.rstrip())
+        asked, written = (text if waits else _EMPTY.sub("", text).rstrip() for text in (waiting, before))
+        if not waits and not before.startswith(waiting.rstrip()) and asked != written:
+            same = common_start(waiting, before)
             raise UserError(
                 f"model {self.name}: its chat template asks for a reply after {waiting[same:]!r}, but writes one after "
                 f"{before[same:]!r}: expected the same text, since options are scored where replies are trained"
             )
-        waits = not before.startswith(waiting.rstrip())
         opening = waiting if waits else before
         close = _closed(opening)
-        asked = str(self._rendered(_USER, 1, switches={}, add_generation_prompt=True))
-        self.thought = (opening + close)[common_start(opening + close, asked.rstrip()) :].strip()  # type: ignore[arg-type]
+        plain = self._rendered(_USER, 1, switches={}, add_generation_prompt=True).rstrip()
+        self.thought = (opening + close)[common_start(opening + close, plain) :].strip()
         return waits, close
 
     def _learn_end(self) -> list[int]:
@@ -146,7 +152,9 @@ class ChatTemplate:
                 f"model {self.name}: its chat template changes the reply {_WORDS!r} to {written[len(before) :]!r}"
             )
         if _USER not in opening:
-            raise UserError(f"model {self.name}: its chat template leaves out what the user says: {opening!r}")
+            raise UserError(
+                f"model {self.name}: its chat template leaves out what the user says: {opening!r}"
+            )
         try:
             trained = self.encode(opening + _WORDS, images)["input_ids"][0].tolist()
             prompt = self.encode(opening.rstrip(" "), images)["input_ids"][0].tolist()
@@ -164,15 +172,16 @@ class ChatTemplate:
             same = common_start(trained, scored)
             raise UserError(
                 f"model {self.name}: training would read {self.tokenizer.decode(trained[same:])!r} where scoring reads "
-                f"{self.tokenizer.decode(scored[same:])!r}: expected the same tokens; its tokenizer does not fit its "
-                "chat template"
+                f"{self.tokenizer.decode(scored[same:])!r}: expected the same tokens, but its processor changes the text"
             )
 
     def _parts(self, user: str, num_images: int) -> tuple[str, str]:
         """What the template writes before and behind a reply."""
         before, found, behind = self._rendered(user, num_images, reply=_REPLY).rpartition(_REPLY)
         if not found:
-            raise UserError(f"model {self.name}: its chat template leaves out what the assistant says: {behind!r}")
+            raise UserError(
+                f"model {self.name}: its chat template leaves out what the assistant says: {behind!r}"
+            )
         return before, behind
 
     def _waiting(self, user: str, num_images: int) -> str:
@@ -189,7 +198,9 @@ class ChatTemplate:
         **options: Any,
     ) -> str:
         images = [{"type": "image"}] * num_images
-        chat = [{"role": "user", "content": [*images, {"type": "text", "text": no_marker(user, self.processor)}]}]
+        chat = [
+            {"role": "user", "content": [*images, {"type": "text", "text": no_marker(user, self.processor)}]}
+        ]
         if reply is not None:
             chat.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
         given = self._switches if switches is None else switches
@@ -214,7 +225,7 @@ def _switches(template: Any) -> dict[str, bool]:
 
 def _closed(opening: str) -> str:
     """The text that closes the last thought of an opening, "" if it is closed or there is none."""
-    tags = list(_THOUGHT.finditer(opening))
+    tags = list(_TAG.finditer(opening))
     if not tags or tags[-1][2]:
         return ""
     left, _, name, right = tags[-1].groups()
@@ -223,7 +234,7 @@ def _closed(opening: str) -> str:
 
 def has_thought(text: str) -> bool:
     """Whether a text opens or closes a thought."""
-    return _THOUGHT.search(text) is not None
+    return _TAG.search(text) is not None
 
 
 def no_marker(text: str, processor: Any) -> str:
