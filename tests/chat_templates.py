@@ -29,15 +29,21 @@ class Family:
     example: str
 
 
+_CLOSED = "<think>\n\n</think>\n\n"
+_OFF = "enable_thinking is defined and not enable_thinking"
 _CHATML_USER = "<|im_start|>user\nWORDS<|im_end|>\n"
 _CHATML_EXAMPLE = "<|im_start|>user\n<image>why?<|im_end|>\n<|im_start|>assistant\n"
 FAMILIES = {
     "vicuna": Family(
-        template=chat_template(begin="{{ bos_token }}", user="USER: WORDS ", assistant="ASSISTANT: WORDS ", waiting="ASSISTANT:"),
+        template=chat_template(
+            begin="{{ bos_token }}", user="USER: WORDS ", assistant="ASSISTANT: WORDS ", waiting="ASSISTANT:"
+        ),
         example="<s>USER: <image>why? ASSISTANT: to read</s>",
     ),
     "mistral, without a space": Family(
-        template=chat_template(begin="{{ bos_token }}", user="[INST]WORDS[/INST]", assistant="WORDS{{ eos_token }}", waiting=""),
+        template=chat_template(
+            begin="{{ bos_token }}", user="[INST]WORDS[/INST]", assistant="WORDS{{ eos_token }}", waiting=""
+        ),
         example="<s>[INST]<image>why?[/INST]to read</s>",
     ),
     "gemma": Family(
@@ -47,7 +53,8 @@ FAMILIES = {
             assistant="<start_of_turn>model\n{{ (m.content[0].text) | trim }}<end_of_utterance>\n",
             waiting="<start_of_turn>model\n",
         ),
-        example="<s><start_of_turn>user\n<image>why?<end_of_utterance>\n<start_of_turn>model\nto read<end_of_utterance>",
+        example="<s><start_of_turn>user\n<image>why?<end_of_utterance>\n"
+        "<start_of_turn>model\nto read<end_of_utterance>",
     ),
     "llama 3, with a system prompt of its own": Family(
         template=chat_template(
@@ -57,17 +64,23 @@ FAMILIES = {
             waiting="[assistant]\n\n",
             before="{% set told = 'Be brief.' %}",
         ).replace("{{ bos_token }}", "{{ bos_token }}[system]\n\n{{ told }}<end_of_utterance>"),
-        example="<s>[system]\n\nBe brief.<end_of_utterance>[user]\n\n<image>why?<end_of_utterance>[assistant]\n\nto read<end_of_utterance>",
+        example="<s>[system]\n\nBe brief.<end_of_utterance>"
+        "[user]\n\n<image>why?<end_of_utterance>[assistant]\n\nto read<end_of_utterance>",
     ),
     "phi 3, with two end tokens": Family(
-        template=chat_template(user="<|user|>\nWORDS<|im_end|>\n", assistant="<|assistant|>\nWORDS<|im_end|>\n", waiting="<|assistant|>\n", behind="{{ eos_token }}"),
+        template=chat_template(
+            user="<|user|>\nWORDS<|im_end|>\n",
+            assistant="<|assistant|>\nWORDS<|im_end|>\n",
+            waiting="<|assistant|>\n",
+            behind="{{ eos_token }}",
+        ),
         example="<|user|>\n<image>why?<|im_end|>\n<|assistant|>\nto read<|im_end|>",
     ),
     "qwen 3, with a switch": Family(
         template=chat_template(
             user=_CHATML_USER,
-            assistant="<|im_start|>assistant\n{% if loop.last %}<think>\n\n</think>\n\n{% endif %}WORDS<|im_end|>\n",
-            waiting="<|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}",
+            assistant=f"<|im_start|>assistant\n{{% if loop.last %}}{_CLOSED}{{% endif %}}WORDS<|im_end|>\n",
+            waiting=f"<|im_start|>assistant\n{{% if {_OFF} %}}{_CLOSED}{{% endif %}}",
         ),
         example=_CHATML_EXAMPLE + "<think>\n\n</think>\n\nto read<|im_end|>",
     ),
@@ -90,18 +103,22 @@ FAMILIES = {
     "smollm 3, thinking unless told": Family(
         template=chat_template(
             user=_CHATML_USER,
-            assistant="<|im_start|>assistant\n{% if mode == '/think' %}WORDS{% else %}<think>\n\n</think>\nWORDS{% endif %}<|im_end|>\n",
+            assistant="<|im_start|>assistant\n{% if mode != '/think' %}<think>\n\n</think>\n{% endif %}"
+            "WORDS<|im_end|>\n",
             waiting="<|im_start|>assistant\n{% if mode != '/think' %}<think>\n\n</think>\n{% endif %}",
-            before="{% set enable_thinking = enable_thinking | default(true) %}{% set mode = '/think' if enable_thinking else '/no_think' %}"
+            before="{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
+            "{% set mode = '/think' if enable_thinking else '/no_think' %}"
             "<|im_start|>system\n{{ mode }}<|im_end|>\n",
         ),
-        example="<|im_start|>system\n/no_think<|im_end|>\n" + _CHATML_EXAMPLE + "<think>\n\n</think>\nto read<|im_end|>",
+        example="<|im_start|>system\n/no_think<|im_end|>\n"
+        + _CHATML_EXAMPLE
+        + "<think>\n\n</think>\nto read<|im_end|>",
     ),
     "deepseek r1, which asks for a thought and strips it": Family(
         template=chat_template(
             begin="{{ bos_token }}",
             user="<|User|>WORDS",
-            assistant="<|Assistant|>{{ m.content[0].text.split('</think>')[-1] }}{{ eos_token }}",
+            assistant="<|Assistant|>{{ m.content.split('</think>')[-1] }}{{ eos_token }}",
             waiting="<|Assistant|><think>\n",
         ),
         example="<s><|User|><image>why?<|Assistant|><think>\n\n</think>\n\nto read</s>",
@@ -110,7 +127,7 @@ FAMILIES = {
         template=chat_template(
             user="<|user|>WORDS<|im_end|>",
             assistant="<|assistant|>WORDS<|im_end|>",
-            waiting="<|assistant|>{% if thinking is defined and thinking is false %}<think></think>{% else %}<think>{% endif %}",
+            waiting="<|assistant|><think>{% if thinking is defined and thinking is false %}</think>{% endif %}",
         ),
         example="<|user|><image>why?<|im_end|><|assistant|><think></think>to read<|im_end|>",
     ),
@@ -139,11 +156,21 @@ FAMILIES = {
         example="<|user|><image>why?<|im_end|><|assistant|><|channel|>final<|message|>to read<|im_end|>",
     ),
     "glm 4, which closes no reply": Family(
-        template=chat_template(user="<|user|>\nWORDS", assistant="<|assistant|>\nWORDS", waiting="<|assistant|>\n"),
+        template=chat_template(
+            user="<|user|>\nWORDS", assistant="<|assistant|>\nWORDS", waiting="<|assistant|>\n"
+        ),
         example="<|user|>\n<image>why?<|assistant|>\nto read</s>",
     ),
+    "words of the assistant as a string": Family(
+        template=chat_template(
+            user="USER: WORDS ", assistant="ASSISTANT: {{ m.content }}{{ eos_token }}", waiting="ASSISTANT:"
+        ),
+        example="USER: <image>why? ASSISTANT: to read</s>",
+    ),
     "a reply closed in words": Family(
-        template=chat_template(user="### Human: WORDS ", assistant="### Assistant: WORDS\n###", waiting="### Assistant: "),
+        template=chat_template(
+            user="### Human: WORDS ", assistant="### Assistant: WORDS\n###", waiting="### Assistant: "
+        ),
         example="### Human: <image>why? ### Assistant: to read</s>",
     ),
-}  # fmt: skip
+}

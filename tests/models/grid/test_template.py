@@ -180,7 +180,7 @@ def test_a_tokenizer_without_a_begin_token() -> None:
 
 
 def test_the_end_is_learnt_where_it_is_also_the_padding() -> None:
-    model, processor = with_template(FAMILIES["vicuna"].template)
+    _, processor = with_template(FAMILIES["vicuna"].template)
     processor.tokenizer.pad_token = "</s>"
     chat, asked = Chat(processor, image_size=SIDE), conversation()
     turns = [ASKED, Turn(user="what is the man doing there?", reply="washing dishes")]
@@ -195,7 +195,8 @@ def test_a_tokenizer_that_truncates_cuts_no_prompt() -> None:
     model, processor = with_template(FAMILIES["vicuna"].template)
     processor.tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=processor.tokenizer._tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-        additional_special_tokens=tiny_vlms.SPECIAL[3:], model_max_length=40, truncation=True, max_length=40, padding="max_length", padding_side="left",
+        additional_special_tokens=tiny_vlms.SPECIAL[3:], model_max_length=40, truncation=True, max_length=40,
+        padding="max_length", padding_side="left",
     )  # fmt: skip
     long = Turn(user="why does he do it? " * 20, reply="to read")
     assert text_of(processor, long) == f"<s>USER: <image>{long.user} ASSISTANT: to read</s>"
@@ -255,11 +256,11 @@ def _forcing(model: Any, ids: Sequence[int]) -> Any:
             r"asks for a reply after 'Reply: ', but writes one after 'ASSISTANT: ': expected the same text",
         ),
         ({"before": "{{ raise_exception('a system message is needed') }}"}, r"\(a system message is needed\)"),
-        ({"user": "{{ 'USER: ' + m.content }}"}, "does not take a user's words with an image and a reply"),
-        ({"user": "{{ m.content }} "}, "its processor does not take its chat template's text .* 0 <image> tokens"),
+        ({"user": "{{ 'USER: ' + m.content }}"}, "does not take a question with an image and a reply"),
+        ({"user": "{{ m.content }} "}, "processor does not take its chat template's text .* 0 <image> tokens"),
         ({"assistant": "ASSISTANT: "}, "leaves out what the assistant says"),
         ({"user": "USER: <image>"}, "leaves out what the user says"),
-        ({"assistant": "ASSISTANT: {{ m.content[0].text[:10] }} "}, "changes the reply 'washing dishes' to 'washing di "),
+        ({"assistant": "ASSISTANT: {{ m.content[0].text[:10] }} "}, "changes the reply .* to 'washing di "),
     ],
 )  # fmt: skip
 def test_a_template_that_cannot_be_scored_is_refused_in_a_line(changes: dict[str, str], told: str) -> None:

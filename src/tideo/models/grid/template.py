@@ -50,6 +50,7 @@ class ChatTemplate:
         self.processor, self.tokenizer, self.name = processor, processor.tokenizer, name
         self.begin_ids = begin_ids(self.tokenizer)
         self._switches = _switches(processor.chat_template)
+        self._in_parts = self._takes_parts()
         self._waits, self._close = self._learn_opening()
         self.end_ids = self._learn_end()
         for num_images in (1, 0):
@@ -85,7 +86,7 @@ class ChatTemplate:
         return encoded
 
     def plain(self, opening: str) -> list[int]:
-        """The tokens of an opening, without begin, images and trailing spaces, which belong to the reply's first token."""
+        """The tokens of an opening without begin, images, and trailing spaces, which belong to the reply's first token."""
         return self._ids(opening.rstrip(" "))
 
     def tokens(self, opening: str, replies: Sequence[str]) -> tuple[list[int], list[list[int]], int]:
@@ -109,6 +110,14 @@ class ChatTemplate:
         return list(prompt_ids[: len(prompt_ids) - lost])
 
     # --- what the template does -------------------------------------------------------------------
+
+    def _takes_parts(self) -> bool:
+        """Whether the template takes the assistant's words as a list of parts; some take a string alone."""
+        self._in_parts = True
+        try:
+            return not re.search(rf"""['"]text['"]: ?['"]{_REPLY}""", self._rendered(_USER, 1, reply=_REPLY))
+        except UserError:
+            return False
 
     def _learn_opening(self) -> tuple[bool, str]:
         """Whether openings are chats that wait for a reply, and the text that closes a thought left open."""
@@ -158,21 +167,18 @@ class ChatTemplate:
         try:
             trained = self.encode(opening + _WORDS, images)["input_ids"][0].tolist()
             prompt = self.encode(opening.rstrip(" "), images)["input_ids"][0].tolist()
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, LookupError, RuntimeError) as error:
             raise UserError(
                 f"model {self.name}: its processor does not take its chat template's text {opening!r}: "
                 f"{str(error).strip().splitlines()[0]}"
             ) from error
-        image = getattr(self.processor, "image_token_id", None)
-        if num_images and image is not None and image not in prompt:
-            raise UserError(f"model {self.name}: its chat template leaves out the image: {opening!r}")
         _, (reply,), lost = self.tokens(opening, [_WORDS])
         scored = self.stem(prompt, opening, lost=lost) + reply
         if trained != scored:
             same = common_start(trained, scored)
             raise UserError(
                 f"model {self.name}: training would read {self.tokenizer.decode(trained[same:])!r} where scoring reads "
-                f"{self.tokenizer.decode(scored[same:])!r}: expected the same tokens, but its processor changes the text"
+                f"{self.tokenizer.decode(scored[same:])!r}: expected the same, but its processor changes the text"
             )
 
     def _parts(self, user: str, num_images: int) -> tuple[str, str]:
@@ -202,14 +208,15 @@ class ChatTemplate:
             {"role": "user", "content": [*images, {"type": "text", "text": no_marker(user, self.processor)}]}
         ]
         if reply is not None:
-            chat.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
+            words = [{"type": "text", "text": reply}] if self._in_parts else reply
+            chat.append({"role": "assistant", "content": words})
         given = self._switches if switches is None else switches
         try:
             return str(self.processor.apply_chat_template(chat, **options, **given))
         except (TemplateError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"model {self.name}: its chat template does not take a user's words with an image and a reply ({reason}): "
+                f"model {self.name}: its chat template does not take a question with an image and a reply ({reason}): "
                 "put another chat_template.jinja into its folder"
             ) from error
 
@@ -218,9 +225,10 @@ class ChatTemplate:
 
 
 def _switches(template: Any) -> dict[str, bool]:
-    """The switches of thinking that occur in the code of a template, off."""
+    """The switches of thinking that the code of a template reads, off."""
     source = template.get("default", "") if isinstance(template, dict) else template
-    return {name: False for name in SWITCHES if re.search(rf"\{{%[^%]*\b{name}\b", source)}
+    read = r"\b(?:if|elif|and|or|not|set)\s+\(?"
+    return {name: False for name in SWITCHES if re.search(rf"{read}{name}\b", source)}
 
 
 def _closed(opening: str) -> str:
