@@ -62,9 +62,9 @@ FAMILIES = {
             user="[user]\n\nWORDS<end_of_utterance>",
             assistant="[assistant]\n\nWORDS<end_of_utterance>",
             waiting="[assistant]\n\n",
-            before="{% set told = 'Be brief.' %}",
+            before="{% set told = 'No <think> here.' %}",
         ).replace("{{ bos_token }}", "{{ bos_token }}[system]\n\n{{ told }}<end_of_utterance>"),
-        example="<s>[system]\n\nBe brief.<end_of_utterance>"
+        example="<s>[system]\n\nNo <think> here.<end_of_utterance>"
         "[user]\n\n<image>why?<end_of_utterance>[assistant]\n\nto read<end_of_utterance>",
     ),
     "phi 3, with two end tokens": Family(

@@ -22,10 +22,7 @@ PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids
 # What templates call the switch (Qwen3, SmolLM3, GLM-4.5: enable_thinking; Kimi-K2.5, DeepSeek-V3.1: thinking).
 SWITCHES = ("enable_thinking", "thinking")
 _REPLY = "Reply7419"  # stands for any reply where the template is asked what comes before and behind one
-_USER, _WORDS = (
-    "What happens in the video?",
-    "washing dishes",
-)  # of the conversation that is encoded both ways
+_USER, _WORDS = "What happens in the video?", "washing dishes"  # the conversation that is encoded both ways
 _NAME = r"((?:think|thought|reason)\w*)"
 _TAG = re.compile(rf"([<\[◁])(/?){_NAME}([>\]▷])", re.IGNORECASE)
 _EMPTY = re.compile(rf"[<\[◁]{_NAME}[>\]▷]\s*([<\[◁]/{_NAME}[>\]▷]\s*)?\Z", re.IGNORECASE)
@@ -86,7 +83,7 @@ class ChatTemplate:
         return encoded
 
     def plain(self, opening: str) -> list[int]:
-        """The tokens of an opening without begin, images, and trailing spaces, which belong to the reply's first token."""
+        """The tokens of an opening without begin and images, nor its trailing spaces: these are the reply's."""
         return self._ids(opening.rstrip(" "))
 
     def tokens(self, opening: str, replies: Sequence[str]) -> tuple[list[int], list[list[int]], int]:
@@ -131,7 +128,7 @@ class ChatTemplate:
                 f"{before[same:]!r}: expected the same text, since options are scored where replies are trained"
             )
         opening = waiting if waits else before
-        close = _closed(opening)
+        close = _closed(opening.rpartition(_USER)[2])
         plain = self._rendered(_USER, 1, switches={}, add_generation_prompt=True).rstrip()
         self.thought = (opening + close)[common_start(opening + close, plain) :].strip()
         return waits, close
@@ -170,7 +167,7 @@ class ChatTemplate:
         except (ValueError, TypeError, LookupError, RuntimeError) as error:
             raise UserError(
                 f"model {self.name}: its processor does not take its chat template's text {opening!r}: "
-                f"{str(error).strip().splitlines()[0]}"
+                f"{' '.join(str(error).split())}"
             ) from error
         _, (reply,), lost = self.tokens(opening, [_WORDS])
         scored = self.stem(prompt, opening, lost=lost) + reply
@@ -231,13 +228,13 @@ def _switches(template: Any) -> dict[str, bool]:
     return {name: False for name in SWITCHES if re.search(rf"{read}{name}\b", source)}
 
 
-def _closed(opening: str) -> str:
-    """The text that closes the last thought of an opening, "" if it is closed or there is none."""
-    tags = list(_TAG.finditer(opening))
+def _closed(text: str) -> str:
+    """What closes the last thought of a text, written in as many lines as its start; "" if none is open."""
+    tags = list(_TAG.finditer(text))
     if not tags or tags[-1][2]:
         return ""
     left, _, name, right = tags[-1].groups()
-    return f"\n{left}/{name}{right}\n\n" if "\n" in opening[tags[-1].end() :] else f"{left}/{name}{right}"
+    return f"\n{left}/{name}{right}\n\n" if "\n" in text[tags[-1].end() :] else f"{left}/{name}{right}"
 
 
 def has_thought(text: str) -> bool:
