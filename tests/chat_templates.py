@@ -1,8 +1,21 @@
-"""Chat templates in the manner of published families, for the tiny LLaVA: how each writes a question and its reply."""
+"""Chat templates in the manner of published families, for the tiny LLaVA, and whether it scores where it trains."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from grid_training import SIDE, conversation, picture
+from tideo.models.grid.chat import ImageChat
+from tideo.train.grid.conversations import Turn
+from tideo.train.grid.examples import Chat, collate_chats
+from tiny_vlms import made
 
 _SPOKEN = (
     "{% for c in m.content %}{% if c.type == 'image' %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}"
@@ -174,3 +187,47 @@ FAMILIES = {
         example="### Human: <image>why? ### Assistant: to read</s>",
     ),
 }
+
+
+ASKED = Turn(user="why?", reply="to read")
+QUESTIONS = [("why?", ("to read", "washing dishes")), ("what does he pour?", ("A", "tea."))]
+
+
+@cache
+def _tiny() -> tuple[Any, Any]:
+    return made("llava")
+
+
+def with_template(template: str) -> tuple[Any, Any]:
+    """The tiny LLaVA, which tests share, and a processor of its own with this template."""
+    model, shared = _tiny()
+    processor = copy(shared)
+    processor.tokenizer, processor.chat_template = deepcopy(shared.tokenizer), template
+    return model, processor
+
+
+def text_of(processor: Any, turn: Turn = ASKED) -> str:
+    """The text of a training example, each image as one marker."""
+    ids = Chat(processor, image_size=SIDE).encode(conversation().pictures, [turn])["input_ids"]
+    text = str(processor.tokenizer.decode(ids))
+    return text.replace("<image>" * text.count("<image>"), "<image>")
+
+
+def trained(model: Any, chat: Chat, turn: Turn) -> list[float]:
+    """The log-likelihood of each token of a training example behind the first, up to the last of the reply."""
+    asked = conversation()
+    example = chat.encode(asked.pictures, [turn])
+    batch = collate_chats([example | chat.pixels(asked.pictures)], pad_id=0)
+    with torch.no_grad():
+        logprobs_LV = model(**{k: v for k, v in batch.items() if k != "labels"}).logits[0].log_softmax(-1)
+    ids = example["input_ids"][: -len(chat.template.end_ids)]
+    return [logprobs_LV[i - 1, ids[i]].item() for i in range(1, len(ids))]
+
+
+def check_scored_as_trained(model: Any, processor: Any, questions: Sequence[Any] = QUESTIONS) -> None:
+    chat = Chat(processor, image_size=SIDE)
+    scored = ImageChat(model, processor=processor, name="m").loglikelihoods([picture(0)], questions=questions)
+    for (user, options), scores in zip(questions, scored, strict=True):
+        for option, total, count in zip(options, *scores, strict=True):
+            logprobs = trained(model, chat, Turn(user=user, reply=option))
+            assert total == pytest.approx(sum(logprobs[-count:]), abs=1e-3)
