@@ -190,7 +190,7 @@ FAMILIES = {
 
 
 ASKED = Turn(user="why?", reply="to read")
-QUESTIONS = [("why?", ("to read", "washing dishes")), ("what does he pour?", ("A", "tea."))]
+QUESTIONS = [("why?", ("to read", "washing dishes")), ("what does he pour?", ("tea.",))]
 
 
 @cache

@@ -97,6 +97,15 @@ def test_every_end_token_ends_an_answer(named: Any, ends: set[int], llm_dir: Pat
         forced.remove()
 
 
+def test_a_model_that_cannot_learn_to_end_is_told(llm_dir: Path) -> None:
+    llm, tokenizer = load_llm(str(llm_dir))
+    tokenizer.eos_token = None
+    config = PrefixLMConfig(llm="some/llm", encoder="e", feature_dim=4, adapter="none")
+    model = PrefixLM(config, llm=llm, tokenizer=tokenizer)
+    with pytest.raises(UserError, match="the tokenizer of some/llm has no end token: set eos_token"):
+        model.encode_example(torch.zeros(1, 4), prompt="<video>Answer: ", answer="tea")
+
+
 def _forcing(llm: Any, ids: Sequence[int]) -> Any:
     """Make the model say these tokens one after another."""
     rest = list(ids)

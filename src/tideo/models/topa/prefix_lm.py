@@ -186,7 +186,12 @@ class PrefixLM(nn.Module):
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def encode_example(self, values_TD: torch.Tensor, *, prompt: str, answer: str) -> dict[str, Any]:
-        """One training example for `collate_examples`: only the answer and the end token have labels."""
+        """One training example for `collate_examples`: only the answer and the end token have labels.
+
+        Raises UserError if the tokenizer has no end token: the model would not learn to end.
+        """
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(f"the tokenizer of {self.prefix_config.llm} has no end token: set its eos_token")
         tokens = encode(self.tokenizer, prompt, continuations=[answer])
         head = [*tokens.before, *[0] * self.num_slots(len(values_TD)), *tokens.after]
         return {
