@@ -102,7 +102,7 @@ def test_a_model_that_cannot_learn_to_end_is_told(llm_dir: Path) -> None:
     tokenizer.eos_token = None
     config = PrefixLMConfig(llm="some/llm", encoder="e", feature_dim=4, adapter="none")
     model = PrefixLM(config, llm=llm, tokenizer=tokenizer)
-    with pytest.raises(UserError, match="the tokenizer of some/llm has no end token: set eos_token"):
+    with pytest.raises(UserError, match="the tokenizer of some/llm has no end token: set its eos_token"):
         model.encode_example(torch.zeros(1, 4), prompt="<video>Answer: ", answer="tea")
 
 
