@@ -150,13 +150,12 @@ def encode(
         raise UserError(f"the prompt has {prompt.count(VIDEO)} {VIDEO} markers; expected exactly one")
     check_no_blank(continuations)
     before, after = prompt.split(VIDEO)
-    start = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
     end = [tokenizer.eos_token_id] if end_of_text and tokenizer.eos_token_id is not None else []
     stem = _after_video(tokenizer, after.rstrip(" "))
     whole = [_after_video(tokenizer, after + text) + end for text in continuations]
     shared = min((common_start(stem, ids) for ids in whole), default=len(stem))
     return PromptTokens(
-        before=start + _ids(tokenizer, before),
+        before=begin_ids(tokenizer) + _ids(tokenizer, before),
         after=stem[:shared],
         continuations=[ids[shared:] for ids in whole],
     )
@@ -168,10 +167,22 @@ def check_no_blank(options: Sequence[str]) -> None:
         raise UserError(f"option {blank[0]} of {len(options)} is empty: give it some text")
 
 
-def adds_bos(tokenizer: Any) -> bool:
-    """Whether this tokenizer starts a text with its begin token (Llama's does, Qwen2's has none)."""
-    bos = tokenizer.bos_token_id
-    return bos is not None and tokenizer("a").input_ids[:1] == [bos]
+def begin_ids(tokenizer: Any) -> list[int]:
+    """What this tokenizer puts before a text (Llama's a begin token, Qwen2's nothing), without what it puts behind."""
+    plain, special = _ids(tokenizer, "a"), list(tokenizer("a").input_ids)
+    for start in range(len(special) - len(plain) + 1):
+        if special[start : start + len(plain)] == plain:
+            return special[:start]
+    raise UserError(
+        f"the tokenizer reads 'a' as {special}, but without special tokens as {plain}: expected it inside"
+    )
+
+
+def end_ids(tokenizer: Any, model: Any) -> set[int]:
+    """The tokens that end a generation: all those of the model's generation_config, and the tokenizer's end token."""
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = {tokenizer.eos_token_id, *(named if isinstance(named, Sequence) else [named])}
+    return {int(n) for n in ends if n is not None}
 
 
 def _after_video(tokenizer: Any, text: str) -> list[int]:
@@ -185,8 +196,8 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False).input_ids) if text else []
 
 
-def common_start(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their start."""
+def common_start(left: Sequence[object], right: Sequence[object]) -> int:
+    """How many tokens, or letters, two sequences have in common at their start."""
     pairs = zip(left, right, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 

@@ -9,7 +9,7 @@ import torch
 
 from tideo.device import threads_for
 from tideo.models.likelihood import question_loglikelihoods
-from tideo.models.prompts import FORMS, encode, style
+from tideo.models.prompts import FORMS, begin_ids, encode, style
 from tideo.models.topa.checkpoint import load_llm
 from tideo.types import Question
 
@@ -40,7 +40,8 @@ class Reader:
         if not questions:
             return []
         with threads_for(self.model):
-            story = torch.tensor(self.tokenizer(numbered(lines))["input_ids"])
+            text = self.tokenizer(numbered(lines), add_special_tokens=False)["input_ids"]
+            story = torch.tensor([*begin_ids(self.tokenizer), *text])
             prompts = [FORMS[self.form](q.question, q.options, self.style) for q in questions]
             tokens = [encode(self.tokenizer, prompt, continuations=options) for prompt, options in prompts]
             stems = [(torch.tensor(t.after), t.continuations) for t in tokens]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,12 +42,24 @@ def tiny(family: str, **settings: object) -> GridVLM:
     return GridVLM(model, processor=processor, settings=GridSettings(**settings), name=family, key="key")  # type: ignore[arg-type]
 
 
+def asked(vlm: GridVLM, images: list[Image.Image], turn: str, reply: str | None = None) -> Any:
+    """The processor's inputs for the chat up to the end of the reply, or up to where it is waited for."""
+    content = [*({"type": "image"} for _ in images), {"type": "text", "text": turn}]
+    chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    processor = vlm.chat.processor
+    if reply is None:
+        text = processor.apply_chat_template(chat, add_generation_prompt=True)
+    else:
+        chat.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
+        text = processor.apply_chat_template(chat)
+        text = text[: text.rindex(reply) + len(reply)]
+    return processor(images=images or None, text=text, add_special_tokens=False, return_tensors="pt")
+
+
 def reference(vlm: GridVLM, images: list[Image.Image], turn: str, option: str) -> float:
     """The whole chat with the option written out, in one plain forward."""
-    chat = vlm.chat._chat(turn, images)
-    whole = chat + ("" if chat[-1:].isspace() else " ") + option
-    start = vlm.chat._encode(chat, images)["input_ids"].shape[1]
-    inputs = vlm.chat._encode(whole, images)
+    start = asked(vlm, images, turn)["input_ids"].shape[1]
+    inputs = asked(vlm, images, turn, option)
     with torch.no_grad():
         logprobs_LV = vlm.model(**inputs).logits[0].log_softmax(-1)
     ids = inputs["input_ids"][0].tolist()
@@ -89,8 +102,8 @@ def test_the_image_is_encoded_once_for_all_questions() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reply_is_the_greedy_one(family: str) -> None:
     vlm = tiny(family)
-    chat, images = vlm.chat._chat("what happens?", [picture()]), [picture()]
-    inputs = vlm.chat._encode(chat, images)
+    images = [picture()]
+    inputs = asked(vlm, images, "what happens?")
     ids = []
     for _ in range(3):
         with torch.no_grad():

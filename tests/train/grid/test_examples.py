@@ -24,10 +24,13 @@ def test_an_example_is_what_the_processor_makes(family: str, num: int) -> None:
     asked = conversation(num=num)
     for turn in TURNS:
         example = chat.encode(asked.pictures, [turn])
-        text = chat._chat(turn, num)[1]
-        special = not text.startswith("<s>")
+        content = [*({"type": "image"} for _ in range(num)), {"type": "text", "text": turn.user}]
+        reply = {"role": "assistant", "content": [{"type": "text", "text": turn.reply}]}
+        text = processor.apply_chat_template([{"role": "user", "content": content}, reply]).rstrip()
+        if "llava" in family:
+            text += "</s>"
         whole = processor(
-            images=asked.pictures.open(), text=text, add_special_tokens=special, return_tensors="pt"
+            images=asked.pictures.open(), text=text, add_special_tokens=False, return_tensors="pt"
         )
         assert example["input_ids"] == whole["input_ids"][0].tolist()
         scored = [n for n in example["labels"] if n != IGNORE]

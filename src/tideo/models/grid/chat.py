@@ -7,14 +7,16 @@ once; every turn and its replies continue from that cache (models/likelihood.py)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
 from PIL import Image
 from transformers import DynamicCache
 
+from tideo.models.grid.template import PER_TOKEN, ChatTemplate
 from tideo.models.likelihood import OptionScores, cached_loglikelihoods, check_length
-from tideo.models.prompts import check_no_blank, common_start
+from tideo.models.prompts import common_start, end_ids
 from tideo.types import UserError
 
 
@@ -22,11 +24,7 @@ class ImageChat:
     """`model` is an image-text-to-text model of transformers in eval mode, `processor` its own."""
 
     def __init__(self, model: Any, *, processor: Any, name: str) -> None:
-        if getattr(processor, "chat_template", None) is None:
-            raise UserError(
-                f"model {name}: its processor has no chat template, so its prompt is unknown; "
-                "use a model that has one, or put a chat_template.jinja into its folder"
-            )
+        self.template = ChatTemplate(processor, name=name)
         self.model, self.processor, self.name = model, processor, name
 
     @torch.inference_mode()
@@ -40,17 +38,15 @@ class ImageChat:
         """
         if not questions:
             return []
-        chats = [self._chat(turn, images) for turn, _ in questions]
-        encoded = [self._encode(chat, images) for chat in chats]
+        num_images = len(images)
+        openings = [self.template.opening(turn, num_images=num_images) for turn, _ in questions]
+        encoded = [self._encode(opening, images) for opening in openings]
         ids = [e["input_ids"][0].tolist() for e in encoded]
-        replies = [
-            self._continuations(chat, prompt_ids, options)
-            for chat, prompt_ids, (_, options) in zip(chats, ids, questions, strict=True)
-        ]
-        stems = [
-            prompt_ids[: len(prompt_ids) - dropped]
-            for prompt_ids, (dropped, _) in zip(ids, replies, strict=True)
-        ]
+        stems, replies = [], []
+        for opening, prompt_ids, (_, options) in zip(openings, ids, questions, strict=True):
+            _, continuations, lost = self.template.tokens(opening, options)
+            stems.append(self.template.stem(prompt_ids, opening, lost=lost))
+            replies.append(continuations)
         # At least one token of every question stays behind the cache: it predicts the first token of the replies.
         shared = min(*(common_start(stems[0], stem) for stem in stems), *(len(stem) - 1 for stem in stems))
         if (last_image := self._last_image_token(ids[0])) >= shared:
@@ -61,9 +57,7 @@ class ImageChat:
         check_length(self.model, shared)
         cache = DynamicCache()
         inputs = {k: v for k, v in encoded[0].items() if k not in ("input_ids", "attention_mask")}
-        for name in ("mm_token_type_ids", "token_type_ids"):  # one number per token
-            if name in inputs:
-                inputs[name] = inputs[name][:, :shared]
+        inputs |= {name: inputs[name][:, :shared] for name in PER_TOKEN if name in inputs}
         prefix = torch.tensor([ids[0][:shared]], device=self.model.device)
         self.model(
             input_ids=prefix,
@@ -75,7 +69,7 @@ class ImageChat:
         )
         tails = [
             (torch.tensor(stem[shared:], device=self.model.device), options)
-            for stem, (_, options) in zip(stems, replies, strict=True)
+            for stem, options in zip(stems, replies, strict=True)
         ]
         return cached_loglikelihoods(
             self.model, cache=cache, questions=tails, offset=self._offset(last_image)
@@ -83,53 +77,25 @@ class ImageChat:
 
     @torch.inference_mode()
     def generate(self, images: Sequence[Image.Image], *, turn: str, max_new_tokens: int = 64) -> str:
-        """The greedy reply to the user's words, without surrounding white space."""
-        inputs = self._encode(self._chat(turn, images), images)
+        """The greedy reply to the user's words, without surrounding white space.
+
+        Every end token of the model's generation_config ends it, and so does the one that closes a trained reply.
+        """
+        inputs = self._encode(self.template.opening(turn, num_images=len(images)), images)
         num_prompt = inputs["input_ids"].shape[1]
         check_length(self.model, num_prompt + max_new_tokens)
-        ids = self.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
-        return str(self.processor.tokenizer.decode(ids[0, num_prompt:], skip_special_tokens=True)).strip()
+        ends = end_ids(self.processor.tokenizer, self.model) | {self.template.end_ids[-1]}
+        ids = self.model.generate(
+            **inputs, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=sorted(ends)
+        )[0, num_prompt:].tolist()
+        reply = list(takewhile(lambda n: n not in ends, ids))
+        return str(self.processor.tokenizer.decode(reply, skip_special_tokens=True)).strip()
 
-    def _chat(self, turn: str, images: Sequence[Image.Image]) -> str:
-        content = [
-            *({"type": "image"} for _ in images),
-            {"type": "text", "text": no_marker(turn, self.processor)},
-        ]
-        chat = [{"role": "user", "content": content}]
-        return str(self.processor.apply_chat_template(chat, add_generation_prompt=True))
-
-    def _encode(self, chat: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        # Some templates write the begin token themselves; the tokenizer must not add a second one.
-        bos = self.processor.tokenizer.bos_token
-        special = not (bos and chat.startswith(bos))
-        encoded = self.processor(
-            images=list(images) or None, text=chat, add_special_tokens=special, return_tensors="pt"
-        )
+    def _encode(self, opening: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """The inputs for an opening, without the spaces at its end, which belong to the first token of the reply."""
+        encoded = self.template.encode(opening.rstrip(" "), images)
         floats = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in encoded.items()}
         return {k: v.to(self.model.device) for k, v in floats.items()}
-
-    def _continuations(
-        self, chat: str, prompt_ids: Sequence[int], options: Sequence[str]
-    ) -> tuple[int, list[list[int]]]:
-        """How many tokens the prompt loses at its end, and each option's tokens.
-
-        Prompt and option are tokenised together, as in training, and split where they first differ.
-        """
-        check_no_blank(options)
-        tokenizer = self.processor.tokenizer
-        stem: list[int] = tokenizer(chat.rstrip(" "), add_special_tokens=False).input_ids
-        space = "" if chat[-1:].isspace() or chat != chat.rstrip(" ") else " "
-        wholes = [tokenizer(chat + space + text, add_special_tokens=False).input_ids for text in options]
-        shared = min(common_start(stem, whole) for whole in wholes)
-        # The processor's tokens of the chat have image tokens among them, but must end as the tokenizer's do.
-        plain: list[int] = tokenizer(chat, add_special_tokens=False).input_ids
-        same = common_start(plain[::-1], prompt_ids[::-1])
-        dropped = len(plain) - shared
-        if dropped > same:
-            raise UserError(
-                f"model {self.name}: its processor and its tokenizer disagree on the prompt's tokens"
-            )
-        return dropped, [whole[shared:] for whole in wholes]
 
     def _last_image_token(self, ids: Sequence[int]) -> int:
         """The index of the last token that stands for an image; -1 without images."""
@@ -142,11 +108,3 @@ class ImageChat:
         """What to add to positions after the images: Qwen-VL gives an image fewer positions than tokens."""
         deltas = getattr(self.model.model, "rope_deltas", None)
         return int(deltas[0]) if deltas is not None and last_image >= 0 else 0
-
-
-def no_marker(text: str, processor: Any) -> str:
-    """The text itself. Raises UserError if it contains the processor's image token."""
-    marker = getattr(processor, "image_token", None)
-    if isinstance(marker, str) and marker and marker in text:
-        raise UserError(f"the text contains {marker}, which stands for an image: rephrase it")
-    return text

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from tideo.bundled import located
 from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.template import ChatTemplate
 from tideo.types import UserError
 
 
@@ -55,7 +56,8 @@ def check_image_size(processor: Any, settings: GridSettings, *, name: str) -> No
 def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
     """An image-text-to-text model in eval mode, and its processor.
 
-    Weights are read from safetensors only. Raises UserError with one line if they cannot be loaded.
+    Weights are read from safetensors only. Raises UserError with one line if they cannot be loaded, or if the chat
+    template does not put replies where they are scored.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
@@ -76,6 +78,7 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
                 f"model {source}: it has no image processor, so it cannot be shown a grid; "
                 "expected an image-text-to-text model"
             )
+        ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
         model, loading_info = AutoModelForImageTextToText.from_pretrained(
             source,
             dtype=loading.dtype,

@@ -63,13 +63,17 @@ class GridVLM(GridModel):
         folder = Path(source)
         commit = getattr(model.config, "_commit_hash", None)
         content = files_key(folder, _MODEL_FILES) if folder.is_dir() else f"{source}@{commit}"
-        return cls(
+        vlm = cls(
             model,
             processor=processor,
             settings=settings or GridSettings.load(folder),
             name=name or source,
-            key=key_of([content, str(model.dtype), loading.load_4bit]),
+            key="",
         )
+        # Earlier versions scored before the thought: their answers are not continued.
+        thought = [vlm.chat.template.thought] if vlm.chat.template.thought else []
+        vlm.key = key_of([content, str(model.dtype), loading.load_4bit, *thought])
+        return vlm
 
     def answer(
         self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED

@@ -23,7 +23,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tideo.models import likelihood
 from tideo.models.likelihood import OptionScores
-from tideo.models.prompts import IGNORE, PromptTokens, encode
+from tideo.models.prompts import IGNORE, PromptTokens, encode, end_ids
 from tideo.models.topa.adapters import ADAPTERS, read_lora, write_lora
 from tideo.models.topa.checkpoint import (
     PrefixLMConfig,
@@ -167,9 +167,9 @@ class PrefixLM(nn.Module):
         prompt: str,
         max_new_tokens: int = 64,
     ) -> str:
-        """The greedy continuation of `prompt` up to the end token, without surrounding white space."""
+        """The greedy continuation of `prompt` up to an end token, without surrounding white space."""
         embeds_LH, kwargs = self._prefix(features, encode(self.tokenizer, prompt))
-        cache, ids = DynamicCache(), []
+        cache, ids, ends = DynamicCache(), [], end_ids(self.tokenizer, self.llm)
         for _ in range(max_new_tokens):
             logits = self.llm(
                 inputs_embeds=embeds_LH[None],
@@ -179,14 +179,19 @@ class PrefixLM(nn.Module):
                 **kwargs,
             ).logits
             token = logits[0, -1].argmax()
-            if token.item() == self.tokenizer.eos_token_id:
+            if token.item() in ends:
                 break
             ids.append(token.item())
             embeds_LH = likelihood.embed(self.llm, token[None])
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def encode_example(self, values_TD: torch.Tensor, *, prompt: str, answer: str) -> dict[str, Any]:
-        """One training example for `collate_examples`: only the answer and the end token have labels."""
+        """One training example for `collate_examples`: only the answer and the end token have labels.
+
+        Raises UserError if the tokenizer has no end token: the model would not learn to end.
+        """
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(f"the tokenizer of {self.prefix_config.llm} has no end token: set its eos_token")
         tokens = encode(self.tokenizer, prompt, continuations=[answer])
         head = [*tokens.before, *[0] * self.num_slots(len(values_TD)), *tokens.after]
         return {

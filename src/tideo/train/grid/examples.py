@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from tideo.models.grid.chat import no_marker
+from tideo.models.grid.template import ChatTemplate, has_thought
 from tideo.models.prompts import IGNORE, common_start
 from tideo.train.grid.conversations import Conversation, Pictures, Turn
 from tideo.train.grid.patch_features import PatchFeatures
 from tideo.train.packing import block_mask, padded
 from tideo.types import UserError
 
-_PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+_TYPES = ("mm_token_type_ids", "token_type_ids")
 
 
 class ChatExamples(Dataset[dict[str, Any]]):
@@ -85,18 +85,11 @@ class Chat:
     """Tokenises turns with a processor and its chat template; every reply ends with its end token."""
 
     def __init__(self, processor: Any, *, image_size: int) -> None:
-        self.processor, self.tokenizer = processor, processor.tokenizer
+        self.processor = processor
+        self.template = ChatTemplate(processor, name=processor.tokenizer.name_or_path or "of this training")
         self.image_size = image_size
         self._turns: dict[tuple[Turn, int], tuple[list[int], list[int]]] = {}
         self._heads: dict[int, tuple[list[int], int, dict[str, Any]]] = {}
-        if getattr(processor, "chat_template", None) is None:
-            raise UserError(
-                "the model's processor has no chat template: put a chat_template.jinja into its folder"
-            )
-        if not self.tokenizer.is_fast:
-            raise UserError(
-                "training needs a fast tokenizer, which gives the position of each token in the text"
-            )
 
     def encode(self, pictures: Pictures, turns: Sequence[Turn]) -> dict[str, Any]:
         """One example: ids, labels, positions, blocks [L] (block 0: the images), and other inputs than the pixels."""
@@ -109,13 +102,12 @@ class Chat:
             labels += targets
             positions += range(len(head), len(head) + len(tail))
             block += [number] * len(tail)
-        return {"input_ids": ids, "labels": labels, "positions": positions, "block": block, **extra}
+        types = {k: [*v, *[0] * (len(ids) - len(v))] for k, v in extra.items() if k in _TYPES}
+        return {"input_ids": ids, "labels": labels, "positions": positions, "block": block, **extra, **types}
 
     def pixels(self, pictures: Pictures) -> dict[str, torch.Tensor]:
         """The images as inputs of the tower, from the processor."""
-        return _without_text(
-            self._processed(self._chat(Turn(user="", reply=""), pictures.num)[0], pictures.open())
-        )
+        return _without_text(self._encode("", pictures.open()))
 
     def _turn(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
         """The ids after the images of one turn, and its labels (the reply with its end token). Cached across passes."""
@@ -124,36 +116,15 @@ class Chat:
         return self._turns[turn, num_images]
 
     def _tokenised(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
-        prompt, whole, reply_end = self._chat(turn, num_images)
-        encoded = self.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-        ids = encoded["input_ids"][skipped:]
-        spans = encoded["offset_mapping"][skipped:]
-        scored = [end > len(prompt) and start < reply_end for start, end in spans]
-        return ids, [n if s else IGNORE for n, s in zip(ids, scored, strict=True)]
-
-    def _chat(self, turn: Turn, num_images: int) -> tuple[str, str, int]:
-        """The text before the reply, the text with the reply, and the position in it where the reply's end token ends.
-
-        If the template does not close a reply (llava-hf's), the tokenizer's end token does, as in LLaVA's training.
-        """
-        content = [
-            *({"type": "image"} for _ in range(num_images)),
-            {"type": "text", "text": no_marker(turn.user, self.processor)},
-        ]
-        question = [{"role": "user", "content": content}]
-        dialogue = [*question, {"role": "assistant", "content": [{"type": "text", "text": turn.reply}]}]
-        prompt = str(self.processor.apply_chat_template(question, add_generation_prompt=True))
-        whole = str(self.processor.apply_chat_template(dialogue))
-        if not whole.startswith(prompt.rstrip()) or turn.reply not in whole[len(prompt.rstrip()) :]:
+        if self.template.thought and has_thought(turn.reply):
             raise UserError(
-                "the chat template does not put the reply after its generation prompt: use another template"
+                f"the reply {turn.reply[:40]!r} has a thought, but this model's options are scored after an empty one: "
+                "leave thoughts out of the training file"
             )
-        end = whole.index(turn.reply, len(prompt.rstrip())) + len(turn.reply)
-        closing = whole[end:].strip()
-        if closing:
-            return prompt, whole, end + len(whole[end:].rstrip())
-        eos = self.tokenizer.eos_token or ""
-        return prompt, whole[:end] + eos, end + len(eos)
+        opening = self.template.opening(turn.user, num_images=num_images)
+        stem, (reply,), _ = self.template.tokens(opening, [turn.reply])
+        targets = reply + self.template.end_ids
+        return stem[skipped:] + targets, [IGNORE] * len(stem[skipped:]) + targets
 
     def _head(self, num_images: int) -> tuple[list[int], int, dict[str, Any]]:
         """The ids up to the last image, the number of plain tokens that they replace, and the other inputs."""
@@ -161,30 +132,22 @@ class Chat:
             blank = [Image.new("RGB", (self.image_size, self.image_size))] * num_images
             heads = []
             for words in ("What happens?", "Describe the second picture."):
-                chat = self._chat(Turn(user=words, reply="a"), num_images)[1]
-                encoded = self._processed(chat, blank)
-                ids, plain = (
-                    encoded["input_ids"][0].tolist(),
-                    self.tokenizer(chat, add_special_tokens=False).input_ids,
-                )
+                encoded = self._encode(words, blank)
+                ids = encoded["input_ids"][0].tolist()
+                plain = self.template.plain(self.template.opening(words, num_images=num_images))
                 same = min(common_start(ids[::-1], plain[::-1]), len(plain) - 1 - self._last_image(plain))
                 heads.append((ids[: len(ids) - same], len(plain) - same, encoded))
             if heads[0][0] != heads[1][0]:
                 raise UserError("the chat template puts images after the question; expected them before it")
             ids, skipped, encoded = heads[0]
             sizes = {k: v for k, v in _without_text(encoded).items() if k != "pixel_values"}
-            types = {k: encoded[k][0, : len(ids)].tolist() for k in _PER_TOKEN if k in encoded}
+            types = {k: encoded[k][0, : len(ids)].tolist() for k in _TYPES if k in encoded}
             self._heads[num_images] = (ids, skipped, sizes | types)
         return self._heads[num_images]
 
-    def _processed(self, chat: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        bos = self.tokenizer.bos_token  # where the template writes it, the tokenizer must not add another
-        special = not (bos and chat.startswith(bos))
-        return dict(
-            self.processor(
-                images=list(images) or None, text=chat, add_special_tokens=special, return_tensors="pt"
-            )
-        )
+    def _encode(self, user: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        opening = self.template.opening(user, num_images=len(images))
+        return self.template.encode(opening.rstrip(" "), images)
 
     def _last_image(self, plain: Sequence[int]) -> int:
         token = getattr(self.processor, "image_token_id", None)
@@ -192,7 +155,7 @@ class Chat:
 
 
 def _without_text(encoded: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in encoded.items() if k not in ("input_ids", "attention_mask", *_PER_TOKEN)}
+    return {k: v for k, v in encoded.items() if k not in ("input_ids", "attention_mask", *_TYPES)}
 
 
 def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, torch.Tensor]:
@@ -209,7 +172,7 @@ def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[st
     else:
         batch["attention_mask"] = (block_BL >= 0).long()
     for name in examples[0].keys() - {"input_ids", "labels", "positions", "block"}:
-        if name in _PER_TOKEN:
+        if name in _TYPES:
             batch[name] = column(name, pad=0)
         else:
             batch[name] = torch.cat([e[name] for e in examples])

@@ -9,7 +9,6 @@ import torch
 
 from tideo.encoders.dual import DualEncoder
 from tideo.encoders.features import text_vectors
-from tideo.models.prompts import adds_bos
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.soft_frames import pool_frames, token_weights
 from tideo.types import Features, Tideo
@@ -48,10 +47,9 @@ def init_from_llm_(
     target_length = table_VH.norm(dim=1).median()
     length = (inputs @ weight_HD.T).norm(dim=1).median()
     model.init_visual_proj_(weight_HD * (target_length / length))
-    start = int(adds_bos(model.tokenizer))
-    numbers = [
-        model.tokenizer(f"{i + 1}")["input_ids"][start:] for i in range(model.prefix_config.max_frames)
-    ]
+    numbers = model.tokenizer(
+        [f"{i + 1}" for i in range(model.prefix_config.max_frames)], add_special_tokens=False
+    )["input_ids"]
     model.temporal_emb.weight.copy_(torch.stack([table_VH[ids].mean(0) for ids in numbers]))
 
 
