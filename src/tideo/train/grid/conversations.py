@@ -6,10 +6,10 @@ It comes from the annotated videos of a benchmark, a file in LLaVA's format (lla
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -73,7 +73,7 @@ def annotated(
             "sampler 'question' chooses frames for each question: train with another, and evaluate with this one"
         )
     samples = registry.load("benchmarks", benchmark)(data, videos=videos)
-    missing = sorted({s.video.path for s in samples if not Path(s.video.path).is_file()})
+    missing = sorted({s.video.path for s in samples if not os.path.exists(s.video.path)})
     if missing:
         raise UserError(
             f"{len(missing)} of {len({s.video.path for s in samples})} videos are missing, the first {missing[0]}: "
