@@ -151,7 +151,8 @@ def encode(
     ] = None,
 ) -> None:
     """Turn Tideos or videos into features. Continues where it stopped."""
-    from tideo.encoders.encode import encode_tideos, encode_videos, segments_of, videos_in
+    from tideo.encoders.encode import encode_tideos, encode_videos
+    from tideo.encoders.sources import segments_of, videos_in
     from tideo.store.video_files import is_text
     from tideo.textvid.schema import SHARDS, to_tideo
     from tideo.textvid.schema import load as load_records

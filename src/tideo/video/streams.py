@@ -47,7 +47,7 @@ class OpenVideo:
     def __init__(self, source: Source) -> None:
         self.name = f"of {len(source)} bytes" if isinstance(source, bytes) else str(source)
         self._format = None
-        # FFmpeg would take concat:a|b or http:x for an address, but no absolute path.
+        # FFmpeg takes concat:a|b for an address, but no absolute path.
         self._source = source if isinstance(source, bytes) else os.path.abspath(source)
         self._options = {"format_whitelist": FORMATS}
         if not isinstance(self._source, bytes) and os.path.isdir(self._source):
@@ -69,11 +69,10 @@ class OpenVideo:
     def _head(self, path: str | Path) -> bytes:
         if not os.path.isfile(path):
             raise self.error("there is no such file; give the path of a video file")
-        try:
-            with open(path, "rb") as file:
-                return file.read(12)
-        except OSError as error:
-            raise self.error(f"it cannot be read ({error.strerror})") from error
+        if not os.access(path, os.R_OK):
+            raise self.error("it cannot be read; ask for the permission to read it")
+        with open(path, "rb") as file:
+            return file.read(12)
 
     def _open(self) -> None:
         file = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from grid_training import (
-    SIDE,
+    GRID,
     TURNS,
     conversation,
     picture,
@@ -25,7 +25,7 @@ def test_llavas_format_goes_out_and_comes_back(tmp_path: Path) -> None:
     row = json.loads(path.read_text())[0]
     assert row["conversations"][0] == {"from": "human", "value": "<image>\nwhat is the man doing?"}
     assert row["conversations"][1] == {"from": "gpt", "value": "washing dishes"}
-    back = read_llava(path, images=tmp_path / "out" / "images", image_size=SIDE)
+    back = read_llava(path, images=tmp_path / "out" / "images", settings=GRID)
     assert [c.turns for c in back] == [(turn,) for c in asked for turn in c.turns]
     assert np.array_equal(back[3].pictures.open()[0], picture(3))
 
@@ -48,4 +48,4 @@ def test_a_malformed_row_of_llavas_format_is_named(change: dict[str, Any], told:
     (row,) = json.loads(path.read_text())
     path.write_text(json.dumps([row | change]))
     with pytest.raises(UserError, match=told):
-        read_llava(path, images=tmp_path / "images", image_size=SIDE)
+        read_llava(path, images=tmp_path / "images", settings=GRID)

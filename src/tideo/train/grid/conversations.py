@@ -93,20 +93,29 @@ def _segment(sample: Sample) -> tuple[str, float, float]:
 
 
 def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conversation:
-    video = samples[0].video
+    def turns(num_images: int, num_frames: int) -> tuple[Turn, ...]:
+        return tuple(
+            qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples
+        )
+
+    return about_video(samples[0].video, turns, id=samples[0].id, settings=settings)
+
+
+def about_video(
+    video: Video, turns: Callable[[int, int], tuple[Turn, ...]], *, id: str, settings: GridSettings
+) -> Conversation:
+    """A conversation about a video's grids; `turns` gets the numbers of its images and of its frames."""
     # A short video may have fewer frames than the grid has cells, and so fewer panels.
     num_frames = min(settings.num_frames, len(_frames(video, settings, size=(8, 8))))
-    per_panel = settings.rows * settings.cols
-    num_images = -(-num_frames // per_panel)
-    turns = [qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples]
+    num_images = -(-num_frames // (settings.rows * settings.cols))
     return Conversation(
-        id=samples[0].id,
+        id=id,
         pictures=Pictures(
             key=key_of([file_hash(video.path), video.start_s, video.end_s, image_settings(settings)]),
             num=num_images,
             open=lambda: _grid(video, settings),
         ),
-        turns=tuple(turns),
+        turns=turns(num_images, num_frames),
     )
 
 
