@@ -78,7 +78,7 @@ class VideoFolder:
     def _find(self, name: str) -> str | None:
         if not name or "\0" in name or os.path.isabs(name) or ".." in PurePath(name).parts:
             raise UserError(f"expected a place below the folder of videos, not {name!r}")
-        folder, last = os.path.split(name)
+        folder, last = os.path.split(PurePath(name))
         candidates = self._files(folder).get(normalize("NFC", last), [])
         paths = [os.path.join(self.root, folder, file) for file in candidates]
         for path, file in zip(paths, candidates, strict=True):

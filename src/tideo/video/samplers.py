@@ -78,7 +78,8 @@ def sample_frames(
         end_s = last_s if segment_end_s is None else min(segment_end_s, last_s)
         if end_s < start_s:
             raise opened.error(
-                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment"
+                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment from "
+                f"{first_s if segment_start_s is None else segment_start_s:.2f} s on"
             )
         times_s = chosen(opened, num, start_s, end_s)
         if not times_s:
