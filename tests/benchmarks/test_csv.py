@@ -80,6 +80,7 @@ def test_a_table_by_another_name(name: str, tmp_path: Path) -> None:
         ),
         ("", r"the column 'video_name' is missing; .*found nothing"),
         (HEADER.replace("a3", "a2") + ROW, r"the column 'a2' occurs twice"),
+        ("sep=,\n\n" + HEADER + "v,1,what\n", r"line 4: expected 9 fields"),
         (HEADER + ROW.replace("\n", ",\n"), r"line 2: expected 9 fields as in the header, found 10"),
         (HEADER + "v,1,what\n", r"line 2: expected 9 fields as in the header, found 3"),
         (

@@ -20,7 +20,7 @@ from tideo.types import Sample, UserError
 Row = TypeVar("Row", bound=BaseModel)
 SEPARATORS = (",", ";", "\t")
 _SEPARATOR = re.compile(
-    r"sep=([,;\t])\r?\n", re.IGNORECASE
+    r"\Asep=([,;\t])\r?\n", re.IGNORECASE
 )  # the first line of a file that Excel shall open right
 COLUMNS = "columns"  # in Sample.meta: the file's number of each option, where empty ones are left out
 
@@ -56,8 +56,8 @@ def csv_rows(path: Path, *, columns: Sequence[str]) -> Iterator[tuple[str, dict[
     column or one that occurs twice, for a row of another length, and for a quote that is not closed.
     """
     text = text_of(path)
-    told = _SEPARATOR.match(text)
-    rows, separator = _table(path, text[told.end() :] if told else text, told[1] if told else None, columns)
+    named = _SEPARATOR.match(text)
+    rows, separator = _table(path, _SEPARATOR.sub("\n", text), named[1] if named else None, columns)
     _, header = next(rows, (0, []))
     names = [name.strip() for name in header]
     if missing := [c for c in columns if c not in names]:
@@ -69,8 +69,6 @@ def csv_rows(path: Path, *, columns: Sequence[str]) -> Iterator[tuple[str, dict[
         raise UserError(f"{path}: the column {twice[0]!r} occurs twice; remove or rename one")
     width = max(number for number, name in enumerate(names, start=1) if name)
     for line, row in rows:
-        if not any(row):
-            continue
         if not width <= len(row) <= len(names):
             raise UserError(
                 f"{path} line {line}: expected {len(names)} fields as in the header, found {len(row)}; quote a field "
@@ -83,7 +81,7 @@ def csv_rows(path: Path, *, columns: Sequence[str]) -> Iterator[tuple[str, dict[
 def _table(
     path: Path, text: str, separator: str | None, columns: Sequence[str]
 ) -> tuple[Iterator[tuple[int, list[str]]], str]:
-    """The rows with the numbers of their last lines, and the separator that finds the most of the columns."""
+    """The rows that are not empty, with the numbers of their last lines, and the separator that finds the most of the columns."""
 
     def rows(separator: str) -> Iterator[tuple[int, list[str]]]:
         # StringIO ends lines where csv does; str.splitlines would also at U+2028 and others within a field.
@@ -97,7 +95,8 @@ def _table(
                 ) from error
             if row is None:
                 return
-            yield reader.line_num, row
+            if any(row):
+                yield reader.line_num, row
 
     def num_found(separator: str) -> int:
         try:
