@@ -81,7 +81,7 @@ def csv_rows(path: Path, *, columns: Sequence[str]) -> Iterator[tuple[str, dict[
 def _table(
     path: Path, text: str, separator: str | None, columns: Sequence[str]
 ) -> tuple[Iterator[tuple[int, list[str]]], str]:
-    """The rows that are not empty, with the numbers of their last lines, and the separator that finds the most of the columns."""
+    """The rows that are not empty with their last lines, and the separator that finds the most of the columns."""
 
     def rows(separator: str) -> Iterator[tuple[int, list[str]]]:
         # StringIO ends lines where csv does; str.splitlines would also at U+2028 and others within a field.
