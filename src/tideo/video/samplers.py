@@ -77,9 +77,13 @@ def sample_frames(
         start_s = first_s if segment_start_s is None else max(segment_start_s, first_s)
         end_s = last_s if segment_end_s is None else min(segment_end_s, last_s)
         if end_s < start_s:
+            asked_s = (
+                first_s if segment_start_s is None else segment_start_s,
+                last_s if segment_end_s is None else segment_end_s,
+            )
             raise opened.error(
-                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment from "
-                f"{first_s if segment_start_s is None else segment_start_s:.2f} s on"
+                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment from {asked_s[0]:.2f} "
+                f"to {asked_s[1]:.2f} s"
             )
         times_s = chosen(opened, num, start_s, end_s)
         if not times_s:
