@@ -6,6 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tideo.store.text import lines_of
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, UserError, Video
 
 SCORE = "mean_of_kinds"  # the official figure; without this line it is "accuracy"
@@ -13,8 +15,8 @@ SCORE = "mean_of_kinds"  # the official figure; without this line it is "accurac
 
 def quiz(data: str | Path, *, videos: str | Path) -> list[Sample]:
     """Questions of one's own, a line each."""
-    samples = []
-    for number, line in enumerate(Path(data).read_text(encoding="utf-8").splitlines(), start=1):
+    folder, samples = VideoFolder(videos), []
+    for number, line in enumerate(lines_of(data), start=1):
         name, question, *options = (part.strip() for part in line.split("|"))
         if len(options) < 2:
             raise UserError(
@@ -24,7 +26,7 @@ def quiz(data: str | Path, *, videos: str | Path) -> list[Sample]:
         samples.append(
             Sample(
                 id=str(number),
-                video=Video(id=name, path=str(Path(videos) / name)),
+                video=Video(id=name, path=folder.find(name)),
                 question=question,
                 options=tuple(shuffled),
                 answer=shuffled.index(options[0]),

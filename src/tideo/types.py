@@ -6,6 +6,7 @@ Times are seconds (`_s`) on the video's own clock. Log-likelihoods: higher is be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -40,6 +41,11 @@ class Video:
     end_s: float | None = None
 
     def __post_init__(self) -> None:
+        for name, time_s in (("starts", self.start_s), ("ends", self.end_s)):
+            if time_s is not None and not 0 <= time_s < math.inf:
+                raise UserError(
+                    f"video {self.id}: the segment {name} at {time_s} s; expected a time in seconds from 0 on"
+                )
         if self.start_s is not None and self.end_s is not None and self.end_s <= self.start_s:
             raise UserError(
                 f"video {self.id}: the segment ends at {self.end_s} s, not after its start at {self.start_s} s"
@@ -119,8 +125,18 @@ class Question:
     evidence_s: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.answer is not None and not 0 <= self.answer < len(self.options):
-            raise ValueError(f"answer {self.answer} is not an index of {len(self.options)} options")
+        _check_options(self.options, self.answer)
+
+
+def _check_not_one_text(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):  # its letters would each count as a text
+        raise UserError(f"{texts!r} is one text where several are expected, as in ({texts!r}, 'another')")
+
+
+def _check_options(options: Sequence[str], answer: int | None) -> None:
+    _check_not_one_text(options)
+    if answer is not None and not 0 <= answer < len(options):
+        raise UserError(f"answer {answer} is not an index of {len(options)} options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +186,10 @@ class Sample:
     evidence_s: tuple[tuple[float, float], ...] = ()
     references: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_options(self.options, self.answer)
+        _check_not_one_text(self.references)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,9 @@ from conftest import Tideo as Cli
 from tideo.dollhouse.export import ask_split, tideo_of
 from tideo.encoders import encode as module
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.encode import EncodedFolder, encode_tideos, encode_videos, encoded, videos_in
+from tideo.encoders.encode import EncodedFolder, encode_tideos, encode_videos, encoded
 from tideo.encoders.features import frame_features, tideo_features
+from tideo.encoders.sources import videos_in
 from tideo.textvid.schema import dump, from_tideo
 from tideo.types import Tideo, UserError, Video
 from tideo.video.samplers import sample_frames
@@ -124,7 +125,9 @@ def test_another_encoders_folder_and_no_video_are_errors(
     encode_tideos(tideos[:1], encoder=encoder, out=tmp_path / "out")
     with pytest.raises(UserError, match="use another directory"):
         encode_videos(videos_in(videos), encoder=encoder, out=tmp_path / "out")
-    with pytest.raises(UserError, match=r"holds no video: expected files that end with \.mp4"):
+    with pytest.raises(
+        UserError, match=r"holds no video: expected video files, or folders of numbered pictures"
+    ):
         videos_in(tmp_path / "out")
     bare = Tideo(id="bare", frames=(), summary="")
     assert encode_tideos([bare, tideos[0]], encoder=encoder, out=tmp_path / "out").failed == {

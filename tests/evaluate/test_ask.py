@@ -91,6 +91,8 @@ def test_a_video_out_of_distribution_is_one_line(
         (" ", OPTIONS, "the question is empty: ask something"),
         ("why?", ("one",), r"options \['one'\]: give two or more, none empty, or none at all"),
         ("why?", ("one", " "), r"give two or more, none empty"),
+        ("why?", ("tea", "cup", "tea"), r"options \['tea', 'cup', 'tea'\]: two of them are equal"),
+        ("why?", "tea", r"options 'tea' is one text: give several, as in \['tea', 'reading'\]"),
     ],
 )
 def test_an_invalid_question_is_refused(

@@ -118,3 +118,43 @@ def test_a_failed_question_has_no_choice_and_a_missing_answer_is_refused(
     with pytest.raises(UserError, match="1 of 2 questions have no answer yet"):
         export(out, out=tmp_path / "no.csv")
     assert not (tmp_path / "no.csv").exists()
+
+
+SKIPPED = {  # benchmark → its file with one question of two about a missing video, and the choices of the export
+    "csv": (
+        "video_name,question_id,question,a0,a1,a2,answer\nv,1,why,x,,y,0\ngone,2,how,x,,y,0\n",
+        lambda choice: f"id,choice\n1,{(0, 2)[choice]}\n",  # numbers of columns
+    ),
+    "nextqa": (
+        NEXTQA.replace("\n24", "\nv", 1),
+        lambda choice: (
+            json.dumps(
+                {"v_0": {"prediction": choice, "answer": 0}, "24_1": {"prediction": -1, "answer": 1}},
+                indent=1,
+            )
+            + "\n"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("benchmark", SKIPPED)
+def test_what_was_answered_is_exported_and_what_was_skipped_is_counted(
+    benchmark: str, blind: Blind, tmp_path: Path, tideo: Tideo
+) -> None:
+    text, expected = SKIPPED[benchmark]
+    (tmp_path / "val.csv").write_text(text)
+    (tmp_path / "v.mkv").write_bytes(b"\0")
+    out = tmp_path / "run"
+    evaluate(
+        benchmark=benchmark, data=tmp_path / "val.csv", videos=tmp_path, model=blind, out=out, controls=[],
+        missing="skip",
+    )  # fmt: skip
+    done = tideo("export", str(out), "--out", str(tmp_path / "result"))
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 questions were not asked, as their videos were missing" in done.stderr
+    (choice,) = chosen(out).values()
+    assert (tmp_path / "result").read_text() == expected(choice)
+    (tmp_path / ("gone.mp4" if benchmark == "csv" else "24.mp4")).write_bytes(b"\0")
+    with pytest.raises(UserError, match="1 of 2 questions have no answer yet: run tideo eval again"):
+        export(out, out=tmp_path / "again")

@@ -318,6 +318,12 @@ def test_a_pack_that_is_wrong_names_file_and_field(tmp_path: Path, text: str, me
         load_pack(str(path))
 
 
+def test_a_condition_is_a_line_whatever_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "conditions.txt"
+    path.write_bytes("\ufeffmaking\u2028tea\r\n\r\nbaking\x85a cake\n".encode())
+    assert read_conditions(path, load_pack("everyday")) == ["making\u2028tea", "baking\x85a cake"]
+
+
 def test_no_condition_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(UserError, match=r"empty.txt holds no condition: expected a title"):

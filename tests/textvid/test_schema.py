@@ -154,7 +154,7 @@ def test_a_bad_file_is_an_error(tmp_path: Path, name: str, text: str, message: s
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.json cannot be read as TextVid JSON"):
+    with pytest.raises(UserError, match=r"none\.json cannot be read: No such file"):
         load(tmp_path / "none.json")
 
 

@@ -55,8 +55,11 @@ def test_a_segment(forty: Path, sampler: str, num: int, expected: list[int]) -> 
     assert indices(Video(id="v", path=str(forty), start_s=1.0, end_s=2.0), num, sampler) == expected
 
 
-def test_a_segment_is_cut_to_the_video(forty: Path) -> None:
-    assert indices(Video(id="v", path=str(forty), start_s=-3.0, end_s=60.0), 4, "middle") == [5, 15, 25, 35]
+def test_a_segment_is_cut_to_the_video(forty: Path, tmp_path: Path) -> None:
+    assert indices(Video(id="v", path=str(forty), start_s=0.0, end_s=60.0), 4, "middle") == [5, 15, 25, 35]
+    encode(tmp_path / "late.mkv", pts_ms=[5000 + 100 * k for k in range(40)])
+    late = Video(id="v", path=str(tmp_path / "late.mkv"), start_s=1.0, end_s=60.0)
+    assert indices(late, 4, "middle") == [5, 15, 25, 35]
 
 
 @pytest.mark.parametrize("sampler", BUILTIN["samplers"])

@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tideo.benchmarks.annotations import annotation, json_lines, samples_of
+from tideo.benchmarks.annotations import annotation, samples_of
+from tideo.store.text import json_lines
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, Tideo, Video
 
 
@@ -56,7 +58,9 @@ def dollhouse(data: str | Path, *, videos: str | Path) -> list[Sample]:
     Raises UserError for a malformed line, naming file, line and field, and for an id that occurs twice.
     Whether the videos exist is not checked here.
     """
-    return samples_of(json_lines(annotation(data, "*.jsonl")), Row, partial(_sample, videos=Path(videos)))
+    return samples_of(
+        json_lines(annotation(data, "*.jsonl")), Row, partial(_sample, videos=VideoFolder(videos))
+    )
 
 
 def tideo(samples: Sequence[Sample], *, num: int) -> Tideo:
@@ -71,12 +75,10 @@ def tideo_key(sample: Sample) -> Any:
     return sample.meta.get("episode")
 
 
-def _sample(row: Row, *, videos: Path) -> Sample:
+def _sample(row: Row, *, videos: VideoFolder) -> Sample:
     return Sample(
         id=row.id,
-        video=Video(
-            id=row.video, path=str(videos / f"{row.video}.mp4"), start_s=row.start_s, end_s=row.end_s
-        ),
+        video=Video(id=row.video, path=videos.find(row.video), start_s=row.start_s, end_s=row.end_s),
         question=row.question,
         options=tuple(row.options),
         answer=row.answer,

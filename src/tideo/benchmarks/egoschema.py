@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tideo.benchmarks.annotations import Choices, annotation, json_list, json_of, samples_of
+from tideo.benchmarks.annotations import Choices, annotation, json_list, samples_of
+from tideo.store.text import json_of
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, UserError, Video
 
 ANSWERS = "subset_answers.json"
@@ -29,18 +31,19 @@ class Row(BaseModel):
 
 
 def egoschema(data: str | Path, *, videos: str | Path) -> list[Sample]:
-    """All questions of a JSON file, or of the only questions*.json in a folder; the video of each is Q_UID.mp4.
+    """All questions of a JSON file, or of the only questions*.json in a folder, each about the video Q_UID.
 
     subset_answers.json beside the file has the public answers; the other questions have none, are answered and not
     scored. Raises UserError for a malformed question, naming file, place and field.
     """
     path = annotation(data, "questions*.json")
+    places = VideoFolder(videos)
     public = _answers(path.with_name(ANSWERS))
 
     def sample(row: Row) -> Sample:
         return Sample(
             id=row.q_uid,
-            video=Video(id=row.q_uid, path=str(Path(videos) / f"{row.q_uid}.mp4")),
+            video=Video(id=row.q_uid, path=places.find(row.q_uid)),
             question=row.question,
             options=(row.option_0, row.option_1, row.option_2, row.option_3, row.option_4),
             answer=public.get(row.q_uid),

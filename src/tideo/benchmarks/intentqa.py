@@ -26,5 +26,5 @@ def intentqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
     The published tables count TP and TN together. Raises UserError for a malformed row, naming file, line and field.
     """
     path = annotation(data, "*.csv")
-    sample = nextqa.row_to_sample(path, videos=Path(videos))
+    sample = nextqa.row_to_sample(path, videos=videos)
     return samples_of(csv_rows(path, columns=COLUMNS), Row, sample)

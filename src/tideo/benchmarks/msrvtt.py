@@ -6,7 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from tideo.benchmarks.annotations import annotation, each_once, json_of, parsed
+from tideo.benchmarks.annotations import annotation, parsed, samples_of
+from tideo.store.text import json_of
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, UserError, Video
 
 SCORE = "cider"  # and ROUGE-L
@@ -37,8 +39,8 @@ class Annotations(BaseModel):
 def msrvtt(data: str | Path, *, videos: str | Path) -> list[Sample]:
     """The test videos of a file as downloaded, or of the only one in a folder, each to be described.
 
-    A file without test videos (train_val_videodatainfo.json) gives its validation videos. A video lies in `videos` as
-    ID.mp4. Raises UserError for a malformed file, naming the field, and for a video without a sentence.
+    A file without test videos (train_val_videodatainfo.json) gives its validation videos. A video is ID in `videos`.
+    Raises UserError for a malformed file, naming the field, and for a video without a sentence.
     """
     path = annotation(data, "*.json")
     found = parsed(Annotations, json_of(path), where=str(path))
@@ -50,16 +52,15 @@ def msrvtt(data: str | Path, *, videos: str | Path) -> list[Sample]:
     for clip in chosen:
         if clip.video_id not in captions:
             raise UserError(f"{path}: video {clip.video_id!r} has no sentence")
-    return each_once(
-        (
-            str(path),
-            Sample(
-                id=clip.video_id,
-                video=Video(id=clip.video_id, path=str(Path(videos) / f"{clip.video_id}.mp4")),
-                question="",
-                references=tuple(captions[clip.video_id]),
-                meta={"split": split},
-            ),
+    places = VideoFolder(videos)
+
+    def sample(clip: Clip) -> Sample:
+        return Sample(
+            id=clip.video_id,
+            video=Video(id=clip.video_id, path=places.find(clip.video_id)),
+            question="",
+            references=tuple(captions[clip.video_id]),
+            meta={"split": split},
         )
-        for clip in chosen
-    )
+
+    return samples_of(((str(path), clip) for clip in chosen), Clip, sample)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tideo.benchmarks.annotations import each_once, json_list, parsed
+from tideo.benchmarks.annotations import at, each_once, json_list, parsed
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, UserError, Video
 
 SCORE = "mean_of_kinds"
@@ -63,7 +64,7 @@ def mvbench(data: str | Path, *, videos: str | Path) -> list[Sample]:
     Episodic Reasoning comes as folders of pictures, which are read as videos. Raises UserError for a malformed row,
     naming file, place and field, and for a folder without task files.
     """
-    data = Path(data)
+    data, places = Path(data), VideoFolder(videos)
     files = (
         [data]
         if data.is_file()
@@ -73,23 +74,25 @@ def mvbench(data: str | Path, *, videos: str | Path) -> list[Sample]:
         raise UserError(
             f"{data}: expected task files such as action_sequence.json, as in the folder json of MVBench"
         )
-    return each_once(sample for path in files for sample in _samples(path, videos=Path(videos)))
+    return each_once(sample for path in files for sample in _samples(path, videos=places))
 
 
-def _samples(path: Path, *, videos: Path) -> Iterator[tuple[str, Sample]]:
+def _samples(path: Path, *, videos: VideoFolder) -> Iterator[tuple[str, Sample]]:
     task, folder = TASKS[path.stem]
     for number, (where, fields) in enumerate(json_list(path)):
         row = parsed(Row, fields, where=where)
+        with at(where):
+            video = Video(
+                id=f"{folder}/{row.video}",
+                path=videos.find(f"{folder}/{row.video}"),
+                start_s=row.start,
+                end_s=row.end,
+            )
         yield (
             where,
             Sample(
                 id=f"{path.stem}_{number}",
-                video=Video(
-                    id=f"{folder}/{row.video}",
-                    path=str(videos / folder / row.video),
-                    start_s=row.start,
-                    end_s=row.end,
-                ),
+                video=video,
                 question=row.question,
                 options=tuple(row.candidates),
                 answer=row.candidates.index(row.answer),

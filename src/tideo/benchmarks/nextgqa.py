@@ -10,7 +10,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field, RootModel
 
 from tideo.benchmarks import intentqa, nextqa
-from tideo.benchmarks.annotations import annotation, csv_rows, each_once, json_of, parsed
+from tideo.benchmarks.annotations import annotation, at, csv_rows, each_once, parsed
+from tideo.store.text import json_of
 from tideo.types import Sample, UserError
 
 SCORE = "grounded"  # in the place of Acc@GQA: see evaluate/grounding.py
@@ -34,15 +35,19 @@ def nextgqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
     questions without evidence. Raises UserError for a malformed row, naming file, line and field.
     """
     path = annotation(data, "*.csv")
-    return each_once(_samples(path, videos=Path(videos), spans=_spans(path)))
+    return each_once(_samples(path, videos=videos, spans=_spans(path)))
 
 
-def _samples(path: Path, *, videos: Path, spans: Mapping[str, Grounded]) -> Iterator[tuple[str, Sample]]:
+def _samples(
+    path: Path, *, videos: str | Path, spans: Mapping[str, Grounded]
+) -> Iterator[tuple[str, Sample]]:
     sample = nextqa.row_to_sample(path, videos=videos)
     for where, fields in csv_rows(path, columns=intentqa.COLUMNS):
         row = parsed(intentqa.Row, fields | {"answer": _index(fields, where=where)}, where=where)
         found = spans[row.video].location.get(row.qid, []) if row.video in spans else []
-        yield where, replace(sample(row), evidence_s=tuple((start_s, end_s) for start_s, end_s in found))
+        with at(where):
+            made = replace(sample(row), evidence_s=tuple((start_s, end_s) for start_s, end_s in found))
+        yield where, made
 
 
 def _index(fields: Mapping[str, str], *, where: str) -> int:

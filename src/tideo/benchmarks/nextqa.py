@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tideo.benchmarks.annotations import Choices, annotation, csv_rows, json_of, samples_of
+from tideo.benchmarks.annotations import Choices, annotation, csv_rows, samples_of
+from tideo.store.text import json_of
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, UserError, Video
 
 OPTIONS = ("a0", "a1", "a2", "a3", "a4")
@@ -40,19 +42,17 @@ def nextqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
     csv file names. Raises UserError for a malformed row, naming file, line and field.
     """
     path = annotation(data, "*.csv")
-    return samples_of(csv_rows(path, columns=COLUMNS), Row, row_to_sample(path, videos=Path(videos)))
+    return samples_of(csv_rows(path, columns=COLUMNS), Row, row_to_sample(path, videos=videos))
 
 
-def row_to_sample(annotations: Path, *, videos: Path) -> Callable[[Row], Sample]:
+def row_to_sample(annotations: Path, *, videos: str | Path) -> Callable[[Row], Sample]:
     """What makes a row of this file a question about its video, which lies flat in `videos` or at its place there."""
-    places = _places(annotations)
+    nested, folder = _places(annotations), VideoFolder(videos)
 
     def sample(row: Row) -> Sample:
-        flat = videos / f"{row.video}.mp4"
-        nested = videos / f"{places.get(row.video, row.video)}.mp4"
         return Sample(
             id=f"{row.video}_{row.qid}",
-            video=Video(id=row.video, path=str(nested if nested.is_file() else flat)),
+            video=Video(id=row.video, path=folder.find(nested.get(row.video, row.video), row.video)),
             question=row.question,
             options=(row.a0, row.a1, row.a2, row.a3, row.a4),
             answer=row.answer,

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tideo.benchmarks.annotations import Choices, annotation, json_list, samples_of
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, Video
 
 SCORE = "mean_of_kinds"
@@ -51,7 +52,7 @@ def star(data: str | Path, *, videos: str | Path) -> list[Sample]:
 
     Raises UserError for a malformed question, naming file, place and field.
     """
-    path = annotation(data, "*.json")
+    path, places = annotation(data, "*.json"), VideoFolder(videos)
 
     def sample(row: Row) -> Sample:
         options = tuple(c.choice for c in row.choices)
@@ -59,7 +60,7 @@ def star(data: str | Path, *, videos: str | Path) -> list[Sample]:
             id=row.question_id,
             video=Video(
                 id=row.video_id,
-                path=str(Path(videos) / f"{row.video_id}.mp4"),
+                path=places.find(row.video_id),
                 start_s=row.start,
                 end_s=row.end,
             ),

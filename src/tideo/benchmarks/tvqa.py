@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tideo.benchmarks.annotations import annotation, json_lines, samples_of
+from tideo.benchmarks.annotations import annotation, samples_of
+from tideo.store.text import json_lines
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, Video
 
 _SPAN = re.compile(r"([\d.]+|NaN)-([\d.]+|NaN)", re.IGNORECASE)
@@ -42,22 +44,20 @@ class Row(BaseModel):
 def tvqa(data: str | Path, *, videos: str | Path) -> list[Sample]:
     """The questions of a jsonl file, or of the only one in a folder, each about its span, by show.
 
-    A clip is `VID.mp4` in `videos`, or the folder of pictures SHOW_frames/VID as downloaded; for pictures the path must
-    name their rate, as in frames_fps3. A span that is NaN is the whole clip. Raises UserError for a malformed row,
+    A clip is the video VID in `videos`, or the folder of pictures SHOW_frames/VID as downloaded; for pictures the path
+    must name their rate, as in frames_fps3. A span that is NaN is the whole clip. Raises UserError for a malformed row,
     naming file, line and field.
     """
-    path = annotation(data, "*.jsonl")
+    path, places = annotation(data, "*.jsonl"), VideoFolder(videos)
 
     def sample(row: Row) -> Sample:
         start_s, end_s = (float(t) for t in _SPAN.fullmatch(row.ts).groups())  # type: ignore[union-attr]
         known = isfinite(start_s) and isfinite(end_s) and end_s > start_s
-        clip = Path(videos) / f"{row.vid_name}.mp4"
-        pictures = Path(videos) / f"{_show(row.vid_name)}_frames" / row.vid_name
         return Sample(
             id=str(row.qid),
             video=Video(
                 id=row.vid_name,
-                path=str(pictures if pictures.is_dir() else clip),
+                path=places.find(f"{_show(row.vid_name)}_frames/{row.vid_name}", row.vid_name),
                 start_s=start_s if known else None,
                 end_s=end_s if known else None,
             ),

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from tideo.benchmarks.annotations import annotation, json_list, samples_of
+from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, Video
 
 SCORE = "cider"  # and ROUGE-L
@@ -22,14 +23,14 @@ class Row(BaseModel):
 def vatex(data: str | Path, *, videos: str | Path) -> list[Sample]:
     """The videos of a file as downloaded (vatex_validation_v1.0.json, vatex_public_test_english_v1.1.json).
 
-    A clip lies in `videos` as VIDEOID.mp4. Raises UserError for a malformed element, naming file, place and field.
+    A clip is the video VIDEOID in `videos`. Raises UserError for a malformed element, naming file, place and field.
     """
-    path = annotation(data, "*.json")
+    path, places = annotation(data, "*.json"), VideoFolder(videos)
 
     def sample(row: Row) -> Sample:
         return Sample(
             id=row.videoID,
-            video=Video(id=row.videoID, path=str(Path(videos) / f"{row.videoID}.mp4")),
+            video=Video(id=row.videoID, path=places.find(row.videoID)),
             question="",
             references=tuple(row.enCap),
             meta={"split": path.stem},

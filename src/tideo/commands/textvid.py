@@ -127,7 +127,11 @@ def check(
 
 def encode(
     source: Annotated[
-        Path, typer.Argument(exists=True, help="A file or folder of Tideos, or a folder of videos.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A file or folder of Tideos, a folder of videos, or those of a BENCHMARK=FILE.",
+        ),
     ],
     encoder: Annotated[
         str, typer.Option(metavar="E", help="A folder, a Hugging Face id, or open_clip:ARCH/PRETRAINED.")
@@ -137,22 +141,39 @@ def encode(
     sampler: Annotated[
         str, typer.Option(metavar="NAME", help="For videos; see tideo list samplers.")
     ] = "middle",
+    videos: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="With BENCHMARK=FILE: the folder of its videos."),
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Spread the work over a Ray cluster; `local` starts one here."),
     ] = None,
 ) -> None:
     """Turn Tideos or videos into features. Continues where it stopped."""
-    from tideo.encoders.encode import encode_tideos, encode_videos, videos_in
-    from tideo.textvid.schema import SHARDS, load, to_tideo
+    from tideo.encoders.encode import encode_tideos, encode_videos
+    from tideo.encoders.sources import segments_of, videos_in
+    from tideo.store.video_files import is_text
+    from tideo.textvid.schema import SHARDS, to_tideo
+    from tideo.textvid.schema import load as load_records
 
-    if source.is_file() or any(source.glob(SHARDS)):
-        tideos = [to_tideo(record) for record in load(source)]
+    path, (name, equals, data) = Path(source), source.partition("=")
+    of_benchmark = bool(equals) and name in targets("benchmarks")
+    if of_benchmark != (videos is not None):
+        raise UserError(
+            "--videos goes with the videos of a benchmark: give both, as in nextqa=val.csv --videos DIR"
+        )
+    if not of_benchmark and not path.exists():
+        raise UserError(f"{source}: there is no such file or folder, and no BENCHMARK=FILE of that name")
+    if not of_benchmark and (is_text(path) if path.is_file() else any(path.glob(SHARDS))):
+        tideos = [to_tideo(record) for record in load_records(path)]
         result = encode_tideos(tideos, encoder=encoder, out=out, num_frames=num_frames, ray=ray)
     else:
-        videos = videos_in(source)
+        chosen = (
+            segments_of(load("benchmarks", name)(data, videos=videos)) if of_benchmark else videos_in(path)
+        )
         result = encode_videos(
-            videos, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler, ray=ray
+            chosen, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler, ray=ray
         )
     for item_id, reason in result.failed.items():
         print(f"{item_id}: {reason}", file=sys.stderr)

@@ -37,7 +37,6 @@ from tideo.types import Features, Frames, Modality, Tideo, UserError, Video, Vid
 from tideo.video.samplers import sample_frames
 
 ITEMS_FILE = "items.jsonl"
-ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 SHARD = 256  # Tideos of a shard, or frames of videos: the most that a kill loses
 Item = TypeVar("Item", Tideo, Video)
 # The features of each item in order, or an error in place of them
@@ -168,15 +167,6 @@ def _video_features(
 
     for frames in _ahead(decode, videos):
         yield frames if isinstance(frames, VideoError) else frame_features(frames, encoder)
-
-
-def videos_in(folder: str | Path) -> list[Video]:
-    """The video files below a folder, with their paths there, without endings, as ids. Raises UserError for none."""
-    folder = Path(folder)
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-    if not files:
-        raise UserError(f"{folder} holds no video: expected files that end with {', '.join(ENDINGS)}")
-    return [Video(id=p.relative_to(folder).with_suffix("").as_posix(), path=str(p)) for p in files]
 
 
 class EncodedFolder(Mapping[str, Features]):

@@ -33,16 +33,20 @@ def ask(
     unless the model's settings say otherwise. `pts_s` are the times of the frames, `seconds` the
     time from call to answer. One line of the log warns of a video unlike what the model was trained on.
 
-    Raises UserError for a video that gives no frame, an empty question, a single or an empty option, or what
-    the model cannot take.
+    Raises UserError for a video that gives no frame, an empty question, options that are one, empty or
+    equal, or what the model cannot take.
     """
     started_s = time.perf_counter()
     if not question.strip():
         raise UserError("the question is empty: ask something")
+    if isinstance(options, str):  # its letters would each be an option
+        raise UserError(f"options {options!r} is one text: give several, as in [{options!r}, 'reading']")
     if len(options) == 1 or not all(option.strip() for option in options):
         raise UserError(
             f"options {list(options)}: give two or more, none empty, or none at all for a free answer"
         )
+    if len(set(options)) < len(options):
+        raise UserError(f"options {list(options)}: two of them are equal; give each once")
     path = str(video)
     sample = Sample(
         id="ask",

@@ -28,7 +28,8 @@ class Benchmark:
 
     SCORE: the official figure, by default "accuracy"; "mean_of_kinds" (metrics.py); "grounded", the share of questions
     right and grounded (grounding.py); "cider": videos are described (caption_scores.py). `export(samples, choices)`:
-    the text of the file that the benchmark's own script or server reads. `tideo(samples, num)`: the captions of that
+    the text of the file that the benchmark's own script or server reads; of a question that was
+    skipped `choices` has -1, and `in` says that it has none. `tideo(samples, num)`: the captions of that
     many frames of the segment that the samples are about, which the control `text_features` shows the model.
     `tideo_key(sample)`: all that its Tideo is made from, which the keys of answers hash; by default the Tideo itself.
     """

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -140,7 +140,7 @@ def _finite(answer: Answer) -> Answer:
 
 
 def _warn_of_missing(videos: Sequence[Video]) -> None:
-    missing = sorted({video.path for video in videos if not Path(video.path).exists()})
+    missing = sorted({video.path for video in videos if not os.path.exists(video.path)})
     if missing:
         log.warning(
             "%d of %d videos are missing, such as %s: their questions will count as failed",

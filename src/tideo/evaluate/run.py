@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -157,7 +158,7 @@ def _answer_shares(
 
 def _with_video(samples: Sequence[Sample]) -> list[Sample]:
     """The questions whose video exists; warns of the others. Raises UserError if none is left."""
-    there = {path: Path(path).exists() for path in {s.video.path for s in samples}}
+    there = {path: os.path.exists(path) for path in {s.video.path for s in samples}}
     kept = [s for s in samples if there[s.video.path]]
     if not kept:
         raise UserError(

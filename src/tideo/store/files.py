@@ -97,6 +97,8 @@ def files_key(directory: Path, patterns: Sequence[str]) -> str:
 
 
 def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
+    """SHA-256 of a file, as hexadecimal digits; for a folder, a key of its files' names and hashes."""
+    if Path(path).is_dir():
+        return files_key(Path(path), ["*"])
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

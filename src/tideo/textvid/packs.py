@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tideo.registry import unknown
+from tideo.store.text import lines_of
 from tideo.textvid.schema import first_fault
 from tideo.types import UserError
 
@@ -89,10 +90,7 @@ def read_conditions(path: str | Path | None, pack: Pack) -> list[str]:
         lines = list(pack.conditions)
         message = f"pack {pack.name} has no conditions: give a file with --conditions"
     else:
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"conditions {path} cannot be read: {error}") from error
+        lines = lines_of(path)
         message = f"{path} holds no condition: expected a title, caption, scene or list of objects a line"
     lines = [line.strip() for line in lines if line.strip()]
     if not lines:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tideo.store.files import atomic_write_text
 from tideo.store.records import write_records
+from tideo.store.text import json_of, lines_of, parsed_json
 from tideo.types import Question, TextFrame, Tideo, UserError
 
 LETTERS = "ABCDE"
@@ -77,15 +78,10 @@ def load_each(path: str | Path) -> Iterator[tuple[str, Record | UserError]]:
     if not files:
         raise UserError(f"{path} holds no {SHARDS}: give a folder that tideo textvid generate wrote")
     for file in files:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} cannot be read as TextVid JSON: {error}") from error
         if file.suffix == ".jsonl":
-            # splitlines would also split at other line separators, which a JSON string may hold.
-            entries, kind = text.removesuffix("\n").split("\n"), "line"
+            entries, kind = lines_of(file), "line"
         else:
-            entries, kind = _json(text, where=str(file)), "entry"
+            entries, kind = json_of(file), "entry"
             if not isinstance(entries, list):
                 raise UserError(
                     f"{file} holds a JSON {type(entries).__name__}; expected a list of TextVid records"
@@ -93,7 +89,10 @@ def load_each(path: str | Path) -> Iterator[tuple[str, Record | UserError]]:
         for number, entry in enumerate(entries, start=1):
             where = f"{file} {kind} {number}"
             try:
-                yield where, _record(_json(entry, where=where) if kind == "line" else entry, where=where)
+                yield (
+                    where,
+                    _record(parsed_json(entry, where=where) if kind == "line" else entry, where=where),
+                )
             except UserError as error:
                 yield where, error
 
@@ -105,13 +104,6 @@ def dump(records: Iterable[Record], path: str | Path) -> None:
         write_records(path, plain, ensure_ascii=False)
     else:
         atomic_write_text(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
-
-
-def _json(text: str, *, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{where} is not JSON ({error}): repair or remove it") from error
 
 
 def _record(data: Any, *, where: str) -> Record:

@@ -6,7 +6,8 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-_FRAME = re.compile(r"(\d+)\.(jpg|jpeg|png)")
+from tideo.store.video_files import NUMBERED_PICTURE
+
 _RATE = re.compile(r"fps(\d+(?:\.\d+)?)")
 
 
@@ -22,7 +23,7 @@ def frame_folder(folder: Path) -> tuple[str, dict[str, str]]:
         raise ValueError(
             "it is a folder; give a video file, or numbered pictures with their rate in a folder's name: frames_fps3"
         )
-    names = [found for path in folder.iterdir() if (found := _FRAME.fullmatch(path.name))]
+    names = [found for path in folder.iterdir() if (found := NUMBERED_PICTURE.fullmatch(path.name))]
     if not names:
         raise ValueError("the folder holds no numbered pictures; expected 00001.jpg, 00002.jpg, …")
     numbers = sorted(int(name[1]) for name in names)

@@ -77,8 +77,10 @@ def sample_frames(
         start_s = first_s if segment_start_s is None else max(segment_start_s, first_s)
         end_s = last_s if segment_end_s is None else min(segment_end_s, last_s)
         if end_s < start_s:
+            begin = "the start" if segment_start_s is None else f"{segment_start_s:.2f} s"
+            stop = "the end" if segment_end_s is None else f"{segment_end_s:.2f} s"
             raise opened.error(
-                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment"
+                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment from {begin} to {stop}"
             )
         times_s = chosen(opened, num, start_s, end_s)
         if not times_s:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from grid_training import (
-    SIDE,
+    GRID,
     TURNS,
     conversation,
     picture,
 )
 from tideo.train.grid.llava_json import read_llava, write_llava
 from tideo.types import UserError
+from videos import encode
 
 
 def test_llavas_format_goes_out_and_comes_back(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_llavas_format_goes_out_and_comes_back(tmp_path: Path) -> None:
     row = json.loads(path.read_text())[0]
     assert row["conversations"][0] == {"from": "human", "value": "<image>\nwhat is the man doing?"}
     assert row["conversations"][1] == {"from": "gpt", "value": "washing dishes"}
-    back = read_llava(path, images=tmp_path / "out" / "images", image_size=SIDE)
+    back = read_llava(path, images=tmp_path / "out" / "images", settings=GRID)
     assert [c.turns for c in back] == [(turn,) for c in asked for turn in c.turns]
     assert np.array_equal(back[3].pictures.open()[0], picture(3))
 
@@ -33,6 +34,10 @@ def test_llavas_format_goes_out_and_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({"image": None}, "expected either an image or a video"),
+        ({"video": "v.mp4"}, "expected either an image or a video"),
+        ({"image": None, "video": "gone"}, r"element 1: expected a video below .*, found no gone"),
+        ({"image": None, "video": "../v"}, r"element 1: expected a place below the folder of videos"),
         ({"image": "gone.png"}, r"element 1: expected an image below"),
         ({"image": "../x.png"}, r"element 1: expected an image below"),
         (
@@ -48,4 +53,17 @@ def test_a_malformed_row_of_llavas_format_is_named(change: dict[str, Any], told:
     (row,) = json.loads(path.read_text())
     path.write_text(json.dumps([row | change]))
     with pytest.raises(UserError, match=told):
-        read_llava(path, images=tmp_path / "images", image_size=SIDE)
+        read_llava(path, images=tmp_path / "images", settings=GRID)
+
+
+def test_a_row_may_be_about_a_video(tmp_path: Path) -> None:
+    encode(tmp_path / "a.b.mkv", num=20)
+    human = {"from": "human", "value": "<video>\nwhat is he doing?"}
+    row = {"id": 7, "video": "a.b", "conversations": [human, {"from": "gpt", "value": "washing dishes"}]}
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps([row, row]))
+    (only,) = read_llava(path, images=tmp_path, settings=GRID, num=1)
+    assert only.turns[0].user.endswith("what is he doing?")
+    assert "2 rows of 2" in only.turns[0].user
+    assert (only.turns[0].reply, only.pictures.num) == ("washing dishes", 1)
+    assert only.pictures.open()[0].size == (GRID.image_size, GRID.image_size)

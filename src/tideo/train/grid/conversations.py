@@ -6,10 +6,10 @@ It comes from the annotated videos of a benchmark, a file in LLaVA's format (lla
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -73,7 +73,7 @@ def annotated(
             "sampler 'question' chooses frames for each question: train with another, and evaluate with this one"
         )
     samples = registry.load("benchmarks", benchmark)(data, videos=videos)
-    missing = sorted({s.video.path for s in samples if not Path(s.video.path).is_file()})
+    missing = sorted({s.video.path for s in samples if not os.path.exists(s.video.path)})
     if missing:
         raise UserError(
             f"{len(missing)} of {len({s.video.path for s in samples})} videos are missing, the first {missing[0]}: "
@@ -93,20 +93,29 @@ def _segment(sample: Sample) -> tuple[str, float, float]:
 
 
 def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conversation:
-    video = samples[0].video
+    def turns(num_images: int, num_frames: int) -> tuple[Turn, ...]:
+        return tuple(
+            qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples
+        )
+
+    return about_video(samples[0].video, turns, id=samples[0].id, settings=settings)
+
+
+def about_video(
+    video: Video, turns: Callable[[int, int], tuple[Turn, ...]], *, id: str, settings: GridSettings
+) -> Conversation:
+    """A conversation about a video's grids; `turns` gets the numbers of its images and of its frames."""
     # A short video may have fewer frames than the grid has cells, and so fewer panels.
     num_frames = min(settings.num_frames, len(_frames(video, settings, size=(8, 8))))
-    per_panel = settings.rows * settings.cols
-    num_images = -(-num_frames // per_panel)
-    turns = [qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples]
+    num_images = -(-num_frames // (settings.rows * settings.cols))
     return Conversation(
-        id=samples[0].id,
+        id=id,
         pictures=Pictures(
             key=key_of([file_hash(video.path), video.start_s, video.end_s, image_settings(settings)]),
             num=num_images,
             open=lambda: _grid(video, settings),
         ),
-        turns=tuple(turns),
+        turns=turns(num_images, num_frames),
     )
 
 

@@ -102,7 +102,7 @@ def training_set(config: FinetuneConfig) -> tuple[list[Conversation], list[Conve
     """The conversations with `captions` mixed in, and the held-out captions that measure forgetting."""
     if config.data == LLAVA:
         path, images = str(config.path), str(config.videos)
-        conversations = read_llava(path, images=images, image_size=config.grid.image_size)[: config.num]
+        conversations = read_llava(path, images=images, settings=config.grid, num=config.num)
     elif config.data in registry.targets("conversations"):
         read = registry.load("conversations", config.data)
         conversations = read(num=config.num, settings=config.grid, split="train", seed=config.seed)
@@ -140,7 +140,7 @@ def _captioned_images(
         read = registry.load("conversations", path)
         held_out = read(num=HELD_OUT_CAPTIONS, settings=settings, split="val", seed=config.seed)
         return read(num=num, settings=settings, split="train", seed=config.seed), held_out
-    rows = read_llava(path, images=config.captions_images or ".", image_size=settings.image_size)
+    rows = read_llava(path, images=config.captions_images or ".", settings=settings)
     if len(rows) <= HELD_OUT_CAPTIONS:
         raise UserError(f"{path}: expected more than {HELD_OUT_CAPTIONS} rows, found {len(rows)}")
     return rows[HELD_OUT_CAPTIONS:][:num], rows[:HELD_OUT_CAPTIONS]

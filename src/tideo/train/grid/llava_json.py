@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.console import Console
 from rich.progress import track
 
-from tideo.benchmarks.annotations import json_list, parsed
+from tideo.benchmarks.annotations import at, json_list, parsed
+from tideo.models.grid.settings import GridSettings
 from tideo.store.files import atomic_path, atomic_write_text, file_hash, key_of
-from tideo.train.grid.conversations import Conversation, Pictures, Turn
-from tideo.types import UserError
+from tideo.store.video_files import VideoFolder
+from tideo.train.grid.conversations import Conversation, Pictures, Turn, about_video
+from tideo.types import UserError, Video
 
-IMAGE = "<image>"  # LLaVA's marker of an image in its training files
+IMAGE, VIDEO = "<image>", "<video>"  # the markers in LLaVA's training files
 
 
 class _Message(BaseModel):
@@ -30,41 +34,71 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     id: str | int
-    image: str
+    image: str | None = None
+    video: str | None = None
     conversations: list[_Message] = Field(min_length=2)
 
+    @model_validator(mode="after")
+    def _about_one_thing(self) -> _Row:
+        if (self.image is None) == (self.video is None):
+            raise ValueError("expected either an image or a video")
+        return self
 
-def read_llava(path: str | Path, *, images: str | Path, image_size: int) -> list[Conversation]:
+
+def read_llava(
+    path: str | Path, *, images: str | Path, settings: GridSettings, num: int | None = None
+) -> list[Conversation]:
     """Read LLaVA's training format: JSON of [{id, image, conversations: [{from: human | gpt, value}, …]}, …].
 
-    Images are files in the folder `images`, resized to a square of `image_size` pixels. Each turn becomes a question
-    of its own, like a question about a video, so a turn that refers to earlier ones loses them. Raises UserError for
-    a malformed row, naming file, element and field, and for a missing image.
+    Images are files in the folder `images`, resized to a square of `settings.image_size` pixels. A row with `video` in
+    the place of `image` is about the grids of a video in that folder, found as for a benchmark. Each turn becomes a
+    question of its own, like a question about a video, so a turn that refers to earlier ones loses them. `num` takes
+    the first rows. Raises UserError for a malformed row, naming file, element and field, and for a missing file.
     """
-    return [
-        _read_row(parsed(_Row, row, where=where), where=where, images=Path(images), image_size=image_size)
-        for where, row in json_list(Path(path))
-    ]
+    folder = VideoFolder(images)
+    conversations = []
+    for where, fields in islice(json_list(Path(path)), num):
+        row = parsed(_Row, fields, where=where)
+        messages = row.conversations
+        if len(messages) % 2 or [m.speaker for m in messages] != ["human", "gpt"] * (len(messages) // 2):
+            raise UserError(f"{where}: expected turns of human and gpt, one after the other")
+        with at(where):
+            if row.video is None:
+                read = _about_image(row, folder=folder.root, side=settings.image_size)
+            else:
+                read = _about_video(row, folder=folder, settings=settings)
+        conversations.append(read)
+    return conversations
 
 
-def _read_row(row: _Row, *, where: str, images: Path, image_size: int) -> Conversation:
-    path = images / row.image
-    if Path(row.image).is_absolute() or ".." in Path(row.image).parts or not path.is_file():
-        raise UserError(f"{where}: expected an image below {images}, found no {row.image}")
-    messages = row.conversations
-    if len(messages) % 2 or [m.speaker for m in messages] != ["human", "gpt"] * (len(messages) // 2):
-        raise UserError(f"{where}: expected turns of human and gpt, one after the other")
+def _about_image(row: _Row, *, folder: Path, side: int) -> Conversation:
+    name = str(row.image)
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
+        raise UserError(f"expected an image below {folder}, found no {name}")
     return Conversation(
         id=str(row.id),
-        pictures=Pictures(
-            key=key_of([file_hash(path), image_size]),
-            num=1,
-            open=lambda: [open_square(path, image_size)],
-        ),
-        turns=tuple(
-            Turn(user=human.value.replace(IMAGE, "").strip("\n"), reply=gpt.value)
-            for human, gpt in zip(messages[::2], messages[1::2], strict=True)
-        ),
+        pictures=Pictures(key=key_of([file_hash(path), side]), num=1, open=lambda: [open_square(path, side)]),
+        turns=_turns(row, lambda text: text),
+    )
+
+
+def _about_video(row: _Row, *, folder: VideoFolder, settings: GridSettings) -> Conversation:
+    name = str(row.video)
+    path = folder.find(name)
+    if not os.path.exists(path):
+        raise UserError(f"expected a video below {folder.root}, found no {name}")
+
+    def turns(num_images: int, num_frames: int) -> tuple[Turn, ...]:
+        return _turns(row, lambda text: settings.turn(text, num_images=num_images, num_frames=num_frames))
+
+    return about_video(Video(id=name, path=path), turns, id=str(row.id), settings=settings)
+
+
+def _turns(row: _Row, user: Callable[[str], str]) -> tuple[Turn, ...]:
+    return tuple(
+        Turn(user=user(human.value.replace(IMAGE, "").replace(VIDEO, "").strip("\n")), reply=gpt.value)
+        for human, gpt in zip(row.conversations[::2], row.conversations[1::2], strict=True)
     )
 
 

@@ -20,9 +20,10 @@ from transformers import Trainer
 from tideo import registry
 from tideo.bundled import located
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.encode import encoded, videos_in
+from tideo.encoders.encode import encoded
 from tideo.encoders.familiarity import calibrated
 from tideo.encoders.features import frame_features, sampled, tideo_features
+from tideo.encoders.sources import videos_in
 from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
 from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
 from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
