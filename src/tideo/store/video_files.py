@@ -13,38 +13,9 @@ from tideo.types import UserError
 # is a video is decided by its content everywhere.
 ENDINGS = frozenset(
     (
-        *(
-            ".3g2",
-            ".3gp",
-            ".asf",
-            ".avi",
-            ".divx",
-            ".f4v",
-            ".flv",
-            ".gif",
-            ".m1v",
-            ".m2ts",
-            ".m2v",
-            ".m4v",
-            ".mjpeg",
-        ),
-        *(
-            ".mkv",
-            ".mov",
-            ".mp4",
-            ".mpeg",
-            ".mpg",
-            ".mts",
-            ".mxf",
-            ".nut",
-            ".ogm",
-            ".ogv",
-            ".qt",
-            ".rm",
-            ".rmvb",
-        ),
-        *(".ts", ".vob", ".webm", ".wmv", ".y4m"),
-    )
+        ".3g2 .3gp .asf .avi .divx .f4v .flv .gif .m1v .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut "
+        ".ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m"
+    ).split()
 )
 NUMBERED_PICTURE = re.compile(r"(\d+)\.(jpg|jpeg|png)")
 
@@ -58,9 +29,8 @@ class VideoFolder:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self._listed: dict[
-            str, dict[str, list[str]]
-        ] = {}  # folder → a name or a stem in it → the files of that name
+        # folder → a name or a stem in it → the files of that name
+        self._listed: dict[str, dict[str, list[str]]] = {}
 
     def find(self, *names: str) -> str:
         """The path of the video of the first of these names that is there, else where it was expected.
