@@ -7,101 +7,31 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
+from chat_server import Reply, Serve, said, serving
 from conftest import Tideo
 from tideo.evaluate.run import evaluate
 from tideo.llms.interface import Calls
 from tideo.models.grid.server import Remote
 from tideo.models.load import load_model
-from tideo.scoring import choice_of_reply
 from tideo.types import Sample, Stopped, UserError, Video
 from videos import encode
 
 OPTIONS = ("tea", "a book", "the dishes", "A plant", "nothing")
-Reply = tuple[int, Any]  # status, body: a dict as JSON, bytes as they are
-
-
-def said(text: object, *, usage: tuple[int, int] | None = (1000, 10)) -> Reply:
-    body: dict[str, Any] = {
-        "id": "x", "object": "chat.completion", "created": 0, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-    }  # fmt: skip
-    if usage:
-        body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
-    return 200, body
-
-
-class Server:
-    """Answers request number n (from 0) with `replies(n, request)`; keeps what it was asked."""
-
-    def __init__(self, replies: Callable[[int, dict[str, Any]], Reply]) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.keys: list[str] = []
-        self.most_at_once = 0
-        at_once, lock, kept = 0, threading.Lock(), self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                nonlocal at_once
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    number = len(kept.requests)
-                    kept.requests.append(request)
-                    kept.keys.append(self.headers["Authorization"])
-                    at_once += 1
-                    kept.most_at_once = max(kept.most_at_once, at_once)
-                try:
-                    status, body = replies(number, request)
-                finally:
-                    with lock:
-                        at_once -= 1
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:  # a client that gave up waiting
-                pass
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-
-Serve = Callable[[Callable[[int, dict[str, Any]], Reply]], Server]
 
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    servers: list[Server] = []
-
-    def start(replies: Callable[[int, dict[str, Any]], Reply]) -> Server:
-        servers.append(Server(replies))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.http.shutdown()
-        server.http.server_close()
+    with serving() as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -171,12 +101,11 @@ def test_requests_are_made_at_a_time(serve: Serve, data: Path, tmp_path: Path) -
 
 
 def test_every_failure_is_counted_once_and_asked_again_on_demand(
-    serve: Serve, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, data: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_, **__: 0.01)
     bad: dict[str, Reply] = {
-        "q00": (429, {"error": {"message": "slow down"}}),
-        "q01": (503, b"<html>no</html>"),
+        "q00": (429, {"error": {"message": "slow down"}}, {"Retry-After": "0"}),
+        "q01": (503, b"<html>no</html>", {"Retry-After": "0"}),
         "q02": said("It may be A or B."),
         "q10": said(None),
         "q11": (200, {"choices": []}),
@@ -210,8 +139,8 @@ def test_every_failure_is_counted_once_and_asked_again_on_demand(
     assert (report.n, report.n_failed, len(errors)) == (9, 9, 9)
     for name, told in {
         "q00": "slow down", "q01": "503", "q02": "names no option: 'It may be A or B.'", "q10": "holds no text",
-        "q11": "holds no text", "q12": "the image is too large", "q20": "names no option: 'F'",
-        "q22": "Expecting value", "q21": "no answer within 0.5 s, 3 times",
+        "q11": "holds no choice", "q12": "the image is too large", "q20": "names no option: 'F'",
+        "q22": "is not JSON (Expecting value", "q21": "no answer within 0.5 s, 3 times",
     }.items():  # fmt: skip
         assert told in errors[name], name
     assert sum(f["n"] for f in report.failures) == 9
@@ -225,12 +154,10 @@ def test_every_failure_is_counted_once_and_asked_again_on_demand(
     assert len({r["key"] for r in records(tmp_path / "out")}) == len(records(tmp_path / "out")) == 9
 
 
-def test_a_server_that_recovers_is_waited_for(
-    serve: Serve, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_, **__: 0.01)
+def test_a_server_that_recovers_is_waited_for(serve: Serve, data: Path) -> None:
+    now = {"Retry-After": "0"}
     server = serve(
-        lambda n, request: said("A") if n > 2 else ((429, 500, 503)[n], {"error": {"message": "no"}})
+        lambda n, request: said("A") if n > 2 else ((429, 500, 503)[n], {"error": {"message": "no"}}, now)
     )
     video = Video(id="v0", path=str(data / "videos" / "v0.mp4"))
     model = Remote(f"openai:m@{server.url}", calls=Calls(retries=3))
@@ -294,43 +221,13 @@ def test_the_key_reaches_no_file_and_no_line(
     assert "sk-secret" not in written + "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("name", ["openai:", "openai:@http://x/v1", "openai:m@ftp://x"])
-def test_a_wrong_name_is_told(name: str) -> None:
-    with pytest.raises(UserError, match="expected openai:NAME@URL"):
-        load_model(name)
-
-
 def test_openais_own_server_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UserError, match="set OPENAI_API_KEY in the environment"):
         load_model("openai:some-model")
 
 
-# --- replies -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        ("B", 1), ("(B)", 1), ("B.", 1), ("**B**", 1), ("B. a book", 1), ("(C) the dishes.", 2), ("a book", 1),
-        ("A plant.", 3), ("The answer is (D).", 3), ("The correct option is E", 4), ("Answer: C", 2),
-        ("", None), ("F", None), ("A or B", None), ("A. a book", None), ("I think so", None), ("a", None),
-        ("the answer is a cup", None), ("The answer is A, no, the answer is B", None), ("Answer: tea", None),
-        ("A man reads", None), ("B because he reads", None),
-    ],
-)  # fmt: skip
-def test_a_reply_names_one_option_or_none(reply: str, expected: int | None) -> None:
-    assert choice_of_reply(reply, OPTIONS) == expected
-
-
-def test_the_same_text_twice_names_nothing() -> None:
-    assert choice_of_reply("tea", ["tea", "Tea."]) is None
-
-
-@given(st.text(max_size=60), st.lists(st.text(max_size=10), min_size=1, max_size=5))
-def test_no_reply_breaks_the_parser(reply: str, options: list[str]) -> None:
-    choice = choice_of_reply(reply, options)
-    assert choice is None or 0 <= choice < len(options)
+# --- threads -----------------------------------------------------------------------------------------
 
 
 def test_threads_share_one_model(serve: Serve, data: Path) -> None:

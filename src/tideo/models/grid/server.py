@@ -44,10 +44,10 @@ class Remote(GridModel):
     controls = frozenset({"num_frames", "shuffled", "blind"})
 
     def __init__(
-        self, name: str, *, settings: ServerSettings | None = None, calls: Calls | None = None
+        self, name: str, *, settings: GridSettings | None = None, calls: Calls | None = None
     ) -> None:
         self.server = Server(name, calls=calls)
-        self.name, self.settings = self.server.name, settings or ServerSettings()
+        self.name, self.settings = self.server.name, ServerSettings(**vars(settings or GridSettings()))
         self.concurrency = self.server.calls.concurrency
         self.key = key_of(["openai", self.server.model, self.server.url])
 
@@ -97,7 +97,7 @@ class Remote(GridModel):
         elif sample.options:
             choice = choice_of_reply(text, sample.options)
             failure = None if choice is not None else f"the reply names no option: {text[:200]!r}"
-        return Answer(sample_id=sample.id, choice=choice, text=text or reply.text, failure=error)
+        return Answer(sample_id=sample.id, choice=choice, text=text or reply.text, error=failure)
 
 
 def _image_part(image: Image.Image) -> dict[str, Any]:
