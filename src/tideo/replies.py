@@ -133,7 +133,7 @@ def _by_letter(text: str, options: Sequence[str], *, small: bool = False) -> lis
     if between is None:
         return []
     said = rest[between.end() :]
-    if len(_plain(said)) == 1:  # "A, B": more likely two letters than an option's text
+    if re.fullmatch("[a-z]", _plain(said)):  # "A, B": more likely two letters than an option's text
         return []
     in_brackets = re.fullmatch(r"\((.*)\)[.!]?", said, re.DOTALL)
     texts = [said, in_brackets[1]] if in_brackets else [said]
