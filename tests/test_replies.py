@@ -28,6 +28,7 @@ ACTS = ("a woman reads", "a man is cooking", "a dog sleeps", "no one", "the cup"
         "My final answer is B.",
         "The best answer to the question is: B", "It is B.", "It's a book.", "I would choose B.",
         "So, the answer is B.",
+        "Based on the frames, the answer is B.", "According to the information in the video, the correct option is B.",
         "<answer>B</answer>", "<answer>\nB. a book\n</answer>", r"\boxed{B}", r"$\boxed{\text{B}}$",
         r"\(\boxed{B}\)",
         r"The final answer is $\boxed{B}$.", '{"answer": "B"}', '{"choice": "a book"}',
@@ -128,6 +129,10 @@ SAYS = (
     "{{\"answer\": \"{0}\"}}",
     "<think>{1}</think>{0}", "{1}\n</think>\n\n{0}", "```\n{0}\n```", "\"{0}\"", "The correct option is {0}",
 )  # fmt: skip
+EXPLAINS = (  # means one option too, but says more than that
+    "{0}, because the pan is hot.", "{0}\n\nExplanation: the pan is hot.", "The pan is hot. The answer is {0}.",
+    "Looking at the third row, I see {0}.", "I think that {0} is what happens.", "# Answer\n{0}\nThe pan is hot.",
+)  # fmt: skip
 CHOICES = (
     "{letter}",
     "({letter})",
@@ -178,17 +183,22 @@ def test_a_reply_that_takes_back_or_doubts_chooses_nothing(data: st.DataObject) 
     assert choice_of_reply(reply, options) is None
 
 
-def test_the_share_of_replies_that_is_read() -> None:
-    """Of all ways above to say an option, for all options of two sets."""
+def share_read(ways: Sequence[str]) -> float:
+    """Of all ways to say an option, for all options of two sets."""
     read = [
-        choice_of_reply(way.format(say(choice, i, options), say(choice, (i + 1) % 5, options)), options) == i
+        choice_of_reply(way.format(say(choice, i, options), say(choice, (i + 1) % 5, options)), options)
         for options in (OPTIONS, ACTS)
         for i in range(5)
         for choice in (*CHOICES, "{text}")
-        for way in SAYS
+        for way in ways
     ]
-    print(f"{sum(read)} of {len(read)} replies are read")
-    assert sum(read) / len(read) > 0.99
+    print(f"{len(read) - read.count(None)} of {len(read)} replies are read")
+    return 1 - read.count(None) / len(read)
+
+
+def test_the_share_of_replies_that_is_read() -> None:
+    assert share_read(SAYS) > 0.99
+    assert share_read(EXPLAINS) == 0  # the price of strictness
 
 
 @given(st.text(max_size=80), st.lists(st.text(max_size=10), max_size=5))

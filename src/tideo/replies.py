@@ -55,9 +55,11 @@ _MARKED = (  # anywhere; group 1 is what remains
     re.compile(r"`([^`]+)`"),
 )
 _QUOTES = "\"'“”‘’«»"
+_SEEN = "videos?|frames?|images?|grids?|pictures?|clips?|scenes?|contents?|information|evidence|context"
 _NOUN = r"(?:answer|option|choice|response)"
 _FRAME = re.compile(
     rf"""(?:(?:so|thus|therefore|hence|ok|okay|sure)\b[,:.!]?\s+)?
+    (?:(?:based\ on|according\ to|from|in)(?:\s+(?:the|these|this|given|provided|visual|in|of|{_SEEN}))+,?\s+)?
     (?:
       (?:(?:the|my)\s+)?(?:(?:correct|right|best|final|most\ likely|most\ appropriate)\s+)*
         (?P<noun>{_NOUN})(?:\s+(?:letter|option|choice))?(?:\s+to\s+(?:the|this|your)\s+question)?
