@@ -68,8 +68,7 @@ class Server:
 
         self.http = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        serve = lambda: self.http.serve_forever(poll_interval=0.02)  # noqa: E731 - it ends sooner
-        threading.Thread(target=serve, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
 
 Serve = Callable[[Replies], Server]

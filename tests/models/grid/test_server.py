@@ -21,7 +21,7 @@ from tideo.evaluate.run import evaluate
 from tideo.llms.interface import Calls
 from tideo.models.grid.server import Remote
 from tideo.models.load import load_model
-from tideo.types import Sample, Stopped, UserError, Video
+from tideo.types import Answer, Sample, Stopped, UserError, Video
 from videos import encode
 
 OPTIONS = ("tea", "a book", "the dishes", "A plant", "nothing")
@@ -84,6 +84,79 @@ def test_an_open_question_gets_the_servers_words(serve: Serve, data: Path) -> No
     sample = Sample(id="q", video=video, question="what happens")
     (answer,) = model.answer(video, [sample], seen=model.look(video))
     assert (answer.text, answer.choice) == ("Somebody makes tea.", None)
+
+
+CUT = "the reply was cut at 64 tokens, set a higher max_new_tokens"
+
+
+def asked(data: Path, model: Remote, *, options: tuple[str, ...] = OPTIONS) -> Answer:
+    video = Video(id="v0", path=str(data / "videos" / "v0.mp4"))
+    sample = Sample(id="q", video=video, question="what", options=options)
+    (answer,) = model.answer(video, [sample], seen=model.look(video))
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (said("<think>A, or C?</think>\n\nB"), (1, "B", None)),
+        (said("B", finish="length"), (None, "B", f"{CUT}: 'B'")), (said(None, finish="length"), (None, "", f"{CUT}: ''")),
+        (said("<think>B"), (None, "<think>B", f"{CUT}: '<think>B'")),
+        (said("<think>B</think>"), (None, "<think>B</think>", "the reply holds thoughts and no text")),
+        (said("A man."), (None, "A man.", "the reply names no option: 'A man.'")),
+    ],
+)  # fmt: skip
+def test_a_choice_needs_a_whole_reply(
+    serve: Serve, data: Path, reply: Reply, expected: tuple[int | None, str, str | None]
+) -> None:
+    answer = asked(data, Remote(f"openai:m@{serve(lambda n, request: reply).url}"))
+    assert (answer.choice, answer.text, answer.error) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "text", "failed"),
+    [
+        (said("<think>Tea?</think> Somebody makes tea."), "Somebody makes tea.", False),
+        (said("Somebody makes tea and", finish="length"), "Somebody makes tea and", False),
+        (said("Tea? Yes.</think>Tea."), "Tea.", False), (said("<think>Tea"), "<think>Tea", True),
+        (said(None, finish="length"), "", True), (said("<think>Tea</think>"), "<think>Tea</think>", True),
+    ],
+)  # fmt: skip
+def test_a_description_has_no_thoughts(
+    serve: Serve, data: Path, reply: Reply, text: str, failed: bool
+) -> None:
+    answer = asked(data, Remote(f"openai:m@{serve(lambda n, request: reply).url}"), options=())
+    assert (answer.text, answer.error is not None) == (text, failed)
+
+
+def test_settings_for_a_model_that_reasons(serve: Serve, data: Path) -> None:
+    def like_openais(n: int, request: dict[str, Any]) -> Reply:
+        if "max_tokens" in request:
+            return 400, {"error": {"message": "Unsupported parameter: 'max_tokens'", "param": "max_tokens"}}
+        if request.get("temperature", 1) != 1:
+            return 400, {"error": {"message": "temperature does not support 0 with this model"}}
+        return said("B")
+
+    name = f"openai:o@{serve(like_openais).url}"
+    args: list[str] = []
+    for setting in ("max_tokens_field=max_completion_tokens", "temperature=none"):
+        with pytest.raises(Stopped, match=f"set {setting}$"):
+            asked(data, load_model(name, args=args))
+        args.append(setting)
+    model = load_model(name, args=[*args, "max_new_tokens=4000"])
+    assert asked(data, model).choice == 1
+    assert model.settings != load_model(name).settings  # which the keys of answers hash
+    with pytest.raises(UserError, match="expected at least 0, or none"):
+        load_model(name, args=["temperature=-1"])
+
+
+def test_a_refused_parameter_ends_the_run_with_the_first_request(
+    serve: Serve, data: Path, tmp_path: Path
+) -> None:
+    server = serve(lambda n, request: (400, {"error": {"message": "no", "param": "temperature"}}))
+    with pytest.raises(Stopped, match="set temperature=none"):
+        run(data, Remote(f"openai:m@{server.url}", calls=Calls(concurrency=1)), tmp_path)
+    assert (len(server.requests), records(tmp_path)) == (1, [])
 
 
 def test_requests_are_made_at_a_time(serve: Serve, data: Path, tmp_path: Path) -> None:
@@ -159,10 +232,7 @@ def test_a_server_that_recovers_is_waited_for(serve: Serve, data: Path) -> None:
     server = serve(
         lambda n, request: said("A") if n > 2 else ((429, 500, 503)[n], {"error": {"message": "no"}}, now)
     )
-    video = Video(id="v0", path=str(data / "videos" / "v0.mp4"))
-    model = Remote(f"openai:m@{server.url}", calls=Calls(retries=3))
-    sample = Sample(id="q", video=video, question="what", options=OPTIONS)
-    (answer,) = model.answer(video, [sample], seen=model.look(video))
+    answer = asked(data, Remote(f"openai:m@{server.url}", calls=Calls(retries=3)))
     assert (answer.choice, len(server.requests)) == (0, 4)
 
 
