@@ -259,10 +259,11 @@ def test_a_wait_is_as_long_as_the_server_asks(
 
 
 @pytest.mark.parametrize(
-    ("wait", "words"), [("12000", "3 h 20 min"), (after(7205), "2 h 0 min"), ("400", "7 min")]
+    ("wait", "words"),
+    [(lambda: "12000", "3 h 20 min"), (lambda: after(7220), "2 h 0 min"), (lambda: "400", "7 min")],
 )
 def test_a_wait_of_hours_is_reported_and_ends_with_the_run(
-    serve: Serve, wait: str, words: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, wait: Callable[[], str], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     waiting = threading.Event()
@@ -272,7 +273,7 @@ def test_a_wait_of_hours_is_reported_and_ends_with_the_run(
             waiting.wait(5)
             return 401, b"no"
         threading.Timer(0.2, waiting.set).start()
-        return 429, refusal("slow down"), {"Retry-After": wait}
+        return 429, refusal("slow down"), {"Retry-After": wait()}
 
     model = Server(f"openai:m@{serve(replies).url}")
 

@@ -100,7 +100,8 @@ def asked(data: Path, model: Remote, *, options: tuple[str, ...] = OPTIONS) -> A
     ("reply", "expected"),
     [
         (said("<think>A, or C?</think>\n\nB"), (1, "B", None)),
-        (said("B", finish="length"), (None, "B", f"{CUT}: 'B'")), (said(None, finish="length"), (None, "", f"{CUT}: ''")),
+        (said("B", finish="length"), (None, "B", f"{CUT}: 'B'")),
+        (said(None, finish="length"), (None, "", f"{CUT}: ''")),
         (said("<think>B"), (None, "<think>B", f"{CUT}: '<think>B'")),
         (said("<think>B</think>"), (None, "<think>B</think>", "the reply holds thoughts and no text")),
         (said("A man."), (None, "A man.", "the reply names no option: 'A man.'")),
