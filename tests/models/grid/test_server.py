@@ -119,8 +119,8 @@ def test_a_choice_needs_a_whole_reply(
     [
         (said("<think>Tea?</think> Somebody makes tea."), "Somebody makes tea.", False),
         (said("Somebody makes tea and", finish="length"), "Somebody makes tea and", False),
-        (said("Tea? Yes.</think>Tea."), "Tea.", False), (said("<think>Tea"), "<think>Tea", True),
-        (said(None, finish="length"), "", True), (said("<think>Tea</think>"), "<think>Tea</think>", True),
+        (said("Tea? Yes.</think>Tea."), "Tea.", False), (said("<think>Tea"), "", True),
+        (said(None, finish="length"), "", True), (said("<think>Tea</think>"), "", True),
     ],
 )  # fmt: skip
 def test_a_description_has_no_thoughts(

@@ -97,7 +97,8 @@ class Remote(GridModel):
         elif sample.options:
             choice = choice_of_reply(text, sample.options)
             failure = None if choice is not None else f"the reply names no option: {text[:200]!r}"
-        return Answer(sample_id=sample.id, choice=choice, text=text or reply.text, error=failure)
+        kept = text or (reply.text if sample.options else "")  # what is no description must not be scored as one
+        return Answer(sample_id=sample.id, choice=choice, text=kept, error=failure)
 
 
 def _image_part(image: Image.Image) -> dict[str, Any]:
