@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -107,6 +108,10 @@ def test_the_text_of_a_reply(ask: Ask, message: Any, finish: Any, expected: tupl
 def test_two_choices_that_agree_are_one_reply(ask: Ask) -> None:
     choice = body({"content": "B"})["choices"][0]
     assert ask((200, {"choices": [choice, choice | {"index": 1}]})).text == "B"
+
+
+def test_a_byte_order_mark_does_no_harm(ask: Ask) -> None:
+    assert ask((200, b"\xef\xbb\xbf" + json.dumps(body({"content": "B"})).encode())).text == "B"
 
 
 HTML = {"Content-Type": "text/html"}

@@ -30,7 +30,7 @@ def read_json(body: bytes) -> Any:
     if not body.strip():
         raise Unreadable("is empty")
     try:
-        return json.loads(body.decode("utf-8"))
+        return json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         start = " ".join(body[:100].decode("utf-8", "replace").split())
         raise Unreadable(f"is not JSON ({error}): {start!r}; check that the URL ends as in …/v1") from error

@@ -97,9 +97,8 @@ class Remote(GridModel):
         elif sample.options:
             choice = choice_of_reply(text, sample.options)
             failure = None if choice is not None else f"the reply names no option: {text[:200]!r}"
-        kept = text or (
-            reply.text if sample.options else ""
-        )  # what is no description must not be scored as one
+        # What is no description must not be scored as one.
+        kept = text or (reply.text if sample.options else "")
         return Answer(sample_id=sample.id, choice=choice, text=kept, error=failure)
 
 
