@@ -31,20 +31,20 @@ def test_units_that_sleep_are_given_up_with_the_run(why: str) -> None:
     begun_s = time.monotonic()
     results = finished(work, [0, 1], at_once=2)
     assert next(results) == 0
-    assert asleep.wait(5)
+    assert asleep.wait(30)
     if why == "interrupted":
         with pytest.raises(KeyboardInterrupt):
             results.throw(KeyboardInterrupt)
     else:
         results.close()
-    assert time.monotonic() - begun_s < 5
+    assert time.monotonic() - begun_s < 60
 
 
 def test_stopped_gives_up_those_that_sleep_and_keeps_those_that_finish() -> None:
     begun = threading.Barrier(3)
 
     def work(unit: str) -> str:
-        begun.wait(5)
+        begun.wait(30)
         if unit == "stops":
             raise Stopped("no more")
         sleep(3600) if unit == "sleeps" else time.sleep(0.1)

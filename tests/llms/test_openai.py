@@ -248,7 +248,7 @@ def after(seconds: float) -> str:
     [
         ({"Retry-After": "0"}, b"", 0, 0.4), ({"Retry-After": "0.7"}, b"", 0.7, 1.5),
         ({"Retry-After-Ms": "700"}, b"", 0.7, 1.5),
-        ({"Retry-After": "9", "Retry-After-Ms": "10"}, b"", 0, 0.4), ({"Retry-After": after(-9)}, b"", 0, 0.4),
+        ({"Retry-After": "60", "Retry-After-Ms": "10"}, b"", 0, 0.4), ({"Retry-After": after(-9)}, b"", 0, 0.4),
         ({}, b'{"error": {"details": [{"retryDelay": "0.8s"}]}}', 0.8, 1.5),
         ({}, b"", 0.3, 1.2), ({"Retry-After": "soon"}, b"", 0.3, 1.2), ({"Retry-After": "-3"}, b"", 0.3, 1.2),
         ({"Retry-After": "nan"}, b"", 0.3, 1.2),
@@ -260,7 +260,7 @@ def test_a_wait_is_as_long_as_the_server_asks(
     server = serve(lambda n, request: said("B") if n else (429, body, headers))
     model, begun_s = Server(f"openai:m@{server.url}"), time.monotonic()
     assert model.ask(ASKED, max_tokens=8).text == "B"
-    assert low_s <= time.monotonic() - begun_s < high_s + 1
+    assert low_s <= time.monotonic() - begun_s < high_s + 20
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_wait_of_hours_is_reported_and_ends_with_the_run(
 
     def replies(n: int, request: dict[str, Any]) -> Reply:
         if request["messages"][1]["content"] == "last":
-            waiting.wait(5)
+            waiting.wait(30)
             return 401, b"no"
         threading.Timer(0.2, waiting.set).start()
         return 429, refusal("slow down"), {"Retry-After": wait()}
@@ -288,7 +288,7 @@ def test_a_wait_of_hours_is_reported_and_ends_with_the_run(
     begun_s = time.monotonic()
     with pytest.raises(Stopped, match="check the model's name"):
         list(finished(unit, ["first", "last"], at_once=2))
-    assert time.monotonic() - begun_s < 5
+    assert time.monotonic() - begun_s < 60
     assert [r.message for r in caplog.records] == [
         f"{model.name}: 429: slow down; waiting {words}, as it asks"
     ]
