@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
@@ -14,32 +16,55 @@ from tideo.types import Stopped, UserError
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
+_thread = threading.local()  # `ended` is set in a thread of `finished`
 
 
 def finished(work: Callable[[Unit], Result], units: Iterable[Unit], *, at_once: int) -> Iterator[Result]:
     """The result of `work` for each unit, up to `at_once` units at a time, in the order in which they finish.
 
-    If one raises Stopped, no further unit is begun, the results of those under way are yielded, and it is raised.
+    If one raises Stopped, no further unit is begun, the results of those under way are yielded, and it is raised. Units
+    that wait in `sleep` then, or at an interrupt, are given up.
     """
     if at_once == 1:
         yield from map(work, units)
         return
     left, stopped = iter(units), None
     waiting: set[Future[Result]] = set()
+    ended = threading.Event()
+
+    def result_of(unit: Unit) -> Result:
+        _thread.ended = ended
+        return work(unit)
+
     with ThreadPoolExecutor(at_once) as pool:
-        while True:
-            if stopped is None:
-                waiting |= {pool.submit(work, unit) for unit in islice(left, at_once - len(waiting))}
-            if not waiting:
-                break
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                try:
-                    yield future.result()
-                except Stopped as error:
-                    stopped = error
+        try:
+            while True:
+                if stopped is None:
+                    waiting |= {pool.submit(result_of, unit) for unit in islice(left, at_once - len(waiting))}
+                if not waiting:
+                    break
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    try:
+                        yield future.result()
+                    except Stopped as error:
+                        stopped = stopped or error
+                        ended.set()
+        finally:
+            ended.set()
     if stopped is not None:
         raise stopped
+
+
+def sleep(seconds: float) -> None:
+    """Wait so long, however long. In a thread of `finished` that has ended, raises Stopped at once."""
+    until_s = time.monotonic() + seconds
+    while (left_s := until_s - time.monotonic()) > 0:
+        ended: threading.Event | None = getattr(_thread, "ended", None)
+        if ended is None:
+            time.sleep(min(left_s, 3600.0))
+        elif ended.wait(min(left_s, 3600.0)):
+            raise Stopped("the run has ended")
 
 
 def _check_reachable(ray: str) -> None:

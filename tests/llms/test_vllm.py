@@ -72,7 +72,7 @@ def test_a_name_without_a_model_is_an_error() -> None:
 
 def test_limits_that_a_server_has_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"without rate limits or prices: leave out tokens_per_minute, price_in$"
+        UserError, match=r"without rate limits, prices or a protocol: leave out tokens_per_minute, price_in$"
     ):
         Engine("vllm:any", calls=Calls(tokens_per_minute=5, price_in=1.0))
 

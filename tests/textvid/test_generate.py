@@ -31,7 +31,14 @@ from tideo.store.records import read_records
 from tideo.textvid.generate import _order, generate, summary
 from tideo.textvid.packs import load_pack, read_conditions
 from tideo.textvid.schema import load, to_tideo
-from tideo.textvid.writer import WrittenFrame, WrittenOptions, WrittenQuestions, WrittenVideo, read_reply
+from tideo.textvid.writer import (
+    WriterSettings,
+    WrittenFrame,
+    WrittenOptions,
+    WrittenQuestions,
+    WrittenVideo,
+    read_reply,
+)
 from tideo.types import Stopped, UserError
 
 Asked = dict[str, Any]
@@ -65,7 +72,9 @@ def writer(fault: Fault = lambda number, asked, right: right) -> Iterator[Place]
             with lock:
                 number = len(place.requests)
                 place.requests.append(asked | {"key": self.headers["Authorization"]})
-            right = script.reply(asked["messages"][1]["content"], seed=asked.get("seed", 0))
+            prompts = [m["content"] for m in asked["messages"] if m["role"] == "user"]
+            prompt = prompts[0].removeprefix(f"{load_pack('dollhouse').system.strip()}\n\n")
+            right = script.reply(prompt, seed=asked.get("seed", 0))
             done = fault(number, asked, right)
             if done in ("drop", "hang"):
                 place.replies[str(done)] += 1
@@ -75,7 +84,7 @@ def writer(fault: Fault = lambda number, asked, right: right) -> Iterator[Place]
                 return
             status, body = done if isinstance(done, tuple) else (200, done)
             place.replies[str(status) if status != 200 else "right" if body == right else "wrong"] += 1
-            if status == 200:
+            if status == 200 and isinstance(body, str):
                 body = completion(body, messages=asked["messages"], model=asked["model"])
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
@@ -91,7 +100,7 @@ def writer(fault: Fault = lambda number, asked, right: right) -> Iterator[Place]
 
     server = Quiet(("127.0.0.1", 0), Handler)
     place = Place(f"http://127.0.0.1:{server.server_address[1]}/v1")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield place
     finally:
@@ -215,6 +224,61 @@ def test_a_fence_is_taken_off_and_nothing_else() -> None:
     assert read_reply(f"```json\n{text}\n```", WrittenVideo)[0] == video
     assert read_reply(f"```\n{text}```", WrittenVideo)[0] == video
     assert read_reply(f"Here: {text}", WrittenVideo)[0] is None
+
+
+def test_thoughts_before_the_json_are_left_out() -> None:
+    video = WrittenVideo(frames=[WrittenFrame(main="a"), WrittenFrame(main="b")], summary="s")
+    text = video.model_dump_json()
+    for before in ("<think>\n{}\n</think>\n\n", "{} I plan.\n</think>\n", "<think></think>\n"):
+        assert read_reply(before + text, WrittenVideo)[0] == video
+        assert read_reply(f"{before}```json\n{text}\n```", WrittenVideo)[0] == video
+    assert read_reply(f"<think>{text}", WrittenVideo) == (None, "it ends within a thought")
+    assert read_reply(f"Sure. <think>x</think>{text}", WrittenVideo)[0] is None
+
+
+def test_a_model_that_reasons_writes_tideos(tmp_path: Path) -> None:
+    with writer(lambda number, asked, right: f"<think>{{Let me see.</think>\n{right}") as place:
+        assert made(place, tmp_path, num=1).accepted == 1
+
+
+def test_a_reply_that_is_cut_within_its_thoughts_says_so(tmp_path: Path) -> None:
+    cut = completion("<think>Let me see", messages=[], model="m")
+    cut["choices"][0] |= {"finish_reason": "length"}
+    with writer(lambda *_: (200, json.dumps(cut).encode())) as place:
+        made(place, tmp_path, num=1, settings=WriterSettings(max_tokens=7, tries=2))
+    (rejected,) = read_records(tmp_path / "rejected.jsonl")
+    assert rejected["reason"] == "WrittenVideo: it was cut at 7 tokens, the limit that max_tokens sets"
+    assert rejected["reply"] == "<think>Let me see"
+    assert len(place.requests[1]["messages"]) == 2, "half a thought is no turn of a chat"
+
+
+def test_parameters_that_a_server_refuses_can_be_left_out(tmp_path: Path) -> None:
+    refused = ("temperature", "seed", "response_format")
+
+    def strict(number: int, asked: Asked, right: str) -> Any:
+        for name in refused:
+            if name in asked:
+                return 400, {"error": {"message": f"unknown parameter: {name}"}}
+        if asked["messages"][0]["role"] == "system":
+            return 400, {"error": {"message": "System role not supported"}}
+        return right
+
+    settings: dict[str, Any] = {}
+    for name, value in (
+        ("temperature", None),
+        ("use_seed", False),
+        ("use_schema", False),
+        ("use_system", False),
+    ):
+        with writer(strict) as place, pytest.raises(Stopped, match=f"set {name}={str(value).lower()}$"):
+            made(
+                place, tmp_path / name, num=3, settings=WriterSettings(**settings), calls=Calls(concurrency=1)
+            )
+        assert len(place.requests) == 1
+        settings[name] = value
+    with writer(strict) as place:
+        assert made(place, tmp_path / "all", num=1, settings=WriterSettings(**settings)).accepted == 1
+    assert load_pack("dollhouse").system.strip() in place.requests[0]["messages"][0]["content"]
 
 
 @given(st.text(max_size=300))

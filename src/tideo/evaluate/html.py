@@ -8,7 +8,7 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,8 @@ def _thumbnails(sample: Sample, frames: Frames) -> tuple[tuple[str, float, bool]
 
 def _grids(frames: Frames, settings: dict[str, Any]) -> tuple[str, ...]:
     """The images as the model saw them, but of their frames' own size."""
-    shown = replace(from_plain(GridSettings, settings), image_size=GRID_WIDTH)
+    of_grid = {field.name: settings[field.name] for field in fields(GridSettings) if field.name in settings}
+    shown = replace(from_plain(GridSettings, of_grid), image_size=GRID_WIDTH)
     images = shown.images(frames, one_frame=len(frames) == 1)
     return tuple(jpeg_uri(np.asarray(image), width=GRID_WIDTH) for image in images)
 

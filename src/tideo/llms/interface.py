@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tideo.types import Stopped, UserError
 
@@ -16,9 +16,11 @@ class Calls:
     """How a language model is called. None of it changes a reply.
 
     A request that fails with 408, 409, 429 or 5xx, by time-out or by a dropped connection is repeated up to `retries`
-    times, after waits that grow with jitter, or that the server asks for. `price_in` and `price_out` are for a million
-    tokens. Once `cap` (in the money of the prices) or `cap_tokens` is spent, no request is begun; those under way may
-    exceed it.
+    times, after waits that grow with jitter, or that the server asks for, however long. `price_in` and `price_out` are
+    for a million tokens. Once `cap` (in the money of the prices) or `cap_tokens` is spent, no request is begun; those
+    under way may exceed it. `max_tokens_field` is the parameter that carries the limit of a reply's tokens; None is
+    `max_completion_tokens` for OpenAI's own server, whose newer models take no other, and `max_tokens` for all others,
+    some of which ignore the new name.
     """
 
     concurrency: int = 8
@@ -30,6 +32,7 @@ class Calls:
     cap_tokens: int | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.timeout_s <= 0 or self.retries < 0:
@@ -46,7 +49,10 @@ class Calls:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A language model's reply, `truncated` at the limit of tokens or not. Counts are 0 if the server gives none."""
+    """A language model's reply, `truncated` at the limit of tokens or not.
+
+    `text` may hold thoughts (replies.py), and is empty only if it is truncated. Counts are 0 if the server gives none.
+    """
 
     text: str
     truncated: bool
@@ -75,11 +81,14 @@ class LanguageModel(ABC):
         messages: Sequence[Mapping[str, Any]],
         *,
         max_tokens: int,
-        temperature: float = 0.0,
+        temperature: float | None = 0.0,
         seed: int | None = None,
         response_format: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """The reply to a chat. Raises Unanswered for a request that failed, Stopped if no other can succeed."""
+        """The reply to a chat. Raises Unanswered for a request that failed, Stopped if no other can succeed.
+
+        Without `temperature` or `seed` the model's own default holds.
+        """
 
     def cost(self, tokens_in: int, tokens_out: int) -> float:
         """What so many tokens cost, in the money of the prices; 0 without prices."""

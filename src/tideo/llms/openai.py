@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
+import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from tideo import registry
+from tideo.llms.completion import Unreadable, read_completion, read_json, read_usage
 from tideo.llms.interface import Calls, LanguageModel, Reply, Unanswered
 from tideo.llms.rate_limit import Pace
+from tideo.llms.refusal import asked_wait_s, hopeless, in_words, read_refusal
+from tideo.parallel import sleep
 from tideo.types import Stopped, UserError
 
+log = logging.getLogger(__name__)
 PREFIX, KEY_VARIABLE = "openai:", "OPENAI_API_KEY"
+OPENAI, OPENAI_HOST = "https://api.openai.com/v1", "api.openai.com"
+REPORTED_WAIT_S = 5.0  # longer waits are reported
+_NAME = re.compile(r"(?P<model>.+)@(?P<url>https?://.+)")  # a model's name may have @ too, as @cf/meta/llama
 
 
 class Server(LanguageModel):
     """`name` is `openai:NAME@URL`, or `openai:NAME` for OpenAI's own server. Safe to call from several threads.
 
-    The key is read from the environment variable OPENAI_API_KEY. Raises UserError if the name is malformed, OpenAI's
-    own server has no key, or the extra is missing.
+    The URL is what follows the last `@http`; a user and password in it are sent and left out of `name`. The key is read
+    from the environment variable OPENAI_API_KEY. Raises UserError if the name is malformed, OpenAI's own server has no
+    key, or the extra is missing.
     """
 
     def __init__(self, name: str, *, calls: Calls | None = None) -> None:
-        model, _, url = name.removeprefix(PREFIX).partition("@")
-        if not name.startswith(PREFIX) or not model or (url and not url.startswith(("http://", "https://"))):
-            raise UserError(
-                f"model {name!r}: expected openai:NAME@URL, as in openai:llava@http://localhost:8000/v1"
-            )
-        key = os.environ.get(KEY_VARIABLE)
+        self.model, url = _split(name)
+        self.url = _without_password(url)
+        key = os.environ.get(KEY_VARIABLE, "").strip()
         if not key and not url:
             raise UserError(
                 f"model {name!r}: set {KEY_VARIABLE} in the environment, or name a server as in openai:NAME@URL"
             )
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"{KEY_VARIABLE} holds characters that no key has: copy it anew")
         self.openai = registry.require("openai")
-        super().__init__(name, calls or Calls())
-        self.model, self.url = model, url
+        super().__init__(f"{PREFIX}{self.model}" + (f"@{self.url}" if url else ""), calls or Calls())
         self._pace = Pace(
             requests_per_minute=self.calls.requests_per_minute, tokens_per_minute=self.calls.tokens_per_minute
         )
+        is_openai = urlsplit(url or OPENAI).hostname == OPENAI_HOST
+        default_field = "max_completion_tokens" if is_openai else "max_tokens"
+        self._max_tokens_field = self.calls.max_tokens_field or default_field
+        # The client's own retries end at a Retry-After of two minutes.
         self._client = self.openai.OpenAI(
-            base_url=url or None,
-            api_key=key or "none",
-            timeout=self.calls.timeout_s,
-            max_retries=self.calls.retries,
+            base_url=url or OPENAI, api_key=key or "none", timeout=self.calls.timeout_s, max_retries=0
         )
 
     def ask(
@@ -51,63 +61,111 @@ class Server(LanguageModel):
         messages: Sequence[Mapping[str, Any]],
         *,
         max_tokens: int,
-        temperature: float = 0.0,
+        temperature: float | None = 0.0,
         **options: Any,
     ) -> Reply:
         """One request; `options` are fields of OpenAI's protocol, such as `seed` and `response_format`.
 
         Raises Unanswered for a request that failed for good, and Stopped if no other can succeed: the server is not
-        reached or refuses access, or a cap is spent.
+        reached, refuses access or a parameter, its quota is spent, or a cap is.
         """
         self._check_caps()
-        self._pace.wait()
+        request: dict[str, Any] = {self._max_tokens_field: max_tokens, **options}
+        if temperature is not None:
+            request["temperature"] = temperature
+        body = self._post({"model": self.model, "messages": messages, **request})
         try:
-            completion = self._client.chat.completions.create(
-                model=self.model, messages=messages, max_tokens=max_tokens, temperature=temperature, **options
-            )
-        except self.openai.APIStatusError as error:
-            if error.status_code in (401, 403, 404):
-                raise Stopped(
-                    f"{self.name}: {_one_line(error)}; check the model's name, the URL and {KEY_VARIABLE}"
-                ) from error
-            raise Unanswered(f"{self.name}: {_one_line(error)}") from error
-        except self.openai.APITimeoutError as error:
-            attempts = self.calls.retries + 1
-            raise Unanswered(
-                f"{self.name}: no answer within {self.calls.timeout_s} s, {attempts} times"
-            ) from error
-        except self.openai.APIConnectionError as error:
-            raise Stopped(
-                f"{self.name}: the server cannot be reached ({error.__cause__ or error}); start it, or check the URL"
-            ) from error
-        except (self.openai.APIError, json.JSONDecodeError) as error:
-            # The client does not catch a JSON that was cut short.
-            raise Unanswered(f"{self.name}: {_one_line(error)}") from error
-        tokens_in, tokens_out = self._count(completion)
-        first = next(iter(getattr(completion, "choices", None) or ()), None)
-        if first is None or not isinstance(first.message.content, str):
-            raise Unanswered(f"{self.name}: the server's reply holds no text")
+            data = read_json(body)
+            tokens_in, tokens_out = self._count(data)
+            completion = read_completion(data)
+        except Unreadable as error:
+            raise Unanswered(f"{self.name}: the server's reply {error}") from error
         return Reply(
-            text=first.message.content.strip(),
-            truncated=first.finish_reason == "length",
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
+            text=completion.text, truncated=completion.truncated, tokens_in=tokens_in, tokens_out=tokens_out
         )
 
-    def _count(self, completion: Any) -> tuple[int, int]:
+    def _post(self, request: dict[str, Any]) -> bytes:
+        """The body of a reply that is no error. A failure that may pass is tried again, up to `retries` times."""
+        for attempt in range(self.calls.retries + 1):
+            self._pace.wait()
+            try:
+                return self._attempt(request)
+            except _Passing as failure:
+                if attempt == self.calls.retries:
+                    raise failure.for_good from failure
+                if failure.wait_s is None:
+                    sleep(random.uniform(0.75, 1.0) * min(8.0, 0.5 * 2.0 ** min(attempt, 4)))
+                elif self._pace.hold(failure.wait_s) and failure.wait_s >= REPORTED_WAIT_S:
+                    log.warning("%s; waiting %s, as it asks", failure.for_good, in_words(failure.wait_s))
+        raise AssertionError
+
+    def _attempt(self, request: dict[str, Any]) -> bytes:
+        try:
+            response = self._client.chat.completions.with_raw_response.create(**request)
+            status, headers, body = response.status_code, response.headers, response.content
+        except self.openai.APIStatusError as error:
+            status, headers, body = error.status_code, error.response.headers, error.response.content
+        except self.openai.APIConnectionError as error:
+            raise _Passing(self._broken_off(error)) from error
+        except (self.openai.OpenAIError, UnicodeError) as error:
+            raise Unanswered(f"{self.name}: {' '.join(str(error).split())[:300]}") from error
+        refusal = read_refusal(status, body)
+        if refusal is None:
+            return bytes(body)
+        sent = {*request, *(message["role"] for message in request["messages"])}
+        if advice := hopeless(refusal, sent=sent):
+            raise Stopped(f"{self.name}: {refusal.message}; {advice}")
+        failure = Unanswered(f"{self.name}: {refusal.message}")
+        raise _Passing(failure, wait_s=asked_wait_s(headers, refusal.body)) if refusal.may_pass else failure
+
+    def _broken_off(self, error: Exception) -> UserError:
+        """The error of a request that got no answer, for good."""
+        cause, attempts = error.__cause__ or error, self.calls.retries + 1
+        if type(cause).__name__ in ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol"):
+            return Stopped(f"{self.name}: the server cannot be reached ({cause}); start it, or check the URL")
+        if isinstance(error, self.openai.APITimeoutError):
+            return Unanswered(f"{self.name}: no answer within {self.calls.timeout_s} s, {attempts} times")
+        return Unanswered(f"{self.name}: the connection broke off ({cause}), {attempts} times")
+
+    def _count(self, data: Any) -> tuple[int, int]:
         """Add the tokens of a reply, in and out, to the totals and return them."""
-        usage = getattr(completion, "usage", None)
+        usage = read_usage(data)
         if usage is None:
             if any((self.calls.cap, self.calls.cap_tokens, self.calls.tokens_per_minute)):
                 raise Stopped(
                     f"{self.name}: the server does not count tokens, so a cap cannot be kept; leave it out"
                 )
             return 0, 0
-        tokens_in, tokens_out = usage.prompt_tokens, usage.completion_tokens
-        self._add(tokens_in, tokens_out)
-        self._pace.used(tokens_in + tokens_out)
-        return tokens_in, tokens_out
+        self._add(*usage)
+        self._pace.used(sum(usage))
+        return usage
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+class _Passing(Exception):
+    """A failure that may pass after `wait_s`, if the server asks for a wait. `for_good` is raised if it does not."""
+
+    def __init__(self, for_good: UserError, *, wait_s: float | None = None) -> None:
+        super().__init__(str(for_good))
+        self.for_good, self.wait_s = for_good, wait_s
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The model's name and the URL, "" for OpenAI's own server. Raises UserError."""
+    rest = name.removeprefix(PREFIX)
+    match = _NAME.fullmatch(rest)
+    model, url = (match["model"], match["url"]) if match else (rest, "")
+    try:
+        parts = urlsplit(url)
+        is_url = not url or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # a port that is no number
+        is_url = False
+    if not name.startswith(PREFIX) or not model or not is_url or (not url and "@" in model):
+        raise UserError(
+            f"model {name!r}: expected openai:NAME@URL, as in openai:llava@http://localhost:8000/v1"
+        )
+    return model, url
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

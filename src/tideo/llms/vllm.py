@@ -32,10 +32,17 @@ class Engine(LanguageModel):
         if not name.startswith(PREFIX) or not model:
             raise UserError(f"model {name!r}: expected vllm:MODEL, as in vllm:Qwen/Qwen3-8B")
         super().__init__(name, calls or CALLS)
-        limits = ("requests_per_minute", "tokens_per_minute", "price_in", "price_out", "cap")
-        if given := [limit for limit in limits if getattr(self.calls, limit) is not None]:
+        of_servers = (
+            "requests_per_minute",
+            "tokens_per_minute",
+            "price_in",
+            "price_out",
+            "cap",
+            "max_tokens_field",
+        )
+        if given := [field for field in of_servers if getattr(self.calls, field) is not None]:
             raise UserError(
-                f"{name} runs on this machine, without rate limits or prices: leave out {', '.join(given)}"
+                f"{name} runs on this machine, without rate limits, prices or a protocol: leave out {', '.join(given)}"
             )
         registry.require("vllm")
         from vllm import AsyncEngineArgs, SamplingParams
@@ -66,7 +73,7 @@ class Engine(LanguageModel):
         messages: Sequence[Mapping[str, Any]],
         *,
         max_tokens: int,
-        temperature: float = 0.0,
+        temperature: float | None = 0.0,
         seed: int | None = None,
         response_format: Mapping[str, Any] | None = None,
     ) -> Reply:
@@ -76,10 +83,10 @@ class Engine(LanguageModel):
         prompt = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         params = self._sampling_params(
             max_tokens=max_tokens,
-            temperature=temperature,
             seed=seed,
             output_kind=self._output_kind,
             structured_outputs=self._structured_outputs(json=schema) if schema else None,
+            **({} if temperature is None else {"temperature": temperature}),
         )
         try:
             output = self._run(self._generate(prompt, params), timeout_s=self.calls.timeout_s)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tideo.models.prompts import FORMS, open_prompt, style
+from tideo.replies import without_thoughts
 from tideo.types import Answer, Sample, UserError
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ def answers_to(
     def answer(sample: Sample) -> Answer:
         try:
             if not sample.options:
-                return Answer(sample_id=sample.id, text=generate(open_prompt(sample.question, style=words)))
+                text = without_thoughts(generate(open_prompt(sample.question, style=words)))
+                error = (
+                    "the reply ends within a thought: set a higher max_new_tokens" if text is None else None
+                )
+                return Answer(sample_id=sample.id, text=text or "", error=error)
             found = scored.get(sample.id) or scores_of(sample)[0]
             return Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
         except UserError as error:

@@ -103,10 +103,9 @@ def _fusion(folder: Path, name: str, args: Args) -> VideoModel:
 
 def _server(name: str, args: Args) -> VideoModel:
     from tideo.llms.interface import Calls
-    from tideo.models.grid.server import Remote
-    from tideo.models.grid.settings import GridSettings
+    from tideo.models.grid.server import Remote, ServerSettings
 
-    settings, calls = _override_both(args, GridSettings(), Calls())
+    settings, calls = _override_both(args, ServerSettings(), Calls())
     return Remote(name, settings=settings, calls=calls)
 
 

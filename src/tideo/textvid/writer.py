@@ -17,14 +17,14 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tideo.llms.interface import LanguageModel, Reply, Unanswered
+from tideo.replies import without_thoughts
 from tideo.textvid.packs import Pack
 from tideo.textvid.schema import LETTERS, Record, first_fault
-from tideo.types import Stopped, UserError
+from tideo.types import UserError
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 NUM_WRONG = 4
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
-_SCHEMA = re.compile(r"response_format|json_schema")
 Parsed = TypeVar("Parsed", bound=BaseModel)
 Check = Callable[[Parsed], str | None]  # what is wrong with a reply that parsed, or None
 
@@ -92,17 +92,21 @@ class Rejected(UserError):
 class WriterSettings:
     """How a Tideo is requested. Each of its three requests is made up to `tries` times.
 
-    With `use_schema` a request carries the JSON schema of its reply, for servers that can enforce one.
+    With `use_schema` a request carries the JSON schema of its reply, for servers that can enforce one; with `use_seed`
+    a seed; with `use_system` the pack's system prompt as a message of its own, which is else part of the user's.
+    `temperature` None leaves it to the model. `max_tokens` counts thoughts too.
     """
 
     num_questions: int = 4
     tries: int = 3
-    temperature: float = 1.0
+    temperature: float | None = 1.0
     max_tokens: int = 4096
     use_schema: bool = True
+    use_seed: bool = True
+    use_system: bool = True
 
     def __post_init__(self) -> None:
-        if self.num_questions < 1 or self.tries < 1 or self.max_tokens < 1 or self.temperature < 0:
+        if min(self.num_questions, self.tries, self.max_tokens) < 1 or (self.temperature or 0) < 0:
             raise UserError(
                 f"num_questions={self.num_questions}, tries={self.tries}, max_tokens={self.max_tokens}, "
                 f"temperature={self.temperature}: expected at least 1 of the first three, and no negative temperature"
@@ -161,23 +165,23 @@ class Writer:
         self, prompt: str, kind: type[Parsed], *, seed: int, usage: Usage, check: Check[Parsed]
     ) -> Parsed:
         """The reply as `kind`, in up to `tries` requests. A further request names the fault of the last reply."""
-        messages = [
-            {"role": "system", "content": self.pack.system.strip()},
-            {"role": "user", "content": prompt.strip()},
-        ]
+        settings, system, user = self.settings, self.pack.system.strip(), prompt.strip()
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        if not settings.use_system:
+            messages = [{"role": "user", "content": f"{system}\n\n{user}"}]
         reason = last = ""
-        schema = _format(kind) if self.settings.use_schema else {}
-        for attempt in range(self.settings.tries):
+        for attempt in range(settings.tries):
+            options: dict[str, Any] = _format(kind) if settings.use_schema else {}
+            if settings.use_seed:
+                options["seed"] = seed + attempt
             try:
                 reply = self.llm.ask(
-                    [*messages, *_correction(last, reason)], max_tokens=self.settings.max_tokens,
-                    temperature=self.settings.temperature, seed=seed + attempt, **schema,
-                )  # fmt: skip
+                    [*messages, *_correction(last, reason)],
+                    max_tokens=settings.max_tokens,
+                    temperature=settings.temperature,
+                    **options,
+                )
             except Unanswered as error:
-                if self.settings.use_schema and _SCHEMA.search(str(error)):
-                    raise Stopped(
-                        f"{error}: if the server takes no JSON schema, set use_schema=false"
-                    ) from error
                 reason, last = str(error), ""
                 continue
             usage.add(reply)
@@ -187,26 +191,28 @@ class Writer:
                 if not reason:
                     return parsed
             elif reply.truncated:
-                reason = f"it was cut at {self.settings.max_tokens} tokens"
-            last = reply.text[:4000]
+                reason = f"it was cut at {settings.max_tokens} tokens, the limit that max_tokens sets"
+            last = (without_thoughts(reply.text) or reply.text)[:4000]
         raise Rejected(f"{kind.__name__}: {reason}", reply=last)
 
 
 def _correction(reply: str, reason: str) -> list[dict[str, str]]:
-    """The turns that a further request adds after a reply that could not be used."""
-    if not reply:
+    """The turns that a further request adds after a reply that could not be used; none after a thought alone."""
+    if not reply or without_thoughts(reply) is None:
         return []
     correction = f"This cannot be used: {reason}. Reply again, with the JSON alone."
     return [{"role": "assistant", "content": reply}, {"role": "user", "content": correction}]
 
 
 def read_reply(text: str, kind: type[Parsed]) -> tuple[Parsed | None, str]:
-    """The JSON of a reply as `kind`, or None and the reason. Only a code fence around the JSON is removed."""
-    text = text.strip()
-    if fenced := _FENCE.match(text):
-        text = fenced[1]
+    """The JSON of a reply as `kind`, or None and the reason. Only thoughts and a code fence around it are removed."""
+    said = without_thoughts(text)
+    if said is None:
+        return None, "it ends within a thought"
+    if fenced := _FENCE.match(said):
+        said = fenced[1]
     try:
-        return kind.model_validate(json.loads(text)), ""
+        return kind.model_validate(json.loads(said)), ""
     except ValidationError as error:
         return None, first_fault(error, whole="the reply")
     except (ValueError, RecursionError) as error:

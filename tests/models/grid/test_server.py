@@ -7,101 +7,31 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
+from chat_server import Reply, Serve, said, serving
 from conftest import Tideo
 from tideo.evaluate.run import evaluate
 from tideo.llms.interface import Calls
 from tideo.models.grid.server import Remote
 from tideo.models.load import load_model
-from tideo.scoring import choice_of_reply
-from tideo.types import Sample, Stopped, UserError, Video
+from tideo.types import Answer, Sample, Stopped, UserError, Video
 from videos import encode
 
 OPTIONS = ("tea", "a book", "the dishes", "A plant", "nothing")
-Reply = tuple[int, Any]  # status, body: a dict as JSON, bytes as they are
-
-
-def said(text: object, *, usage: tuple[int, int] | None = (1000, 10)) -> Reply:
-    body: dict[str, Any] = {
-        "id": "x", "object": "chat.completion", "created": 0, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-    }  # fmt: skip
-    if usage:
-        body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
-    return 200, body
-
-
-class Server:
-    """Answers request number n (from 0) with `replies(n, request)`; keeps what it was asked."""
-
-    def __init__(self, replies: Callable[[int, dict[str, Any]], Reply]) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.keys: list[str] = []
-        self.most_at_once = 0
-        at_once, lock, kept = 0, threading.Lock(), self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                nonlocal at_once
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    number = len(kept.requests)
-                    kept.requests.append(request)
-                    kept.keys.append(self.headers["Authorization"])
-                    at_once += 1
-                    kept.most_at_once = max(kept.most_at_once, at_once)
-                try:
-                    status, body = replies(number, request)
-                finally:
-                    with lock:
-                        at_once -= 1
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:  # a client that gave up waiting
-                pass
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-
-Serve = Callable[[Callable[[int, dict[str, Any]], Reply]], Server]
 
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    servers: list[Server] = []
-
-    def start(replies: Callable[[int, dict[str, Any]], Reply]) -> Server:
-        servers.append(Server(replies))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.http.shutdown()
-        server.http.server_close()
+    with serving() as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +86,80 @@ def test_an_open_question_gets_the_servers_words(serve: Serve, data: Path) -> No
     assert (answer.text, answer.choice) == ("Somebody makes tea.", None)
 
 
+CUT = "the reply was cut at 64 tokens, set a higher max_new_tokens"
+
+
+def asked(data: Path, model: Remote, *, options: tuple[str, ...] = OPTIONS) -> Answer:
+    video = Video(id="v0", path=str(data / "videos" / "v0.mp4"))
+    sample = Sample(id="q", video=video, question="what", options=options)
+    (answer,) = model.answer(video, [sample], seen=model.look(video))
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (said("<think>A, or C?</think>\n\nB"), (1, "B", None)),
+        (said("B", finish="length"), (None, "B", f"{CUT}: 'B'")),
+        (said(None, finish="length"), (None, "", f"{CUT}: ''")),
+        (said("<think>B"), (None, "<think>B", f"{CUT}: '<think>B'")),
+        (said("<think>B</think>"), (None, "<think>B</think>", "the reply holds thoughts and no text")),
+        (said("A man."), (None, "A man.", "the reply names no option: 'A man.'")),
+    ],
+)  # fmt: skip
+def test_a_choice_needs_a_whole_reply(
+    serve: Serve, data: Path, reply: Reply, expected: tuple[int | None, str, str | None]
+) -> None:
+    answer = asked(data, Remote(f"openai:m@{serve(lambda n, request: reply).url}"))
+    assert (answer.choice, answer.text, answer.error) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "text", "failed"),
+    [
+        (said("<think>Tea?</think> Somebody makes tea."), "Somebody makes tea.", False),
+        (said("Somebody makes tea and", finish="length"), "Somebody makes tea and", False),
+        (said("Tea? Yes.</think>Tea."), "Tea.", False), (said("<think>Tea"), "", True),
+        (said(None, finish="length"), "", True), (said("<think>Tea</think>"), "", True),
+    ],
+)  # fmt: skip
+def test_a_description_has_no_thoughts(
+    serve: Serve, data: Path, reply: Reply, text: str, failed: bool
+) -> None:
+    answer = asked(data, Remote(f"openai:m@{serve(lambda n, request: reply).url}"), options=())
+    assert (answer.text, answer.error is not None) == (text, failed)
+
+
+def test_settings_for_a_model_that_reasons(serve: Serve, data: Path) -> None:
+    def like_openais(n: int, request: dict[str, Any]) -> Reply:
+        if "max_tokens" in request:
+            return 400, {"error": {"message": "Unsupported parameter: 'max_tokens'", "param": "max_tokens"}}
+        if request.get("temperature", 1) != 1:
+            return 400, {"error": {"message": "temperature does not support 0 with this model"}}
+        return said("B")
+
+    name = f"openai:o@{serve(like_openais).url}"
+    args: list[str] = []
+    for setting in ("max_tokens_field=max_completion_tokens", "temperature=none"):
+        with pytest.raises(Stopped, match=f"set {setting}$"):
+            asked(data, load_model(name, args=args))
+        args.append(setting)
+    model = load_model(name, args=[*args, "max_new_tokens=4000"])
+    assert asked(data, model).choice == 1
+    assert model.settings != load_model(name).settings  # which the keys of answers hash
+    with pytest.raises(UserError, match="expected at least 0, or none"):
+        load_model(name, args=["temperature=-1"])
+
+
+def test_a_refused_parameter_ends_the_run_with_the_first_request(
+    serve: Serve, data: Path, tmp_path: Path
+) -> None:
+    server = serve(lambda n, request: (400, {"error": {"message": "no", "param": "temperature"}}))
+    with pytest.raises(Stopped, match="set temperature=none"):
+        run(data, Remote(f"openai:m@{server.url}", calls=Calls(concurrency=1)), tmp_path)
+    assert (len(server.requests), records(tmp_path)) == (1, [])
+
+
 def test_requests_are_made_at_a_time(serve: Serve, data: Path, tmp_path: Path) -> None:
     def slowly(n: int, request: dict[str, Any]) -> Reply:
         time.sleep(0.2)
@@ -171,12 +175,11 @@ def test_requests_are_made_at_a_time(serve: Serve, data: Path, tmp_path: Path) -
 
 
 def test_every_failure_is_counted_once_and_asked_again_on_demand(
-    serve: Serve, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, data: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_, **__: 0.01)
     bad: dict[str, Reply] = {
-        "q00": (429, {"error": {"message": "slow down"}}),
-        "q01": (503, b"<html>no</html>"),
+        "q00": (429, {"error": {"message": "slow down"}}, {"Retry-After": "0"}),
+        "q01": (503, b"<html>no</html>", {"Retry-After": "0"}),
         "q02": said("It may be A or B."),
         "q10": said(None),
         "q11": (200, {"choices": []}),
@@ -210,8 +213,8 @@ def test_every_failure_is_counted_once_and_asked_again_on_demand(
     assert (report.n, report.n_failed, len(errors)) == (9, 9, 9)
     for name, told in {
         "q00": "slow down", "q01": "503", "q02": "names no option: 'It may be A or B.'", "q10": "holds no text",
-        "q11": "holds no text", "q12": "the image is too large", "q20": "names no option: 'F'",
-        "q22": "Expecting value", "q21": "no answer within 0.5 s, 3 times",
+        "q11": "holds no choice", "q12": "the image is too large", "q20": "names no option: 'F'",
+        "q22": "is not JSON (Expecting value", "q21": "no answer within 0.5 s, 3 times",
     }.items():  # fmt: skip
         assert told in errors[name], name
     assert sum(f["n"] for f in report.failures) == 9
@@ -225,17 +228,12 @@ def test_every_failure_is_counted_once_and_asked_again_on_demand(
     assert len({r["key"] for r in records(tmp_path / "out")}) == len(records(tmp_path / "out")) == 9
 
 
-def test_a_server_that_recovers_is_waited_for(
-    serve: Serve, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_, **__: 0.01)
+def test_a_server_that_recovers_is_waited_for(serve: Serve, data: Path) -> None:
+    now = {"Retry-After": "0"}
     server = serve(
-        lambda n, request: said("A") if n > 2 else ((429, 500, 503)[n], {"error": {"message": "no"}})
+        lambda n, request: said("A") if n > 2 else ((429, 500, 503)[n], {"error": {"message": "no"}}, now)
     )
-    video = Video(id="v0", path=str(data / "videos" / "v0.mp4"))
-    model = Remote(f"openai:m@{server.url}", calls=Calls(retries=3))
-    sample = Sample(id="q", video=video, question="what", options=OPTIONS)
-    (answer,) = model.answer(video, [sample], seen=model.look(video))
+    answer = asked(data, Remote(f"openai:m@{server.url}", calls=Calls(retries=3)))
     assert (answer.choice, len(server.requests)) == (0, 4)
 
 
@@ -294,43 +292,13 @@ def test_the_key_reaches_no_file_and_no_line(
     assert "sk-secret" not in written + "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize("name", ["openai:", "openai:@http://x/v1", "openai:m@ftp://x"])
-def test_a_wrong_name_is_told(name: str) -> None:
-    with pytest.raises(UserError, match="expected openai:NAME@URL"):
-        load_model(name)
-
-
 def test_openais_own_server_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UserError, match="set OPENAI_API_KEY in the environment"):
         load_model("openai:some-model")
 
 
-# --- replies -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        ("B", 1), ("(B)", 1), ("B.", 1), ("**B**", 1), ("B. a book", 1), ("(C) the dishes.", 2), ("a book", 1),
-        ("A plant.", 3), ("The answer is (D).", 3), ("The correct option is E", 4), ("Answer: C", 2),
-        ("", None), ("F", None), ("A or B", None), ("A. a book", None), ("I think so", None), ("a", None),
-        ("the answer is a cup", None), ("The answer is A, no, the answer is B", None), ("Answer: tea", None),
-        ("A man reads", None), ("B because he reads", None),
-    ],
-)  # fmt: skip
-def test_a_reply_names_one_option_or_none(reply: str, expected: int | None) -> None:
-    assert choice_of_reply(reply, OPTIONS) == expected
-
-
-def test_the_same_text_twice_names_nothing() -> None:
-    assert choice_of_reply("tea", ["tea", "Tea."]) is None
-
-
-@given(st.text(max_size=60), st.lists(st.text(max_size=10), min_size=1, max_size=5))
-def test_no_reply_breaks_the_parser(reply: str, options: list[str]) -> None:
-    choice = choice_of_reply(reply, options)
-    assert choice is None or 0 <= choice < len(options)
+# --- threads -----------------------------------------------------------------------------------------
 
 
 def test_threads_share_one_model(serve: Serve, data: Path) -> None:

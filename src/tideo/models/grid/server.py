@@ -9,7 +9,7 @@ import base64
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -20,21 +20,34 @@ from tideo.models.grid.frames import GridModel
 from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput
 from tideo.models.prompts import choose_prompt, open_prompt, style
-from tideo.scoring import choice_of_reply
+from tideo.replies import choice_of_reply, without_thoughts
 from tideo.store.files import key_of
-from tideo.types import Answer, Sample, Video
+from tideo.types import Answer, Sample, UserError, Video
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(GridSettings):
+    """`temperature` None leaves it to the server: some models take no other than their own."""
+
+    temperature: float | None = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature is not None and self.temperature < 0:
+            raise UserError(f"temperature={self.temperature}: expected at least 0, or none")
 
 
 class Remote(GridModel):
     """`name` as for `Server`."""
 
+    settings: ServerSettings
     controls = frozenset({"num_frames", "shuffled", "blind"})
 
     def __init__(
         self, name: str, *, settings: GridSettings | None = None, calls: Calls | None = None
     ) -> None:
         self.server = Server(name, calls=calls)
-        self.name, self.settings = name, settings or GridSettings()
+        self.name, self.settings = self.server.name, ServerSettings(**vars(settings or GridSettings()))
         self.concurrency = self.server.calls.concurrency
         self.key = key_of(["openai", self.server.model, self.server.url])
 
@@ -43,7 +56,7 @@ class Remote(GridModel):
     ) -> list[Answer]:
         """One request a question. A reply that names no option, or a request that failed for good, is an error.
 
-        Raises Stopped where no other question can fare better: no server, no right to ask, or the cap.
+        Raises Stopped where no other question can fare better, as `Server.ask` does.
         """
         answers = []
         for shown, about in self.shown(seen, samples, controls=controls):
@@ -63,17 +76,30 @@ class Remote(GridModel):
             prompt = open_prompt(sample.question, style=words)
         turn = self.settings.turn(prompt, num_images=len(images), num_frames=num_frames)
         content = [*map(_image_part, images), {"type": "text", "text": turn}]
+        limit = self.settings.max_new_tokens
         try:
             reply = self.server.ask(
-                [{"role": "user", "content": content}], max_tokens=self.settings.max_new_tokens
+                [{"role": "user", "content": content}],
+                max_tokens=limit,
+                temperature=self.settings.temperature,
             )
         except Unanswered as error:
             return Answer(sample_id=sample.id, error=str(error))
-        if not sample.options:
-            return Answer(sample_id=sample.id, text=reply.text)
-        choice = choice_of_reply(reply.text, sample.options)
-        unreadable = None if choice is not None else f"the reply names no option: {reply.text[:200]!r}"
-        return Answer(sample_id=sample.id, choice=choice, text=reply.text, error=unreadable)
+        text = without_thoughts(reply.text)
+        choice, failure = None, None
+        # What a cut reply would have gone on to say may be against its first words; a description is only shorter.
+        if text is None or (reply.truncated and (sample.options or not text)):
+            failure = (
+                f"the reply was cut at {limit} tokens, set a higher max_new_tokens: {reply.text[:200]!r}"
+            )
+        elif not text:
+            failure = "the reply holds thoughts and no text"
+        elif sample.options:
+            choice = choice_of_reply(text, sample.options)
+            failure = None if choice is not None else f"the reply names no option: {text[:200]!r}"
+        # What is no description must not be scored as one.
+        kept = text or (reply.text if sample.options else "")
+        return Answer(sample_id=sample.id, choice=choice, text=kept, error=failure)
 
 
 def _image_part(image: Image.Image) -> dict[str, Any]:
