@@ -1,0 +1,90 @@
+"""How a file is built at its top level: whether it ends before it should, and whether it is one recording.
+
+Headers lie about durations; sizes seldom do, because a reader cannot find the next element without them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_ELEMENTS = 100_000  # a fragmented mp4 of many hours has fewer; a hostile file could have millions
+# The file's next bytes → an element's name and its size with its header; None for a size that is not given.
+Header = Callable[[bytes], tuple[bytes, int | None] | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Facts that the sizes of the top-level elements prove."""
+
+    cut_off: bool = False  # an element is larger than what is left of the file
+    single: bool = False  # one recording: not several files joined end to end
+    fragmented: bool = False  # an mp4 whose index is spread over the file
+
+
+def layout_of(source: str | Path | bytes, container_format: str) -> Layout:
+    """The layout of an mp4, Matroska, AVI or ASF file; nothing is known of the others, which give no sizes."""
+    known = next((each for each in _KNOWN if each in container_format.split(",")), None)
+    if known is None:
+        return Layout()
+    header, main = _KNOWN[known]
+    names: list[bytes] = []
+    sizes_known = True
+    with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+        length = file.seek(0, io.SEEK_END)
+        at = 0
+        while at < length and len(names) < MAX_ELEMENTS:
+            file.seek(at)
+            element = header(file.read(24))
+            if element is None:
+                break
+            name, size = element
+            names.append(name)
+            sizes_known = sizes_known and size is not None
+            at = length if size is None else at + size
+    return Layout(
+        cut_off=at > length,
+        single=names.count(main) == 1 and at >= length and (sizes_known or known == "mp4"),
+        fragmented=b"moof" in names,
+    )
+
+
+def _box(head: bytes) -> tuple[bytes, int | None] | None:
+    """ISO/IEC 14496-12, section 4.2: size, name, and a long size if the size is 1; 0 is the rest of the file."""
+    size, name = int.from_bytes(head[:4], "big"), head[4:8]
+    if size == 1:
+        size = int.from_bytes(head[8:16], "big")
+    return (name, size or None) if len(name) == 4 and (size == 0 or size >= 8) else None
+
+
+def _ebml(head: bytes) -> tuple[bytes, int | None] | None:
+    """RFC 8794, sections 4 and 6: an id and a size, each as long as its leading zero bits say."""
+    num_id = 9 - head[0].bit_length()
+    if not 1 <= num_id <= 4 or len(head) <= num_id or not head[num_id]:
+        return None
+    num_size = 9 - head[num_id].bit_length()
+    bits = int.from_bytes(head[num_id : num_id + num_size], "big") & ((1 << 7 * num_size) - 1)
+    unknown = bits == (1 << 7 * num_size) - 1
+    return head[:num_id], None if unknown else num_id + num_size + bits
+
+
+def _riff(head: bytes) -> tuple[bytes, int | None] | None:
+    """A name and a size, padded to an even one; a recorder that was killed leaves the size 0."""
+    size = int.from_bytes(head[4:8], "little")
+    return (head[:4], size + size % 2 + 8 if size else None) if len(head) >= 8 else None
+
+
+def _asf(head: bytes) -> tuple[bytes, int | None] | None:
+    """Advanced Systems Format, section 2.1: an object's GUID and size; a broadcast has a small or no size."""
+    size = int.from_bytes(head[16:24], "little")
+    return (head[:16], size if size >= 24 else None) if len(head) == 24 else None
+
+
+_KNOWN: dict[str, tuple[Header, bytes]] = {
+    "mp4": (_box, b"moov"),
+    "matroska": (_ebml, b"\x18\x53\x80\x67"),
+    "avi": (_riff, b"RIFF"),
+    "asf": (_asf, bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")),
+}
