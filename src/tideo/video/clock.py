@@ -25,17 +25,19 @@ class RisingClock:
         self._shift = 0
         self._latest: list[int] = []  # the largest times, sorted
         self.end: int | None = None  # of the frames so far
-        self.jumped = False
 
-    def shift(self, packet: av.Packet) -> None:
+    def jumps_at(self, packet: av.Packet) -> bool:
+        """Shift the packet's times, and return whether a jump begins with it."""
+        jumps = False
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None and not packet.is_discard:
             time += self._shift
-            if self.end is not None and self._jumps(time, is_key=packet.is_keyframe):
+            jumps = self.end is not None and self._jumps(time, is_key=packet.is_keyframe)
+            if jumps:
+                assert self.end is not None
                 self._shift += self.end - time
                 time = self.end
                 self._latest.clear()
-                self.jumped = True
             bisect.insort(self._latest, time)
             del self._latest[: -2 * LOOKAHEAD]
             end = time + (packet.duration or self._step)
@@ -43,6 +45,7 @@ class RisingClock:
         if self._shift:
             packet.pts = None if packet.pts is None else packet.pts + self._shift
             packet.dts = None if packet.dts is None else packet.dts + self._shift
+        return jumps
 
     def _jumps(self, time: int, *, is_key: bool) -> bool:
         assert self.end is not None

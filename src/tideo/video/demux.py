@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +63,7 @@ class Demuxer:
             if head[4:8] == b"ftyp":
                 self._options["skip_frame"] = "all"
         self.broken = False  # whether reading ended with an error
+        self.jumped = False  # whether times that jump were met
         self._open()
 
     def _head(self, source: Source) -> bytes:
@@ -126,6 +128,13 @@ class Demuxer:
         return Layout(single=True) if self.format == PICTURES else layout_of(self._source, self.format)
 
     @property
+    def steady(self) -> bool:
+        """Whether the layout proves that times rise: all of one recording, with times in one index or Segment."""
+        return (
+            self.format in (MP4, MATROSKA, PICTURES) and self.layout.single and not self.layout.fragmented
+        )
+
+    @property
     def fps(self) -> float:
         """The average frame rate, or 0 if the file does not give it."""
         return float(self.stream.average_rate or self.stream.guessed_rate or 0)
@@ -157,8 +166,9 @@ class Demuxer:
                 self.container.seek(at, stream=self.stream)
             except PYAV_ERRORS:
                 return
-        may_break = self.container.format.flags & Flags.ts_discont.value
-        clock = RisingClock(step=self.step, max_gap=self.floor_tick(MAX_GAP_S) if may_break else None)
+        yield from self._read() if at is not None or self.steady else self._on_one_clock(self._read())
+
+    def _read(self) -> Iterator[av.Packet]:
         demuxed = self.container.demux(self.stream)
         while True:
             try:
@@ -171,9 +181,23 @@ class Demuxer:
             if packet is None:
                 return
             if packet.size:  # the last packet is empty
-                if at is None:
-                    clock.shift(packet)
                 yield packet
+
+    def _on_one_clock(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
+        may_break = self.container.format.flags & Flags.ts_discont.value
+        clock = RisingClock(step=self.step, max_gap=self.floor_tick(MAX_GAP_S) if may_break else None)
+        held: deque[av.Packet] = deque()
+        for packet in packets:
+            if clock.jumps_at(packet):
+                self.jumped = True
+                # A join breaks the counters of a transport stream. FFmpeg then calls the last frame before it damaged,
+                # or, since its parser runs one frame late, the one before that.
+                for before in held:
+                    before.is_corrupt = False
+            held.append(packet)
+            if len(held) > 2:
+                yield held.popleft()
+        yield from held
 
     def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         """The frames that the decoder releases for a packet, or at the end (None). Raises one of PYAV_ERRORS."""

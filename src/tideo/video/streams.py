@@ -11,7 +11,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from tideo.video.demux import DEFAULT_FPS, MATROSKA, MP4, PICTURES, PYAV_ERRORS, Demuxer, Source
+from tideo.video.demux import DEFAULT_FPS, MP4, PYAV_ERRORS, Demuxer, Source
 from tideo.video.rgb import RgbConverter
 
 __all__ = ["OpenVideo", "Source"]
@@ -36,8 +36,12 @@ class OpenVideo(Demuxer):
 
     @cached_property
     def indexed(self) -> bool:
-        """Whether a seek finds every frame: packets have the frames' times, and the file is one recording."""
-        return self.format in (MP4, MATROSKA, PICTURES) and self.layout.single
+        """Whether a seek finds every frame: packets have the frames' times, and the times rise.
+
+        A fragmented mp4 may hold fragments of several recordings, so its packets are read to know.
+        """
+        may_jump = self.format == MP4 and self.layout.fragmented and self.layout.single
+        return self.steady or (may_jump and bool(self._whole) and not self.jumped)
 
     @property
     def _timed(self) -> bool:
@@ -48,9 +52,14 @@ class OpenVideo(Demuxer):
         """When a packet's frame is displayed, or nearly so if only the time of decoding is known."""
         return packet.pts if self._timed and packet.pts is not None else packet.dts
 
-    @property
+    @cached_property
     def start(self) -> int:
-        """The tick of the first frame."""
+        """The tick of the first frame: by the packets where the file's own start may be the first decoding time."""
+        shown = [] if self.steady else [each.shown for each in self._whole if each.shown is not None]
+        return min(shown, default=self._header_start)
+
+    @property
+    def _header_start(self) -> int:
         return int(self.stream.start_time or 0)
 
     @property
@@ -59,12 +68,12 @@ class OpenVideo(Demuxer):
         if self.format in ESTIMATED:
             return None
         if self.stream.duration:
-            return self.start + int(self.stream.duration)
+            return self._header_start + int(self.stream.duration)
         tagged_s = _clock_s(self.stream.metadata.get("DURATION", ""))
         if tagged_s is not None:
             return self.floor_tick(tagged_s)
         if self.container.duration:
-            return self.start + self.floor_tick(self.container.duration / av.time_base)
+            return self._header_start + self.floor_tick(self.container.duration / av.time_base)
         return None
 
     @property
@@ -117,7 +126,7 @@ class OpenVideo(Demuxer):
         Ticks rise. A frame without a time follows the one before at the frame rate. Frames that should have come
         last and did not are one None after the last.
         """
-        known, num = self.start, 0  # the last time that was given, and how many frames came from it on
+        known, num = self._header_start, 0  # the last time that was given, and how many frames came from it on
         tick = lead = first_dts = latest = None
         torn: set[int] = set()  # the times of packets that the file holds only in part
         for packet in chain(self.packets(None), [None]):
@@ -181,8 +190,7 @@ class OpenVideo(Demuxer):
         """Whether the header of an mp4 lists all its frames, and an edit list hides none of them."""
         return (
             self.format == MP4
-            and self.layout.single
-            and not self.layout.fragmented
+            and self.steady
             and not any(each.is_discard for each in self.stream.index_entries)
         )
 
