@@ -14,6 +14,7 @@ import numpy as np
 from videos import X264, picture
 
 X264_B = X264 | {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=2:b-adapt=0"}
+MPEG2 = {"g": "12", "bf": "2", "q": "2"}
 VP8 = {"deadline": "realtime", "cpu-used": "8", "g": "12", "b": "400k"}
 
 
@@ -42,11 +43,11 @@ CONTAINERS = {
     "avi with B": Container(name="avi", codec="mpeg4", options={"g": "12", "bf": "2"}, sound="mp2"),
     "avi H.264": Container(name="avi", options=X264_B, sound="mp2"),
     "ts": Container(name="mpegts", options=X264_B),
-    "mpg": Container(name="mpeg", codec="mpeg2video", options={"g": "12", "bf": "2", "q": "2"}, sound="mp2", holes=False),
+    "mpg": Container(name="mpeg", codec="mpeg2video", options=MPEG2, sound="mp2", holes=False),
     "flv": Container(name="flv", options=X264_B, joins=False),
     "wmv": Container(name="asf", codec="wmv2", options={"g": "12", "b": "900k"}, sound="wmav2", joins=False),
     "nut": Container(name="nut", codec="mpeg4", options={"g": "12", "bf": "2"}, sound="mp2", joins=False),
-    "mxf": Container(name="mxf", codec="mpeg2video", options={"g": "12", "bf": "2"}, sound=None, holes=False, joins=False),
+    "mxf": Container(name="mxf", codec="mpeg2video", options=MPEG2, sound=None, holes=False, joins=False),
     "ogg": Container(name="ogg", codec="libvpx", options=VP8, sound="libopus", holes=False, joins=False),
     "gif": Container(name="gif", codec="gif", pix_fmt="rgb8", options={}, sound=None),
     "apng": Container(name="apng", codec="apng", pix_fmt="rgb24", options={}, sound=None, joins=False),
@@ -57,7 +58,12 @@ FPS = 25
 
 
 def video(
-    kind: str, *, places: list[int], first: int = 0, sound_s: float | None = None, size: tuple[int, int] = (64, 48)
+    kind: str,
+    *,
+    places: list[int],
+    first: int = 0,
+    sound_s: float | None = None,
+    size: tuple[int, int] = (64, 48),
 ) -> bytes:
     """Frames with the numbers `first`, …, displayed at these places, each a multiple of a frame's time."""
     how = CONTAINERS[kind]

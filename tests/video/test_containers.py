@@ -33,7 +33,9 @@ def written(kind: str, oddity: str) -> tuple[bytes, list[int]]:
         half = STEADY[: NUM // 2]
         return video(kind, places=half) + video(kind, places=half, first=len(half)), STEADY
     if oddity in ("header too long", "header too short"):
-        return with_lying_header(video(kind, places=STEADY), kind, 25 if oddity.endswith("long") else 0.25), STEADY
+        return with_lying_header(
+            video(kind, places=STEADY), kind, 25 if oddity.endswith("long") else 0.25
+        ), STEADY
     return video(kind, places=STEADY), STEADY
 
 
@@ -77,7 +79,9 @@ def test_every_sampler_sees_the_whole_video(kind: str, oddity: str) -> None:
     steps = [bisect.bisect_right(places, k * FPS) - 1 for k in range(8) if k * FPS < length]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        seen = {name: sample_frames(data, 8, sampler=name) for name in ("middle", "uniform", "fps", "keyframes")}
+        seen = {
+            name: sample_frames(data, 8, sampler=name) for name in ("middle", "uniform", "fps", "keyframes")
+        }
     numbers = {name: [index_of(rgb) for rgb in frames.rgb_THWC] for name, frames in seen.items()}
     assert numbers["middle"] == pytest.approx(list(dict.fromkeys(shown)), abs=1)
     assert numbers["uniform"] == [NUM // 8 * k for k in range(8)]

@@ -18,20 +18,24 @@ class RisingClock:
     Where times jump back, the packet begins at the end of all before it, as FFmpeg's own tools have it. A jump is a
     key frame that would be displayed before a frame that the file holds earlier, or any frame that would be before
     more frames than a decoder can reorder. `max_gap` ticks is the longest step forward that is kept (None: any).
+    `period` ticks is where the file's counter begins anew.
     """
 
-    def __init__(self, *, step: int, max_gap: int | None) -> None:
-        self._step, self._max_gap = step, max_gap
+    def __init__(self, *, step: int, max_gap: int | None, period: int | None) -> None:
+        self._step, self._max_gap, self._period = step, max_gap, period
         self._shift = 0
         self._latest: list[int] = []  # the largest times, sorted
         self.end: int | None = None  # of the frames so far
 
     def jumps_at(self, packet: av.Packet) -> bool:
         """Shift the packet's times, and return whether a jump begins with it."""
-        jumps = False
+        jumps, turns = False, 0
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None and not packet.is_discard:
             time += self._shift
+            if self._period and self.end is not None:
+                turns = round((self.end - time) / self._period) * self._period
+                time += turns
             jumps = self.end is not None and self._jumps(time, is_key=packet.is_keyframe)
             if jumps:
                 assert self.end is not None
@@ -42,9 +46,9 @@ class RisingClock:
             del self._latest[: -2 * LOOKAHEAD]
             end = time + (packet.duration or self._step)
             self.end = end if self.end is None else max(self.end, end)
-        if self._shift:
-            packet.pts = None if packet.pts is None else packet.pts + self._shift
-            packet.dts = None if packet.dts is None else packet.dts + self._shift
+        if shift := self._shift + turns:
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
         return jumps
 
     def _jumps(self, time: int, *, is_key: bool) -> bool:

@@ -94,9 +94,12 @@ def frames_at(
     rgb = _FrameBlock(video, size=size, num=len(set(ticks)))
     if video.indexed:
         shown, stretches = plan_stretches(video, sorted(set(ticks)))
-        for stretch in stretches:
-            for at, frame in decode_stretch(video, stretch):
-                rgb.keep(at, frame)
+        try:
+            for stretch in stretches:
+                for at, frame in decode_stretch(video, stretch):
+                    rgb.keep(at, frame)
+        except _OutOfOrder:
+            shown, rgb = {}, _FrameBlock(video, size=size, num=len(set(ticks)))
     # Without an index, or where the shortcut gave no frame, only decoding from the start is exact.
     unresolved = {tick for tick in ticks if tick not in shown or shown[tick] not in (None, *rgb.row)}
     shown |= dict.fromkeys(unresolved)
@@ -121,6 +124,10 @@ def lost_frames(missing_s: Sequence[float]) -> str:
     """Words for the times whose frames could not be decoded, the same in every report. Empty if there are none."""
     times = ", ".join(f"{time_s:.3f} s" for time_s in missing_s)
     return f"{len(missing_s)} could not be decoded (damaged or cut off: {times})" if missing_s else ""
+
+
+class _OutOfOrder(Exception):
+    """The times of an index are wrong: only a decode from the start shows what is displayed when."""
 
 
 class _FrameBlock:
@@ -209,7 +216,11 @@ def _scan(video: OpenVideo, seek: int | None, ticks: Sequence[int]) -> tuple[int
 
 
 def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The wanted frames with their ticks, up to the first damage: frames after it may differ from a full decode."""
+    """The wanted frames with their ticks, up to the first damage: frames after it may differ from a full decode.
+
+    Raises _OutOfOrder if the frames' times contradict the order in which the decoder displays them.
+    """
+    last: int | None = None
     for packet in chain(_packets_needed(video, stretch), [None]):  # None drains the decoder
         if packet is not None and packet.is_corrupt:
             return
@@ -220,6 +231,9 @@ def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av
         for frame in decoded:
             if frame.is_corrupt:
                 return
+            if last is not None and (frame.pts is None or frame.pts <= last):
+                raise _OutOfOrder
+            last = frame.pts
             if frame.pts in stretch.wanted:
                 yield frame.pts, frame
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import av
-from av.format import Flags
 from av.stream import Discard, Disposition
 
 from tideo.types import VideoError
@@ -31,6 +30,7 @@ FORMATS = (
     "nut,mxf,rm,dv,mjpeg,yuv4mpegpipe"
 )
 PICTURES = "image2"  # a folder of numbered pictures
+BROADCAST = ("mpegts", "mpeg")  # their clock of 33 bits may be set anew at any moment
 MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 DEFAULT_FPS = 25  # FFmpeg's own assumption for raw streams
 # What PyAV raises for a file, besides FFmpeg's own errors: of a system call, of a value that it has no name for, of
@@ -76,7 +76,9 @@ class Demuxer:
             with path.open("rb") as file:
                 return file.read(12)
         except OSError as error:
-            raise self.error(f"it cannot be read ({error.strerror or error}); check its permissions") from error
+            raise self.error(
+                f"it cannot be read ({error.strerror or error}); check its permissions"
+            ) from error
 
     def _open(self) -> None:
         file = io.BytesIO(self._source) if isinstance(self._source, bytes) else str(self._source)
@@ -130,9 +132,7 @@ class Demuxer:
     @property
     def steady(self) -> bool:
         """Whether the layout proves that times rise: all of one recording, with times in one index or Segment."""
-        return (
-            self.format in (MP4, MATROSKA, PICTURES) and self.layout.single and not self.layout.fragmented
-        )
+        return self.format in (MP4, MATROSKA, PICTURES) and self.layout.single and not self.layout.fragmented
 
     @property
     def fps(self) -> float:
@@ -184,8 +184,9 @@ class Demuxer:
                 yield packet
 
     def _on_one_clock(self, packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
-        may_break = self.container.format.flags & Flags.ts_discont.value
-        clock = RisingClock(step=self.step, max_gap=self.floor_tick(MAX_GAP_S) if may_break else None)
+        broadcast = self.format in BROADCAST
+        max_gap, period = (self.floor_tick(MAX_GAP_S), 2**33) if broadcast else (None, None)
+        clock = RisingClock(step=self.step, max_gap=max_gap, period=period)
         held: deque[av.Packet] = deque()
         for packet in packets:
             if clock.jumps_at(packet):

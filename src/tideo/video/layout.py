@@ -22,6 +22,7 @@ class Layout:
     cut_off: bool = False  # an element is larger than what is left of the file
     single: bool = False  # one recording: not several files joined end to end
     fragmented: bool = False  # an mp4 whose index is spread over the file
+    promised_s: float | None = None  # the header's duration of a cut AVI or ASF, which FFmpeg no longer tells
 
 
 def layout_of(source: str | Path | bytes, container_format: str) -> Layout:
@@ -44,10 +45,13 @@ def layout_of(source: str | Path | bytes, container_format: str) -> Layout:
             names.append(name)
             sizes_known = sizes_known and size is not None
             at = length if size is None else at + size
+        file.seek(0)
+        head = file.read(65_536) if at > length else b""
     return Layout(
         cut_off=at > length,
         single=names.count(main) == 1 and at >= length and (sizes_known or known == "mp4"),
         fragmented=b"moof" in names,
+        promised_s=_avi_s(head) if known == "avi" else _asf_s(head) if known == "asf" else None,
     )
 
 
@@ -80,6 +84,22 @@ def _asf(head: bytes) -> tuple[bytes, int | None] | None:
     """Advanced Systems Format, section 2.1: an object's GUID and size; a broadcast has a small or no size."""
     size = int.from_bytes(head[16:24], "little")
     return (head[:16], size if size >= 24 else None) if len(head) == 24 else None
+
+
+def _avi_s(head: bytes) -> float | None:
+    """Frames times microseconds a frame, of the main header that an AVI begins with."""
+    if head[24:28] != b"avih" or len(head) < 52:
+        return None
+    return int.from_bytes(head[48:52], "little") * int.from_bytes(head[32:36], "little") / 1e6
+
+
+def _asf_s(head: bytes) -> float | None:
+    """The play duration less the preroll, of the File Properties Object (section 3.2)."""
+    at = head.find(bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365"))
+    if at < 0 or len(head) < at + 88:
+        return None
+    play, preroll = (int.from_bytes(head[at + k : at + k + 8], "little") for k in (64, 80))
+    return max(0.0, play / 1e7 - preroll / 1e3)
 
 
 _KNOWN: dict[str, tuple[Header, bytes]] = {

@@ -18,6 +18,8 @@ __all__ = ["OpenVideo", "Source"]
 
 ESTIMATED = ("mpegts", "mpeg", "flv")  # their duration is FFmpeg's estimate
 
+MAX_PIXELS = 16384 * 8192  # above 8K and 12K; damaged headers claim more, and 16 such frames fill any memory
+
 
 class _Time(NamedTuple):
     """A packet's times in ticks; `shown` is None if it is not known before decoding."""
@@ -79,7 +81,10 @@ class OpenVideo(Demuxer):
     @property
     def _promised_end(self) -> int | None:
         """The header's end in a file that breaks off; None in a whole one, whose packets say it themselves."""
-        return self._header_end if self.layout.cut_off or self.broken else None
+        if not (self.layout.cut_off or self.broken):
+            return None
+        promised_s = self.layout.promised_s
+        return self._header_end if promised_s is None else self._header_start + self.floor_tick(promised_s)
 
     @cached_property
     def end(self) -> int:
@@ -123,10 +128,12 @@ class OpenVideo(Demuxer):
     def frames(self) -> Iterator[tuple[int, av.VideoFrame | None]]:
         """Every frame of the file with its tick, in display order; None for one that could not be decoded.
 
-        Ticks rise. A frame without a time follows the one before at the frame rate. Frames that should have come
-        last and did not are one None after the last.
+        Ticks rise. Where the file gives a frame no time, or one before its predecessor's, the time of its decoding
+        counts, and without that the frame rate. Frames that should have come last and did not are one None after
+        the last.
         """
-        known, num = self._header_start, 0  # the last time that was given, and how many frames came from it on
+        known = self._header_start  # the last time that was given
+        num = 0  # how many frames came from it on
         tick = lead = first_dts = latest = None
         torn: set[int] = set()  # the times of packets that the file holds only in part
         for packet in chain(self.packets(None), [None]):
@@ -144,10 +151,11 @@ class OpenVideo(Demuxer):
                 continue
             for frame in decoded:
                 time = frame.pts if self._timed else None
-                if frame.dts is not None and time is not None:
+                is_wrong = time is not None and tick is not None and time <= tick
+                if frame.dts is not None and time is not None and not is_wrong:
                     lead = frame.dts - time
                 elif frame.dts is not None and first_dts is not None:
-                    # The packet that releases a frame is as many frames ahead of it as the first one was.
+                    # The packet that releases a frame is as many frames ahead of it as those before were.
                     lead = frame.dts - first_dts if lead is None else lead
                     time = frame.dts - lead
                 known, num = (time, 0) if time is not None else (known, num)
@@ -217,8 +225,13 @@ class OpenVideo(Demuxer):
         """uint8 [H, W, 3], a view: rotated and mirrored as the file asks, scaled to `size` (W, H) if given.
 
         A stream whose frame size changes gets the size of its first converted frame throughout. Raises VideoError
-        for pixels that cannot be converted.
+        for pixels that cannot be converted, and for more than MAX_PIXELS.
         """
+        if frame.width * frame.height > MAX_PIXELS:
+            raise self.error(
+                f"its frames claim {frame.width} x {frame.height} pixels; expected at most {MAX_PIXELS:,}. It may be "
+                "damaged: copy or convert it again"
+            )
         try:
             return self._converter.rgb(frame, size)
         except PYAV_ERRORS as error:
