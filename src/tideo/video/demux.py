@@ -90,7 +90,7 @@ class Demuxer:
             is_cover = stream is not None and bool(stream.disposition & Disposition.attached_pic)
         except PYAV_ERRORS as error:
             raise self.error(
-                f"it cannot be read as a video ({getattr(error, 'strerror', None) or error}); "
+                f"it cannot be read as a video ({reason(error)}); "
                 "expected a whole mp4, mkv, webm, avi or gif file"
             ) from error
         self._unread = True
@@ -204,3 +204,8 @@ class Demuxer:
         """The frames that the decoder releases for a packet, or at the end (None). Raises one of PYAV_ERRORS."""
         decoded: list[av.VideoFrame] = self.decoder.decode(packet)
         return decoded
+
+
+def reason(error: Exception) -> str:
+    """What an error of PyAV or of the system says, or its name if it says nothing."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from tideo.video.demux import DEFAULT_FPS, MP4, PYAV_ERRORS, Demuxer, Source
+from tideo.video.demux import DEFAULT_FPS, MATROSKA, MP4, PYAV_ERRORS, Demuxer, Source, reason
 from tideo.video.rgb import RgbConverter
 
 __all__ = ["OpenVideo", "Source"]
@@ -40,10 +40,9 @@ class OpenVideo(Demuxer):
     def indexed(self) -> bool:
         """Whether a seek finds every frame: packets have the frames' times, and the times rise.
 
-        A fragmented mp4 may hold fragments of several recordings, so its packets are read to know.
+        A live webm or a fragmented mp4 may hold several recordings, so its packets are read to know.
         """
-        may_jump = self.format == MP4 and self.layout.fragmented and self.layout.single
-        return self.steady or (may_jump and bool(self._whole) and not self.jumped)
+        return self.steady or (self.format in (MP4, MATROSKA) and bool(self._whole) and not self.jumped)
 
     @property
     def _timed(self) -> bool:
@@ -178,8 +177,7 @@ class OpenVideo(Demuxer):
 
         An mp4's index holds decoding times. Adding the first key frame's delay to all makes them nearly exact.
         """
-        if self._has_plain_index:
-            keys = [each.timestamp for each in self.stream.index_entries if each.is_keyframe]
+        if keys := self._indexed_keys:
             return [key + self.start - keys[0] for key in keys]
         ticks = [each.shown for each in self._whole if each.is_key]
         if None in ticks:
@@ -188,19 +186,19 @@ class OpenVideo(Demuxer):
 
     def key_shown(self, key_tick: int) -> int:
         """The exact tick of a key frame that `key_ticks` gave."""
-        if not self._has_plain_index:
+        if not self._indexed_keys:
             return key_tick
         ticks = (each.pts for each in self.packets(key_tick) if each.is_keyframe)
         return next((pts for pts in ticks if pts is not None), key_tick)
 
     @cached_property
-    def _has_plain_index(self) -> bool:
-        """Whether the header of an mp4 lists all its frames, and an edit list hides none of them."""
-        return (
-            self.format == MP4
-            and self.steady
-            and not any(each.is_discard for each in self.stream.index_entries)
-        )
+    def _indexed_keys(self) -> list[int]:
+        """When the key frames of an mp4 are decoded, if its header lists all frames and an edit list hides none."""
+        if self.format != MP4 or not self.steady:
+            return []
+        entries = list(self.stream.index_entries)
+        hides = any(each.is_discard for each in entries)
+        return [] if hides else [each.timestamp for each in entries if each.is_keyframe]
 
     @cached_property
     def _whole(self) -> list[_Time]:
@@ -208,14 +206,13 @@ class OpenVideo(Demuxer):
         return list(self._times(self.packets(None)))
 
     def _times(self, packets: Iterable[av.Packet]) -> Iterator[_Time]:
+        timed, step = self._timed, self.step
         for packet in packets:
             if not packet.is_discard:
-                time = self._time(packet)
-                yield _Time(
-                    shown=packet.pts if self._timed else None,
-                    end=None if time is None else time + (packet.duration or self.step),
-                    is_key=packet.is_keyframe,
-                )
+                pts = packet.pts if timed else None
+                time = packet.dts if pts is None else pts
+                end = None if time is None else time + (packet.duration or step)
+                yield _Time(pts, end, packet.is_keyframe)
 
     def _ticks_of(self, num: int) -> int:
         """How long `num` frames last at the frame rate."""
@@ -237,8 +234,7 @@ class OpenVideo(Demuxer):
         except PYAV_ERRORS as error:
             kind = f"{frame.width} x {frame.height} pixels, {frame.format.name}"
             raise self.error(
-                f"its frames ({kind}) cannot be converted to RGB: {getattr(error, 'strerror', None) or error}; "
-                "convert it to H.264"
+                f"its frames ({kind}) cannot be converted to RGB ({reason(error)}); convert it to H.264"
             ) from error
 
 
