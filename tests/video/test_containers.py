@@ -17,6 +17,9 @@ from videos import index_of
 
 NUM = 50
 STEADY = list(range(NUM))
+UNEVEN = [
+    k + min(k, 45) // 3 + 3 * (k // 11) for k in range(NUM)
+]  # an avi does not say how long its last frames stay
 HOLE = [*range(20), *range(70, 100)]  # frame 19 stays for two seconds
 
 
@@ -25,8 +28,10 @@ def written(kind: str, oddity: str) -> tuple[bytes, list[int]]:
     """A file, and where each of its frames 0, 1, … is displayed, in frames' times from the first one on."""
     if oddity == "hole":
         return video(kind, places=HOLE), HOLE
+    if oddity == "uneven":
+        return video(kind, places=UNEVEN), UNEVEN
     if oddity == "longer sound":
-        return video(kind, places=STEADY, sound_s=6), STEADY
+        return video(kind, places=STEADY, sound_s=4), STEADY
     if oddity == "late start":
         return video(kind, places=[place + 125 for place in STEADY]), STEADY
     if oddity == "joined":
@@ -42,6 +47,7 @@ def written(kind: str, oddity: str) -> tuple[bytes, list[int]]:
 CASES = [
     *((kind, "plain") for kind in CONTAINERS),
     *((kind, "hole") for kind, how in CONTAINERS.items() if how.holes),
+    *((kind, "uneven") for kind, how in CONTAINERS.items() if how.holes),
     *((kind, "longer sound") for kind, how in CONTAINERS.items() if how.sound),
     *((kind, "joined") for kind, how in CONTAINERS.items() if how.joins),
     *((kind, "late start") for kind in ("mp4", "mkv", "ts", "mpg", "flv", "nut")),

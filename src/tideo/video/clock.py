@@ -44,8 +44,8 @@ class RisingClock:
                 self._latest.clear()
             bisect.insort(self._latest, time)
             del self._latest[: -2 * LOOKAHEAD]
-            end = time + (packet.duration or self._step)
-            self.end = end if self.end is None else max(self.end, end)
+            if time == self._latest[-1]:
+                self.end = time + (packet.duration or self._step)
         if shift := self._shift + turns:
             packet.pts = None if packet.pts is None else packet.pts + shift
             packet.dts = None if packet.dts is None else packet.dts + shift

@@ -22,10 +22,11 @@ MAX_PIXELS = 16384 * 8192  # above 8K and 12K; damaged headers claim more, and 1
 
 
 class _Time(NamedTuple):
-    """A packet's times in ticks; `shown` is None if it is not known before decoding."""
+    """A packet's times in ticks; `shown` is None if it is not known before decoding, but only nearly so, `time`."""
 
     shown: int | None
-    end: int | None
+    time: int | None
+    duration: int
     is_key: bool
 
 
@@ -51,7 +52,27 @@ class OpenVideo(Demuxer):
 
     def _time(self, packet: av.Packet) -> int | None:
         """When a packet's frame is displayed, or nearly so if only the time of decoding is known."""
-        return packet.pts if self._timed and packet.pts is not None else packet.dts
+        if self._timed:
+            return packet.dts if packet.pts is None else packet.pts
+        return None if packet.dts is None else packet.dts - self._early
+
+    @cached_property
+    def _early(self) -> int:
+        """Where files give only times of decoding: how much earlier the first packets come than one a frame.
+
+        The packet that releases the first frame was decoded some frames after the first; a hole there counts too.
+        """
+        first: int | None = None
+        for num, packet in enumerate(chain(self.packets(None), [None])):
+            first = packet.dts if first is None and packet is not None else first
+            try:
+                decoded = self.decode(packet)
+            except PYAV_ERRORS:
+                continue
+            if decoded:
+                released = decoded[0].dts
+                return 0 if released is None or first is None else released - first - num * self.step
+        return 0
 
     @cached_property
     def start(self) -> int:
@@ -91,13 +112,24 @@ class OpenVideo(Demuxer):
 
         Headers of whole files are not trusted: many count the sound, or were written for another cut.
         """
-        ends: list[int] = []
+        last: tuple[int, int] | None = None
         if self.indexed and self._header_end is not None:
-            tail = self.packets(self._header_end)
-            ends = [each.end for each in self._times(tail) if each.end is not None]
-        ends = ends or [each.end for each in self._whole if each.end is not None]
-        read = max(ends) if ends else self.start + self._ticks_of(len(self._whole))
+            last = self._last(self._times(self.packets(self._header_end)))
+        last = last or self._last(self._whole)
+        if last is None:
+            read = self.start + self._ticks_of(len(self._whole))
+        else:
+            # A packet may last until the next is decoded, which is later than the next one's display.
+            time, read = last
+            read = self._header_end if self._header_end and time < self._header_end < read else read
         return max(read, self._promised_end or read)
+
+    @staticmethod
+    def _last(times: Iterable[_Time]) -> tuple[int, int] | None:
+        """When the frame that is displayed last begins and ends."""
+        return max(
+            ((each.time, each.time + each.duration) for each in times if each.time is not None), default=None
+        )
 
     def is_cut_off(self, tick: int, *, last: int, duration: int | None) -> bool:
         """Whether the last readable frame, `last`, ends before `tick` although the file should go on.
@@ -133,7 +165,10 @@ class OpenVideo(Demuxer):
         """
         known = self._header_start  # the last time that was given
         num = 0  # how many frames came from it on
+        if not self._timed:
+            _ = self._early  # which reads the file itself, so not during this reading
         tick = lead = first_dts = latest = None
+        num_sent = num_shown = 0
         torn: set[int] = set()  # the times of packets that the file holds only in part
         for packet in chain(self.packets(None), [None]):
             at = None if packet is None else self._time(packet)
@@ -141,6 +176,7 @@ class OpenVideo(Demuxer):
                 first_dts = packet.dts if first_dts is None else first_dts
                 if at is not None and not packet.is_discard:
                     latest = at if latest is None else max(latest, at)
+                    num_sent += 1
                 if packet.is_corrupt and packet.pts is not None:
                     torn.add(packet.pts)
             try:
@@ -160,10 +196,13 @@ class OpenVideo(Demuxer):
                 known, num = (time, 0) if time is not None else (known, num)
                 time = known + self._ticks_of(num)
                 num += 1
+                num_shown += 1
                 tick = time if tick is None else max(time, tick + 1)
                 yield tick, None if frame.is_corrupt or frame.pts in torn else frame
-        if latest is not None and tick is not None and latest > (lost := tick + self.slack(None)):
-            yield lost, None
+        if latest is not None and tick is not None and num_shown < num_sent:
+            lost = tick + self.slack(None)
+            if lost < latest:
+                yield lost, None
 
     def frame_ticks(self) -> list[int]:
         """The ticks of all frames, in order. Reads every packet, and decodes them only if they lack times."""
@@ -206,13 +245,14 @@ class OpenVideo(Demuxer):
         return list(self._times(self.packets(None)))
 
     def _times(self, packets: Iterable[av.Packet]) -> Iterator[_Time]:
-        timed, step = self._timed, self.step
+        early, step = (None if self._timed else self._early), self.step
         for packet in packets:
             if not packet.is_discard:
-                pts = packet.pts if timed else None
-                time = packet.dts if pts is None else pts
-                end = None if time is None else time + (packet.duration or step)
-                yield _Time(pts, end, packet.is_keyframe)
+                pts, dts, duration = packet.pts, packet.dts, packet.duration or step
+                if early is not None:
+                    yield _Time(None, None if dts is None else dts - early, duration, packet.is_keyframe)
+                else:
+                    yield _Time(pts, dts if pts is None else pts, duration, packet.is_keyframe)
 
     def _ticks_of(self, num: int) -> int:
         """How long `num` frames last at the frame rate."""
