@@ -76,9 +76,9 @@ class OpenVideo(Demuxer):
 
     @cached_property
     def start(self) -> int:
-        """The tick of the first frame: by the packets where the file's own start may be the first decoding time."""
-        shown = [] if self.steady else [each.shown for each in self._whole if each.shown is not None]
-        return min(shown, default=self._header_start)
+        """The tick of the first frame. A file's own start may be its first time of decoding, so its packet counts."""
+        first = None if self.steady else next((each.shown for each in self._whole), None)
+        return self._header_start if first is None else first
 
     @property
     def _header_start(self) -> int:
