@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -47,41 +48,39 @@ class Demuxer:
 
     def __init__(self, source: Source) -> None:
         self.name = f"of {len(source)} bytes" if isinstance(source, bytes) else str(source)
-        self._source, self._format = source, None
+        self._format = None
+        # FFmpeg takes concat:a|b for an address, but no absolute path.
+        self._source = source if isinstance(source, bytes) else os.path.abspath(source)
         self._options = {"format_whitelist": FORMATS}
-        if not isinstance(source, bytes) and Path(source).is_dir():
+        if not isinstance(self._source, bytes) and os.path.isdir(self._source):
             try:
-                self._source, options = frame_folder(Path(source))
+                self._source, options = frame_folder(Path(self._source))
             except ValueError as error:
                 raise self.error(str(error)) from error
             self._format, self._options = PICTURES, options | {"format_whitelist": PICTURES}
         else:
-            head = self._head(source)
+            head = source[:12] if isinstance(source, bytes) else self._head(source)
             if not head:
                 raise self.error("it is empty (0 bytes); copy or download it again")
-            # Opening would decode frames to learn what an mp4's header already says.
             if head[4:8] == b"ftyp":
-                self._options["skip_frame"] = "all"
+                self._options["skip_frame"] = "all"  # opening would decode to learn what the header says
         self.broken = False  # whether reading ended with an error
         self.jumped = False  # whether times that jump were met
         self._open()
 
-    def _head(self, source: Source) -> bytes:
-        if isinstance(source, bytes):
-            return source[:12]
-        path = Path(source)
-        if not path.is_file():
+    def _head(self, path: str | Path) -> bytes:
+        if not os.path.isfile(path):
             raise self.error("there is no such file; give the path of a video file")
+        if not os.access(path, os.R_OK):
+            raise self.error("it cannot be read; ask for the permission to read it")
         try:
-            with path.open("rb") as file:
+            with open(path, "rb") as file:
                 return file.read(12)
         except OSError as error:
-            raise self.error(
-                f"it cannot be read ({error.strerror or error}); check its permissions"
-            ) from error
+            raise self.error(f"it cannot be read ({reason(error)}); copy or download it again") from error
 
     def _open(self) -> None:
-        file = io.BytesIO(self._source) if isinstance(self._source, bytes) else str(self._source)
+        file = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
         try:
             self.container = av.open(
                 file, "r", format=self._format, options=self._options, metadata_errors="replace"
@@ -98,8 +97,8 @@ class Demuxer:
             kinds: list[str] = [each.type for each in self.container.streams if each.type != "video"]
             kinds += ["a cover picture"] if stream is not None else []
             self.close()
-            held = " and ".join(dict.fromkeys(kinds)) or "nothing"
-            raise self.error(f"it holds no video stream, only {held}; give a file with moving pictures")
+            held = ", only " + " and ".join(dict.fromkeys(kinds)) if kinds else ""
+            raise self.error(f"it holds no video stream{held}; give a file with moving pictures")
         if stream.codec_context is None or not stream.time_base:
             self.close()
             raise self.error("no decoder is known for its video codec; convert it to H.264")

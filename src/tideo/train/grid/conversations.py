@@ -91,11 +91,17 @@ def annotated(
             conversations.append(_conversation(group, settings=settings))
         except VideoError as error:
             failed.append(error)
+    warn_of_failed(failed, conversations)
+    return conversations
+
+
+def warn_of_failed(failed: Sequence[VideoError], conversations: Sequence[Conversation]) -> None:
+    """Log the number of videos that a training leaves out because they give no frame. Raises the first if all do."""
     if failed and not conversations:
         raise failed[0]
     if failed:
-        log.warning("%d of %d videos are left out, the first: %s", len(failed), len(groups), failed[0])
-    return conversations
+        num = len(failed) + len(conversations)
+        log.warning("%d of %d videos are left out, the first: %s", len(failed), num, failed[0])
 
 
 def _segment(sample: Sample) -> tuple[str, float, float]:
