@@ -11,7 +11,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from videos import X264, picture
+from videos import X264, index_of, picture
 
 X264_B = X264 | {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=2:b-adapt=0"}
 MPEG2 = {"g": "12", "bf": "2", "q": "2"}
@@ -95,6 +95,13 @@ def _silence(start: int) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 4800), np.int16), format="s16", layout="stereo")
     frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
     return frame
+
+
+def full_decode(data: bytes) -> list[int]:
+    """The numbers of all frames in the order in which PyAV alone decodes them."""
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.best("video")
+        return [index_of(frame.to_ndarray(format="rgb24")) for frame in container.decode(stream)]
 
 
 # ---------------------------------------------------------------- headers that lie

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from odd_videos import FPS, video
+from odd_videos import FPS, full_decode, video
 from tideo.types import VideoError
 from tideo.video.decode import decode_at, probe
 from tideo.video.samplers import sample_frames
@@ -58,8 +58,7 @@ def test_parts_of_an_edit_list(parts: list[tuple[float, float]], shown: list[int
     file = io.BytesIO()
     encode(file, container_format="mp4", num=150, fps=25, options=KEYS)
     data = with_edit_list(file.getvalue(), parts)
-    with av.open(io.BytesIO(data)) as container:
-        assert [index_of(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)] == shown
+    assert full_decode(data) == shown
     assert numbers(data, [(k + 0.5) / 25 for k in range(len(shown))]) == shown
     assert all(numbers(data, [(k + 0.5) / 25]) == [shown[k]] for k in range(0, len(shown), 3))
     keys = sample_frames(data, 8, sampler="keyframes")
@@ -96,6 +95,21 @@ def test_a_recording_that_continues_at_another_time(kind: str, start_s: int) -> 
     frames = sample_frames(data, 10)
     assert probe(data).duration_s == pytest.approx(4, abs=0.05)
     assert [index_of(rgb) for rgb in frames.rgb_THWC] == [5, 15, 25, 35, 45, 55, 65, 75, 85, 95]
+
+
+@pytest.mark.parametrize("kind", ["mkv", "webm", "live webm", "ts"])
+@pytest.mark.parametrize("part", [0.35, 0.6, 0.9])
+def test_a_recording_that_broke_off_and_was_begun_anew(kind: str, part: float) -> None:
+    half = list(range(50))
+    broken, again = video(kind, places=half), video(kind, places=half, first=50)
+    data = broken[: int(len(broken) * part)] + again
+    frames = read_all(data)
+    shown = [index_of(rgb) for rgb in frames.rgb_THWC]
+    assert len([number for number in shown if number < 50]) >= 50 * part - 20
+    assert shown[-40:] == list(range(60, 100))
+    assert probe(data).duration_s == pytest.approx(len(full_decode(data)) / FPS, abs=0.25)
+    found = decode_at(data, frames.pts_s_T.tolist())
+    assert [index_of(rgb) for rgb in found.rgb_THWC] == shown
 
 
 def test_a_lost_signal_is_a_hole() -> None:

@@ -49,7 +49,9 @@ def layout_of(source: str | Path | bytes, container_format: str) -> Layout:
         head = file.read(65_536) if at > length else b""
     return Layout(
         cut_off=at > length,
-        single=names.count(main) == 1 and at >= length and (sizes_known or known == "mp4"),
+        # The index of an mp4 finds its frames wherever the file ends; elsewhere another recording may be hidden in
+        # an element that is cut off or has no size.
+        single=names.count(main) == 1 and (known == "mp4" or (sizes_known and at == length)),
         fragmented=b"moof" in names,
         promised_s=_avi_s(head) if known == "avi" else _asf_s(head) if known == "asf" else None,
     )
@@ -64,9 +66,12 @@ def _box(head: bytes) -> tuple[bytes, int | None] | None:
 
 
 def _ebml(head: bytes) -> tuple[bytes, int | None] | None:
-    """RFC 8794, sections 4 and 6: an id and a size, each as long as its leading zero bits say."""
+    """RFC 8794, sections 4 and 6: an id and a size, each as long as its leading zero bits say.
+
+    None for an id that does not stand at the top: a Segment's size then leads into the midst of another recording.
+    """
     num_id = 9 - head[0].bit_length()
-    if not 1 <= num_id <= 4 or len(head) <= num_id or not head[num_id]:
+    if head[:num_id] not in _EBML_TOP or len(head) <= num_id or not head[num_id]:
         return None
     num_size = 9 - head[num_id].bit_length()
     bits = int.from_bytes(head[num_id : num_id + num_size], "big") & ((1 << 7 * num_size) - 1)
@@ -102,6 +107,7 @@ def _asf_s(head: bytes) -> float | None:
     return max(0.0, play / 1e7 - preroll / 1e3)
 
 
+_EBML_TOP = (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\xec", b"\xbf")  # head, Segment, Void, CRC-32
 _KNOWN: dict[str, tuple[Header, bytes]] = {
     "mp4": (_box, b"moov"),
     "matroska": (_ebml, b"\x18\x53\x80\x67"),
