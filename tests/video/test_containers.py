@@ -13,6 +13,7 @@ from tideo.video.decode import decode_at, probe
 from tideo.video.samplers import sample_frames
 from videos import index_of
 
+SAMPLERS = ("middle", "uniform", "fps", "keyframes")
 NUM = 50
 STEADY = list(range(NUM))
 UNEVEN = [
@@ -76,10 +77,9 @@ def test_every_sampler_sees_the_whole_video(kind: str, oddity: str) -> None:
     steps = [bisect.bisect_right(places, k * FPS) - 1 for k in range(8) if k * FPS < length]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        seen = {
-            name: sample_frames(data, 8, sampler=name)
-            for name in ("middle", "uniform", "fps", "keyframes", "scenes")
-        }
+        seen = {name: sample_frames(data, 8, sampler=name) for name in SAMPLERS}
+        if oddity in ("hole", "joined"):  # it looks at nearly all frames, which takes time
+            seen["scenes"] = sample_frames(data, 8, sampler="scenes")
     numbers = {name: [index_of(rgb) for rgb in frames.rgb_THWC] for name, frames in seen.items()}
     assert numbers["middle"] == pytest.approx(list(dict.fromkeys(shown)), abs=1)
     assert numbers["uniform"] == [NUM // 8 * k for k in range(8)]
