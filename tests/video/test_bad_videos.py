@@ -12,7 +12,8 @@ import pytest
 from conftest import Tideo
 from grid_training import GRID, nextqa_in
 from odd_videos import video
-from tideo.encoders.encode import encode_videos, videos_in
+from tideo.encoders.encode import encode_videos
+from tideo.encoders.sources import videos_in
 from tideo.evaluate.run import evaluate
 from tideo.models.topa.model import ZeroShot
 from tideo.store.records import read_records
