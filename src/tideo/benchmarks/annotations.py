@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tideo.store.text import json_of, text_of
-from tideo.types import Sample, UserError
+from tideo.types import Sample, UserError, VideoError
 
 Row = TypeVar("Row", bound=BaseModel)
 SEPARATORS = (",", ";", "\t")
@@ -121,9 +121,11 @@ def parsed(kind: type[Row], data: Any, *, where: str) -> Row:
 
 @contextmanager
 def at(where: str) -> Iterator[None]:
-    """Names the place in the message of a UserError."""
+    """Names the place in the message of a UserError; a VideoError remains one."""
     try:
         yield
+    except VideoError as error:
+        raise VideoError(f"{where}: {error}") from error
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
 

@@ -12,17 +12,16 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, dropwhile
+from itertools import chain, islice
 
 import av
 import numpy as np
 
 from tideo.types import Frames, UserError, VideoError
 from tideo.video.bitstream import droppable
+from tideo.video.clock import LOOKAHEAD
+from tideo.video.demux import PYAV_ERRORS
 from tideo.video.streams import OpenVideo, Source
-
-# H.264 and HEVC reorder over at most 16 frames: after 17 later frames, no earlier one follows.
-LOOKAHEAD = 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ class Stretch:
     """Frames to decode from one key frame. All values are ticks."""
 
     seek: int | None  # where to seek; None is the start of the file
-    key: int  # the key frame's packet, the first one to decode
+    num_before: int  # packets from there to the key frame's, the first one to decode
     wanted: frozenset[int]  # decoding ends after the last of these
 
 
@@ -95,9 +94,12 @@ def frames_at(
     rgb = _FrameBlock(video, size=size, num=len(set(ticks)))
     if video.indexed:
         shown, stretches = plan_stretches(video, sorted(set(ticks)))
-        for stretch in stretches:
-            for at, frame in decode_stretch(video, stretch):
-                rgb.keep(at, frame)
+        try:
+            for stretch in stretches:
+                for at, frame in decode_stretch(video, stretch):
+                    rgb.keep(at, frame)
+        except _OutOfOrder:
+            shown, rgb = {}, _FrameBlock(video, size=size, num=len(set(ticks)))
     # Without an index, or where the shortcut gave no frame, only decoding from the start is exact.
     unresolved = {tick for tick in ticks if tick not in shown or shown[tick] not in (None, *rgb.row)}
     shown |= dict.fromkeys(unresolved)
@@ -124,6 +126,10 @@ def lost_frames(missing_s: Sequence[float]) -> str:
     return f"{len(missing_s)} could not be decoded (damaged or cut off: {times})" if missing_s else ""
 
 
+class _OutOfOrder(Exception):
+    """The times of an index are wrong: only a decode from the start shows what is displayed when."""
+
+
 class _FrameBlock:
     """RGB frames in one array. Each is converted into its place there, which saves a second copy of all."""
 
@@ -137,7 +143,13 @@ class _FrameBlock:
             return
         rgb_HWC = self._video.rgb(frame, self._size)
         if not self.row:
-            self._block_THWC = np.empty((self._num, *rgb_HWC.shape), np.uint8)
+            try:
+                self._block_THWC = np.empty((self._num, *rgb_HWC.shape), np.uint8)
+            except MemoryError as error:
+                height, width, _ = rgb_HWC.shape
+                raise self._video.error(
+                    f"{self._num} frames of {width} x {height} pixels do not fit into memory; ask for fewer or smaller"
+                ) from error
         self.row[at] = len(self.row)
         self._block_THWC[self.row[at]] = rgb_HWC
 
@@ -157,56 +169,71 @@ def plan_stretches(video: OpenVideo, ticks: Sequence[int]) -> tuple[dict[int, in
     stretches = []
     while len(shown) < len(ticks):
         seek = video.seek_point(ticks[len(shown)])
-        key, found = _scan(video, seek, ticks[len(shown) :])
+        num_before, found = _scan(video, seek, ticks[len(shown) :])
         if not found:
             break
         if wanted := frozenset(at for at in found.values() if at is not None):
-            stretches.append(Stretch(seek=seek, key=key, wanted=wanted))
+            stretches.append(Stretch(seek=seek, num_before=num_before, wanted=wanted))
         shown |= found
     return shown, stretches
 
 
 def _scan(video: OpenVideo, seek: int | None, ticks: Sequence[int]) -> tuple[int, dict[int, int | None]]:
-    """The key frame before the first tick, and the frames on display at the ticks before the next key frame."""
-    key: int | None = None
+    """The packets before the key frame of the first tick, and what is on display until the next key frame.
+
+    Finds nothing where the packets do not prove it.
+    """
+    key: int | None = None  # how many packets come before the key frame's
     pts: list[int] = []  # of the frames that are displayed, sorted
     longest = 0
-    for packet in video.packets(seek):
+    for num, packet in enumerate(video.packets(seek)):
         if packet.pts is None:
             return 0, {}
         if packet.is_keyframe and packet.pts <= ticks[0]:
-            key = packet.pts
-            pts.clear()
+            # Hidden key frames lead in to a later part of an edit list; frames before them may still be on display.
+            if not packet.is_discard or not pts:
+                key = num
+                pts.clear()
         elif packet.is_keyframe and key is not None:
             ticks = ticks[: bisect.bisect_left(ticks, packet.pts)]
         elif key is None and seek is None:
-            key = packet.pts
+            key = num
         if key is not None and not packet.is_discard:
-            bisect.insort(pts, packet.pts)
+            place = bisect.bisect_left(pts, packet.pts)
+            if pts[place : place + 1] == [packet.pts]:
+                return 0, {}  # which of two frames of one time is on display, the order of decoding settles
+            pts.insert(place, packet.pts)
             longest = max(longest, packet.duration or 0)
         if len(pts) - bisect.bisect_right(pts, ticks[-1]) >= LOOKAHEAD:
             cut_off = []
             break
     else:
         cut_off = [tick for tick in ticks if pts and video.is_cut_off(tick, last=pts[-1], duration=longest)]
-    if key is None or not pts:
+    if key is None or not pts or (seek is not None and pts[0] > max(ticks[0], video.start)):
         return 0, {}
     found: dict[int, int | None] = {tick: pts[max(bisect.bisect_right(pts, tick) - 1, 0)] for tick in ticks}
     return key, found | dict.fromkeys(cut_off)
 
 
 def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The wanted frames with their ticks, up to the first damage: frames after it may differ from a full decode."""
+    """The wanted frames with their ticks, up to the first damage: frames after it may differ from a full decode.
+
+    Raises _OutOfOrder if the frames' times contradict the order in which the decoder displays them.
+    """
+    last: int | None = None
     for packet in chain(_packets_needed(video, stretch), [None]):  # None drains the decoder
         if packet is not None and packet.is_corrupt:
             return
         try:
-            decoded = video.decoder.decode(packet)
-        except av.FFmpegError:
+            decoded = video.decode(packet)
+        except PYAV_ERRORS:
             return
         for frame in decoded:
             if frame.is_corrupt:
                 return
+            if last is not None and (frame.pts is None or frame.pts <= last):
+                raise _OutOfOrder
+            last = frame.pts
             if frame.pts in stretch.wanted:
                 yield frame.pts, frame
 
@@ -214,7 +241,7 @@ def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av
 def _packets_needed(video: OpenVideo, stretch: Stretch) -> Iterator[av.Packet]:
     is_droppable = droppable(video.decoder.codec.canonical_name, video.decoder.extradata)
     unsent = set(stretch.wanted)
-    for packet in dropwhile(lambda packet: packet.pts != stretch.key, video.packets(stretch.seek)):
+    for packet in islice(video.packets(stretch.seek), stretch.num_before, None):
         if packet.pts in unsent and not packet.is_discard:
             yield packet
             unsent.remove(packet.pts)
@@ -230,15 +257,17 @@ def decode_from_start(video: OpenVideo, ticks: Sequence[int]) -> Iterator[tuple[
     Leaves out a tick whose frame is damaged or cut off.
     """
     waiting = deque(ticks)
-    damaged: list[int] = []
+    damaged: list[int] = []  # sorted
     shown: tuple[int, av.VideoFrame] | None = None
 
     def is_sound(tick: int, at: int) -> bool:
-        return not any(each <= tick and (each > at or at > tick) for each in damaged)
+        """Whether nothing was lost between the frame and the tick, or before both if the frame comes later."""
+        lost = bisect.bisect_right(damaged, tick)
+        return not lost or (at <= tick and bisect.bisect_right(damaged, at) == lost)
 
     for at, frame in video.frames() if waiting else ():
         if frame is None:
-            damaged.append(at)
+            bisect.insort(damaged, at)
             continue
         shown = shown or (at, frame)
         while waiting and at > waiting[0]:

@@ -67,3 +67,19 @@ def test_a_row_may_be_about_a_video(tmp_path: Path) -> None:
     assert "2 rows of 2" in only.turns[0].user
     assert (only.turns[0].reply, only.pictures.num) == ("washing dishes", 1)
     assert only.pictures.open()[0].size == (GRID.image_size, GRID.image_size)
+
+
+def test_a_video_without_frames_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encode(tmp_path / "good.mp4", num=4)
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    turns = [
+        {"from": "human", "value": "<video>\nwhat is he doing?"},
+        {"from": "gpt", "value": "washing dishes"},
+    ]
+    rows = [{"id": k, "video": name, "conversations": turns} for k, name in enumerate(("good", "bad"))]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(rows))
+    (only,) = read_llava(path, images=tmp_path, settings=GRID)
+    assert only.id == "0"
+    assert "1 of 2 videos are left out, the first: " in caplog.text
+    assert "bad.mp4: it cannot be read as a video" in caplog.text

@@ -6,6 +6,7 @@ It comes from the annotated videos of a benchmark, a file in LLaVA's format (lla
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,8 +21,10 @@ from tideo import registry
 from tideo.models.grid.settings import QUESTION, GridSettings
 from tideo.models.prompts import FORMS, style
 from tideo.store.files import file_hash, key_of
-from tideo.types import Frames, Sample, UserError, Video
+from tideo.types import Frames, Sample, UserError, Video, VideoError
 from tideo.video.samplers import sample_frames
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +68,8 @@ def annotated(
 ) -> list[Conversation]:
     """A conversation for each video or segment of a benchmark's training file, with all questions about it.
 
-    With `num`, only the first `num` of them. Raises UserError for the sampler `question`, and if videos are missing,
-    with their number and the first.
+    With `num`, only the first `num` of them. A video that gives no frame is left out, with a warning. Raises UserError
+    for the sampler `question`, if videos are missing, with their number and the first, and if none gives a frame.
     """
     if settings.sampler == QUESTION:
         raise UserError(
@@ -81,10 +84,24 @@ def annotated(
         )
     by_video = sorted(samples, key=_segment)
     groups = [list(group) for _, group in groupby(by_video, key=_segment)][:num]
-    return [
-        _conversation(g, settings=settings)
-        for g in track(groups, "reading videos", console=Console(stderr=True))
-    ]
+    conversations: list[Conversation] = []
+    failed: list[VideoError] = []
+    for group in track(groups, "reading videos", console=Console(stderr=True)):
+        try:
+            conversations.append(_conversation(group, settings=settings))
+        except VideoError as error:
+            failed.append(error)
+    warn_of_failed(failed, conversations)
+    return conversations
+
+
+def warn_of_failed(failed: Sequence[VideoError], conversations: Sequence[Conversation]) -> None:
+    """Log the number of videos that a training leaves out because they give no frame. Raises the first if all do."""
+    if failed and not conversations:
+        raise failed[0]
+    if failed:
+        num = len(failed) + len(conversations)
+        log.warning("%d of %d videos are left out, the first: %s", len(failed), num, failed[0])
 
 
 def _segment(sample: Sample) -> tuple[str, float, float]:

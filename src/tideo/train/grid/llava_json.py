@@ -17,8 +17,8 @@ from tideo.benchmarks.annotations import at, json_list, parsed
 from tideo.models.grid.settings import GridSettings
 from tideo.store.files import atomic_path, atomic_write_text, file_hash, key_of
 from tideo.store.video_files import VideoFolder
-from tideo.train.grid.conversations import Conversation, Pictures, Turn, about_video
-from tideo.types import UserError, Video
+from tideo.train.grid.conversations import Conversation, Pictures, Turn, about_video, warn_of_failed
+from tideo.types import UserError, Video, VideoError
 
 IMAGE, VIDEO = "<image>", "<video>"  # the markers in LLaVA's training files
 
@@ -53,21 +53,28 @@ def read_llava(
     Images are files in the folder `images`, resized to a square of `settings.image_size` pixels. A row with `video` in
     the place of `image` is about the grids of a video in that folder, found as for a benchmark. Each turn becomes a
     question of its own, like a question about a video, so a turn that refers to earlier ones loses them. `num` takes
-    the first rows. Raises UserError for a malformed row, naming file, element and field, and for a missing file.
+    the first rows. A video that gives no frame is left out, with a warning. Raises UserError for a malformed row,
+    naming file, element and field, and for a missing file.
     """
     folder = VideoFolder(images)
-    conversations = []
+    conversations: list[Conversation] = []
+    failed: list[VideoError] = []
     for where, fields in islice(json_list(Path(path)), num):
         row = parsed(_Row, fields, where=where)
         messages = row.conversations
         if len(messages) % 2 or [m.speaker for m in messages] != ["human", "gpt"] * (len(messages) // 2):
             raise UserError(f"{where}: expected turns of human and gpt, one after the other")
-        with at(where):
-            if row.video is None:
-                read = _about_image(row, folder=folder.root, side=settings.image_size)
-            else:
-                read = _about_video(row, folder=folder, settings=settings)
-        conversations.append(read)
+        try:
+            with at(where):
+                if row.video is None:
+                    read = _about_image(row, folder=folder.root, side=settings.image_size)
+                else:
+                    read = _about_video(row, folder=folder, settings=settings)
+        except VideoError as error:
+            failed.append(error)
+        else:
+            conversations.append(read)
+    warn_of_failed(failed, conversations)
     return conversations
 
 

@@ -7,6 +7,7 @@ threshold below which `tideo ask` calls a video unfamiliar; no answer depends on
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -33,8 +34,10 @@ from tideo.train.topa.init_projection import init_from_llm_
 from tideo.train.topa.memory import make_memory, projected_texts
 from tideo.train.topa.tasks import Examples
 from tideo.train.trainer import begin, fit, trainer_arguments
-from tideo.types import Features, Frames, Tideo, UserError
+from tideo.types import Features, Frames, Tideo, UserError, VideoError
 from tideo.video.samplers import sample_frames
+
+log = logging.getLogger(__name__)
 
 
 def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -> Path:
@@ -92,12 +95,15 @@ def read_tideos(config: PrealignConfig) -> list[Tideo]:
 
 
 def calibration_frames(config: PrealignConfig) -> Iterator[Frames]:
-    """The frames of each video that `calibration` names."""
+    """The frames of each video that `calibration` names. One that gives no frame is left out, with a warning."""
     if config.calibration in registry.targets("frames"):
         yield from registry.load("frames", config.calibration)(seed=config.seed)
         return
     for video in videos_in(Path(str(config.calibration))):
-        yield sample_frames(video, config.max_frames)
+        try:
+            yield sample_frames(video, config.max_frames)
+        except VideoError as error:
+            log.warning("left out of the calibration: %s", error)
 
 
 def _projected(config: PrealignConfig, features: Sequence[Features]) -> list[Features]:
