@@ -78,8 +78,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write it as UTF-8, which has no half of a surrogate pair (an emoji that a limit cut): that becomes "?"."""
     with atomic_path(path) as tmp:
-        tmp.write_bytes(text.encode())
+        tmp.write_bytes(text.encode(errors="replace"))
 
 
 def _fsync(path: Path) -> None:
