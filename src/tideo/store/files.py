@@ -29,8 +29,8 @@ def key_of(obj: Any) -> str:
 def content_key(path: str | Path) -> str | None:
     """A key of a video's content: of its size, beginning, middle and end. None if the file is missing.
 
-    For a folder of pictures, a key of their names and sizes, without what file managers leave there. Reading a whole data set at every start would take
-    longer than answering.
+    For a folder of pictures, a key of their names and sizes; what file managers leave there does not count. Reading a
+    whole data set at every start would take longer than answering.
     """
     try:
         if Path(path).is_dir():
