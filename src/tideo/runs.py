@@ -92,7 +92,7 @@ def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command:
 
 
 def same_recipe(out: str | Path, recipe: Any) -> None:
-    """Raises UserError if OUT/run.json holds another recipe than this dataclass, or if a file of the recipe has changed.
+    """Raises UserError if OUT/run.json holds another recipe than this dataclass, or if a file that it names changed.
 
     A field that only one of the two recipes has comes from another version of tideo and does not count. A recipe, or a
     dataclass in it, may map field names of earlier versions to those of today in `renamed`, and take over in `as_begun`
