@@ -42,7 +42,7 @@ def threads_for(model: nn.Module) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         torch.accelerator.empty_cache()
         raise UserError(
-            "the GPU's memory is not enough: take fewer or smaller frames, a smaller dtype, or other programs off the GPU"
+            "the GPU's memory is not enough: take fewer or smaller frames, or a smaller dtype"
         ) from error
     finally:
         torch.set_num_threads(before)
