@@ -133,6 +133,16 @@ def test_a_long_reply_is_cut_and_scores_that_are_no_numbers_are_left_out(tmp_pat
     assert page.stat().st_size < 40_000
 
 
+def test_more_orders_than_letters_are_shown(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", ["a", "b"], replies=[0, 1])
+    report = json.loads((run / "report.json").read_text())
+    place = {"chosen": 0.5, "accuracy": 0.5}
+    report["orders"] = {"num_orders": 28, "accuracy": 0.5, "ci95": [0.1, 0.9], "by_place": [place] * 28}
+    (run / "report.json").write_text(json.dumps(report))
+    html = write_report([run], out=tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<th>Y</th><th>Z</th><th>27</th><th>28</th></tr>" in html
+
+
 def test_a_page_of_five_thousand_questions_stays_small(tmp_path: Path) -> None:
     texts = [
         f"what does the man in the red shirt do after he has put the ball number {i} down"

@@ -79,6 +79,12 @@ def test_what_a_file_manager_leaves_is_no_content(tmp_path: Path) -> None:
     assert content_key(tmp_path) != key
 
 
+def test_a_name_as_long_as_a_name_may_be_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".html")  # 255 bytes
+    atomic_write_text(path, "page")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_text_that_utf8_lacks_is_written(tmp_path: Path) -> None:
     atomic_write_text(tmp_path / "text", "half \ud83d of an emoji")
     assert (tmp_path / "text").read_text(encoding="utf-8") == "half ? of an emoji"

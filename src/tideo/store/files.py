@@ -73,7 +73,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`; it replaces `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    tmp = path.parent / f".{uuid.uuid4().hex}.tmp"  # of any name: a long one has no room for more
     try:
         yield tmp
         _fsync(tmp)
