@@ -159,6 +159,8 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
     trainer.add_callback(StopAtNaN())
     folder = Path(str(trainer.args.output_dir))
     last = last_checkpoint(folder) if resume else None
+    if last is not None:
+        _warn_of_other_world(Path(last), now=trainer.args.world_size)
     try:
         trainer.train(resume_from_checkpoint=last)
     except (RuntimeError, OSError, SafetensorError) as error:
@@ -168,6 +170,16 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
             raise
         last_checkpoint(folder)
         raise OSError(errno.ENOSPC, "the disk is full in the middle of a checkpoint", str(folder)) from error
+
+
+def _warn_of_other_world(checkpoint: Path, *, now: int) -> None:
+    """A step's examples are those of all processes, so with fewer or more of them another training goes on."""
+    before = len(list(checkpoint.glob("rng_state*.pth")))  # the Trainer writes one for each process
+    if before not in (0, now):
+        log.warning(
+            "%s is of %d processes and this is %d: each step learns from %s times as many examples as before",
+            checkpoint, before, now, f"{now / before:g}",
+        )  # fmt: skip
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -174,3 +174,24 @@ def test_a_run_that_learns_no_numbers_stops(log_steps: int, told: str, parts: Pa
         prealign(config(parts, train=steps), out=tmp_path / "out")
     assert not list((tmp_path / "out" / "steps").glob("*"))
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_another_number_of_processes_is_told(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill_after_checkpoint(self: object, *args: object, **kwargs: object) -> None:
+        save(self, *args, **kwargs)
+        raise Killed
+
+    save = module._PrealignTrainer._save_checkpoint
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(module._PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
+        prealign(config(parts), out=tmp_path)
+    checkpoint = tmp_path / "steps" / "checkpoint-2"
+    (checkpoint / "rng_state.pth").rename(checkpoint / "rng_state_0.pth")
+    (checkpoint / "rng_state_1.pth").touch()  # as two processes leave it
+    prealign(config(parts), out=tmp_path, resume=True)
+    assert "is of 2 processes and this is 1: each step learns from 0.5 times as many examples" in caplog.text
