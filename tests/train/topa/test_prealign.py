@@ -187,9 +187,10 @@ def test_another_number_of_processes_is_told(
         raise Killed
 
     save = module._PrealignTrainer._save_checkpoint
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(module._PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
+    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
+    with pytest.raises(Killed):
         prealign(config(parts), out=tmp_path)
+    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", save)
     checkpoint = tmp_path / "steps" / "checkpoint-2"
     (checkpoint / "rng_state.pth").rename(checkpoint / "rng_state_0.pth")
     (checkpoint / "rng_state_1.pth").touch()  # as two processes leave it
