@@ -26,7 +26,6 @@ HOSTILE = (
     "<img src=x onerror=\"document.title='x'\">",
     "\"double\" 'single' `back` & &amp; \\ {{ 7 * 7 }} {% raw %} <!-- ${1}",
     "\u202eright to left\u202c שאלה \u2028 \x00",
-    "half of a pair \ud83d",
     "",
 )
 
@@ -143,6 +142,13 @@ def test_more_orders_than_letters_are_shown(tmp_path: Path) -> None:
     assert "<th>Y</th><th>Z</th><th>27</th><th>28</th></tr>" in html
 
 
+def test_half_of_a_character_in_a_reply_does_not_stop_the_page(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", ["a", "b"], replies=[0, 0])
+    text = (run / "answers.jsonl").read_text().replace("said 0", "cut \\ud83d")
+    (run / "answers.jsonl").write_text(text)
+    assert "cut ?</div>" in write_report([run], out=tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_page_of_five_thousand_questions_stays_small(tmp_path: Path) -> None:
     texts = [
         f"what does the man in the red shirt do after he has put the ball number {i} down"
@@ -170,8 +176,7 @@ def test_no_text_becomes_markup(text: str, tmp_path: Path) -> None:
     ]
     tags, as_plain = (re.findall(r"<[a-z!/][a-z]*", page) for page in pages)
     assert tags == as_plain
-    shown = text.encode(errors="replace").decode()
-    assert shown in unescape(pages[0])
+    assert text in unescape(pages[0])
     assert data_of(tmp_path / "0.html")["questions"][1]["options"][0] == f"yes {text}".strip()
 
 

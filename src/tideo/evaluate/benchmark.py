@@ -52,6 +52,7 @@ class Benchmark:
 def load_benchmark(name: str) -> Benchmark:
     """Raises UserError for an unknown name, with those that are near."""
     read, module = registry.load("benchmarks", name), registry.module_of("benchmarks", name)
+    kinds = getattr(module, "KINDS", {})
     return Benchmark(
         name=name,
         read=read,
@@ -59,5 +60,5 @@ def load_benchmark(name: str) -> Benchmark:
         export=getattr(module, "export", choices_csv),
         tideo=getattr(module, "tideo", None),
         tideo_key=getattr(module, "tideo_key", None),
-        kinds=getattr(module, "KINDS", {}),
+        kinds=kinds if isinstance(kinds, Mapping) else {},  # a tuple of names says nothing in words
     )
