@@ -41,7 +41,9 @@ def finite(answer: Answer) -> Answer:
     """An answer whose likelihoods overflowed is a failure, not a choice: of NaNs the first would count as the best."""
     if all(map(math.isfinite, answer.loglikelihoods)):
         return answer
-    error = f"the log-likelihoods are not finite: {answer.loglikelihoods}; take a larger dtype or other weights"
+    error = (
+        f"the log-likelihoods are not finite: {answer.loglikelihoods}; take a larger dtype or other weights"
+    )
     return replace(answer, choice=None, loglikelihoods=(), num_tokens=(), error=error)
 
 
