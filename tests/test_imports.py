@@ -16,7 +16,18 @@ SOURCE = Path(__file__).parents[1] / "src"
 # Each line is a floor; a room is a module or a folder below `tideo`, and the longest name that fits counts.
 FLOORS = (
     ("types", "__init__"),
-    ("bundled", "config", "device", "registry", "replies", "runs", "scoring", "store", "parallel"),
+    (
+        "bundled",
+        "config",
+        "device",
+        "pretrained",
+        "registry",
+        "replies",
+        "runs",
+        "scoring",
+        "store",
+        "parallel",
+    ),
     ("video", "benchmarks", "llms"),
     ("encoders",),
     ("textvid.schema",),
@@ -36,7 +47,18 @@ FLOORS = (
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms of one floor whose files may use each other's; all others of a floor are apart, as the wings are.
-TOGETHER = {"bundled", "config", "device", "registry", "replies", "runs", "scoring", "store", "parallel"}
+TOGETHER = {
+    "bundled",
+    "config",
+    "device",
+    "pretrained",
+    "registry",
+    "replies",
+    "runs",
+    "scoring",
+    "store",
+    "parallel",
+}
 HOSTS = {"lmms_eval": "tideo.evaluate.lmms_eval"}  # what loads us as a plug-in: the module that may import it
 
 

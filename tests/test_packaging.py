@@ -289,6 +289,7 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(built: Path) -> None
     for pattern in (
         "tideo/py.typed",
         "tideo/evaluate/report.html.j2",
+        "tideo/evaluate/report.js",
         "tideo/recipes/*.json",
         "tideo/textvid/packs/*.toml",
         "tideo/assets/dollhouse-topa/*.safetensors",

@@ -55,6 +55,26 @@ def test_run_refuses_what_json_has_not(tmp_path: Path) -> None:
 
 
 @dataclass(frozen=True)
+class OnFile:
+    data: str
+    stages: tuple[Train, ...] = ()
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    """The recipe names a file by its path, and the file is written anew under it."""
+    file, text = tmp_path / "data.jsonl", "first\n"
+    file.write_text(text)
+    recipe = OnFile(data=str(file), stages=(Train(name=str(file)), Train(name="x" * 5000), Train(name="\0")))
+    runs.write_run(tmp_path / "run", recipe=recipe)
+    runs.same_recipe(tmp_path / "run", recipe)
+    file.write_text("other\n")
+    with pytest.raises(UserError, match=r"data\.jsonl has changed since .*run was begun: give another --out"):
+        runs.same_recipe(tmp_path / "run", recipe)
+    file.write_text(text)
+    runs.same_recipe(tmp_path / "run", recipe)
+
+
+@dataclass(frozen=True)
 class Stage:
     renamed: ClassVar[dict[str, str]] = {"iterations": "steps"}
     steps: int = 1

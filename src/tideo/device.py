@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from tideo.types import UserError
+
 SMALL_PARAMETERS = 20_000_000
 
 
@@ -28,11 +30,19 @@ def has_bfloat16(device: torch.device | None = None) -> bool:
 
 @contextmanager
 def threads_for(model: nn.Module) -> Iterator[None]:
-    """Run a small model on one thread: more gain nothing, and cost much time when other programs use the cores."""
+    """Run a small model on one thread: more gain nothing, and cost much time when other programs use the cores.
+
+    Raises UserError where the GPU's memory is not enough: of one video that is too long, the run's others are answered.
+    """
     before = torch.get_num_threads()
     if sum(p.numel() for p in model.parameters()) < SMALL_PARAMETERS:
         torch.set_num_threads(1)
     try:
         yield
+    except torch.OutOfMemoryError as error:
+        torch.accelerator.empty_cache()
+        raise UserError(
+            "the GPU's memory is not enough: take fewer or smaller frames, or a smaller dtype"
+        ) from error
     finally:
         torch.set_num_threads(before)

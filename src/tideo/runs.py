@@ -16,7 +16,7 @@ from typing import Any
 
 import tideo
 from tideo.config import from_plain
-from tideo.store.files import atomic_write_text
+from tideo.store.files import atomic_write_text, content_key
 from tideo.types import UserError
 
 RUN_FILE = "run.json"
@@ -25,13 +25,17 @@ PACKAGES = ("torch", "transformers", "peft", "av", "numpy")  # what a number may
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """The contents of `run.json`. `commit` is None outside a checkout and ends in -dirty if files differ from it."""
+    """The contents of `run.json`. `commit` is None outside a checkout and ends in -dirty if files differ from it.
+
+    `files` maps each file that the recipe names to a key of its content when the run was begun.
+    """
 
     recipe: dict[str, Any]
     versions: dict[str, str]
     commit: str | None
     seed: int | None
     command: str
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 # --- run.json -------------------------------------------------------------------------------------
@@ -73,7 +77,14 @@ def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command:
     plain = dataclasses.asdict(recipe) if dataclasses.is_dataclass(recipe) else dict(recipe)  # type: ignore[arg-type]
     if command is None:
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    run = Run(recipe=plain, versions=versions(), commit=git_commit(), seed=seed, command=command)
+    run = Run(
+        recipe=plain,
+        versions=versions(),
+        commit=git_commit(),
+        seed=seed,
+        command=command,
+        files=dict(_files(plain)),
+    )
     path = Path(out) / RUN_FILE
     text = json.dumps(dataclasses.asdict(run), indent=2, ensure_ascii=False, allow_nan=False)
     atomic_write_text(path, text + "\n")
@@ -81,19 +92,41 @@ def write_run(out: str | Path, *, recipe: Any, seed: int | None = None, command:
 
 
 def same_recipe(out: str | Path, recipe: Any) -> None:
-    """Raises UserError if OUT/run.json holds another recipe than this dataclass; the message names the differences.
+    """Raises UserError if OUT/run.json holds another recipe than this dataclass, or if a file that it names changed.
 
     A field that only one of the two recipes has comes from another version of tideo and does not count. A recipe, or a
     dataclass in it, may map field names of earlier versions to those of today in `renamed`, and take over in `as_begun`
     what earlier versions recorded without using it.
     """
-    there = _with_current_names(read_run(out).recipe, recipe)
+    run = read_run(out)
+    there = _with_current_names(run.recipe, recipe)
     if hasattr(recipe, "as_begun"):
         recipe = recipe.as_begun(there)
     here = json.loads(json.dumps(dataclasses.asdict(recipe)))
     if different := list(_differences(there, here)):
         what = ", ".join(f"{name} is {old} there and {new} here" for name, old, new in different[:3])
         raise UserError(f"{out} is a run of another recipe ({what}): set it so, or give another --out")
+    for path, key in _files(here):
+        if run.files.get(path, key) != key:
+            raise UserError(
+                f"{path} has changed since {out} was begun: give another --out, or restore the file"
+            )
+
+
+def _files(plain: Any) -> Iterator[tuple[str, str]]:
+    """The files that a plain recipe names, with a key of the content of each."""
+    if isinstance(plain, Mapping | list | tuple):
+        for value in plain.values() if isinstance(plain, Mapping) else plain:
+            yield from _files(value)
+    elif isinstance(plain, str) and _is_file(plain) and (key := content_key(plain)) is not None:
+        yield plain, key
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a path, or with a null character
+        return False
 
 
 def _with_current_names(plain: Any, recipe: Any) -> Any:

@@ -5,6 +5,7 @@ A reply in words is read by replies.py. No other file chooses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -28,11 +29,22 @@ def scores(sums: Sequence[float], num_tokens: Sequence[int], *, reduction: str) 
 
 
 def decide(answer: Answer, *, reduction: str) -> Answer:
-    """The answer with its choice; unchanged without likelihoods."""
+    """The answer with its choice; unchanged without likelihoods. As `finite`, a failure where they are no numbers."""
+    answer = finite(answer)
     if answer.error is not None or not answer.loglikelihoods:
         return answer
     scored = scores(answer.loglikelihoods, answer.num_tokens, reduction=reduction)
     return replace(answer, choice=best(scored))
+
+
+def finite(answer: Answer) -> Answer:
+    """An answer whose likelihoods overflowed is a failure, not a choice: of NaNs the first would count as the best."""
+    if all(map(math.isfinite, answer.loglikelihoods)):
+        return answer
+    error = (
+        f"the log-likelihoods are not finite: {answer.loglikelihoods}; take a larger dtype or other weights"
+    )
+    return replace(answer, choice=None, loglikelihoods=(), num_tokens=(), error=error)
 
 
 def best(scored: Sequence[float]) -> int:

@@ -183,7 +183,7 @@ def test_missing_weights_are_an_error(clip_dir: Path, tmp_path: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     del weights["text_projection.weight"]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"lacks 1 weights, text_projection.weight first"):
+    with pytest.raises(UserError, match=r"lacks 1 of its weights, the first text_projection.weight"):
         load_encoder(str(copy))
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import Tideo
 from tideo.evaluate.ask import ask
 from tideo.models.topa.model import ZeroShot
-from tideo.types import UserError, VideoError
+from tideo.types import Answer, Sample, UserError, VideoError
 from tiny import model_in, save_model, videos_in
 from videos import encode
 
@@ -32,6 +32,18 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(model_dir: Path) -> ZeroShot:
     return ZeroShot.load(model_dir, name="tiny")
+
+
+def test_likelihoods_that_are_no_numbers_choose_nothing(
+    video: Path, model: ZeroShot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflowed(video: object, samples: list[Sample], **_: object) -> list[Answer]:
+        nan = float("nan")
+        return [Answer(sample_id=s.id, loglikelihoods=(nan,) * 3, num_tokens=(1,) * 3) for s in samples]
+
+    monkeypatch.setattr(model, "answer", overflowed)
+    with pytest.raises(UserError, match=r"the log-likelihoods are not finite: \(nan, nan, nan\)"):
+        ask(video, question="what is the man doing?", options=OPTIONS, model=model)
 
 
 def test_the_answer_is_the_most_likely_option(video: Path, model: ZeroShot) -> None:

@@ -39,6 +39,14 @@ def test_a_file_names_its_score_and_its_export() -> None:
         load_benchmark("nextqaa")
 
 
+def test_a_file_explains_its_kinds() -> None:
+    kinds = {name: load_benchmark(name).kinds for name in ("nextqa", "intentqa", "nextgqa", "star", "csv")}
+    assert kinds["nextqa"]["CW"] == kinds["intentqa"]["CW"] == kinds["nextgqa"]["CW"] == "why"
+    assert set(kinds["nextqa"]) == {"CW", "CH", "TN", "TC", "TP", "DC", "DL", "DO"}
+    assert set(kinds["star"]) == {"Interaction", "Sequence", "Prediction", "Feasibility"}
+    assert kinds["csv"] == {}
+
+
 def test_text_features_go_with_a_benchmark_that_has_captions() -> None:
     samples = [Sample(id="q", video=Video(id="v", path=""), question="?", options=("a", "b"))]
     dollhouse, own = load_benchmark("dollhouse"), load_benchmark("csv")

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tideo.store.features import FeatureStore
-from tideo.store.files import atomic_path, atomic_write_text, key_of
+from tideo.store.files import atomic_path, atomic_write_text, content_key, key_of
 from tideo.store.records import RecordStore, read_records
 from tideo.types import UserError
 
@@ -66,6 +66,28 @@ def test_a_nan_has_no_key() -> None:
 
 
 # --- files ---
+
+
+def test_what_a_file_manager_leaves_is_no_content(tmp_path: Path) -> None:
+    for name in ("00001.jpg", "00002.jpg"):
+        (tmp_path / name).write_bytes(b"picture")
+    key = content_key(tmp_path)
+    for name in (".DS_Store", "._00001.jpg", "Thumbs.db", "desktop.ini"):
+        (tmp_path / name).write_bytes(b"of another program")
+        assert content_key(tmp_path) == key
+    (tmp_path / "00003.jpg").write_bytes(b"picture")
+    assert content_key(tmp_path) != key
+
+
+def test_a_name_as_long_as_a_name_may_be_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".html")  # 255 bytes
+    atomic_write_text(path, "page")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_text_that_utf8_lacks_is_written(tmp_path: Path) -> None:
+    atomic_write_text(tmp_path / "text", "half \ud83d of an emoji")
+    assert (tmp_path / "text").read_text(encoding="utf-8") == "half ? of an emoji"
 
 
 def test_an_atomic_file_is_whole_or_absent(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tideo.benchmarks import nextqa, star
 from tideo.benchmarks.annotations import annotation, samples_of
 from tideo.store.text import json_lines
 from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, Tideo, Video
+
+KINDS = nextqa.KINDS | star.KINDS | {"Purpose": "what it is all for"}
 
 
 class EpisodeRef(BaseModel):

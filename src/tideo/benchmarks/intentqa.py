@@ -10,6 +10,8 @@ from tideo.benchmarks import nextqa
 from tideo.benchmarks.annotations import annotation, csv_rows, samples_of
 from tideo.types import Sample
 
+KINDS = nextqa.KINDS
+
 
 class Row(nextqa.Row):
     """One line of train.csv, val.csv or test.csv as downloaded: NExT-QA's, with the video in another column."""

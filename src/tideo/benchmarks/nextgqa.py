@@ -14,6 +14,7 @@ from tideo.benchmarks.annotations import annotation, at, csv_rows, each_once, pa
 from tideo.store.text import json_of
 from tideo.types import Sample, UserError
 
+KINDS = nextqa.KINDS
 SCORE = "grounded"  # in the place of Acc@GQA: see evaluate/grounding.py
 _Span = Annotated[list[float], Field(min_length=2, max_length=2)]
 

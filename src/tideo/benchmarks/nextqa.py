@@ -15,6 +15,16 @@ from tideo.types import Sample, UserError, Video
 
 OPTIONS = ("a0", "a1", "a2", "a3", "a4")
 COLUMNS = ("video", "question", "answer", "qid", "type", *OPTIONS)
+KINDS = {
+    "CW": "why",
+    "CH": "how",
+    "TN": "what comes next",
+    "TC": "what happens meanwhile",
+    "TP": "what came before",
+    "DC": "how many",
+    "DL": "where",
+    "DO": "other descriptions",
+}
 MAP_FILE = "map_vid_vidorID.json"
 
 

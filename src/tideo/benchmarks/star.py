@@ -16,7 +16,12 @@ from tideo.store.video_files import VideoFolder
 from tideo.types import Sample, Video
 
 SCORE = "mean_of_kinds"
-KINDS = ("Interaction", "Sequence", "Prediction", "Feasibility")
+KINDS = {
+    "Interaction": "what is done with things",
+    "Sequence": "what happens before or after",
+    "Prediction": "what comes next, after the segment",
+    "Feasibility": "what could be done here",
+}
 
 
 class Choice(BaseModel):

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from tideo.bundled import located, names
+from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.registry import load, require, targets
 from tideo.types import UserError
 
@@ -131,9 +132,8 @@ def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") ->
         return _assemble(**loader(name), name=name, device=torch.device(device), dtype=dtype)
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0][:300]
-        raise UserError(f"cannot load the dual encoder {name}: {reason}") from error
+    except FAULTS as error:
+        raise UserError(f"cannot load the dual encoder {name}: {reason(error, name)}") from error
 
 
 def _load_hugging_face(name: str) -> dict[str, Any]:
@@ -143,19 +143,19 @@ def _load_hugging_face(name: str) -> dict[str, Any]:
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-    config = AutoConfig.from_pretrained(name)
+    config = AutoConfig.from_pretrained(name, **OWN_CODE)
     if config.model_type not in TEXT_LAYOUTS:
         raise UserError(
             f"{name} is a {config.model_type} model, not a dual encoder: {', '.join(TEXT_LAYOUTS)}"
         )
     model, loading_info = AutoModel.from_pretrained(
-        name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-    )
-    if missing := loading_info["missing_keys"]:  # transformers would fill them with random numbers and go on
-        raise UserError(f"{name} lacks {len(missing)} weights, {min(missing)} first")
-    tokenizer = AutoTokenizer.from_pretrained(name)
+        name, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True,
+        output_loading_info=True, **OWN_CODE,
+    )  # fmt: skip
+    check_whole(loading_info, f"the dual encoder {name}")
+    tokenizer = AutoTokenizer.from_pretrained(name, **OWN_CODE)
     # PIL even if torchvision is installed: features must not depend on the other packages of a machine.
-    processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+    processor = AutoImageProcessor.from_pretrained(name, backend="pil", **OWN_CODE)
     max_tokens = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
     pad_id, padding = TEXT_LAYOUTS[config.model_type](name, config.text_config, tokenizer)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -31,6 +31,7 @@ class Benchmark:
     the text of the file that the benchmark's own script or server reads; of a question that was
     skipped `choices` has -1, and `in` says that it has none. `tideo(samples, num)`: the captions of that
     many frames of the segment that the samples are about, which the control `text_features` shows the model.
+    KINDS: what its kinds of questions are called in words, for those whose names do not say it.
     `tideo_key(sample)`: all that its Tideo is made from, which the keys of answers hash; by default the Tideo itself.
     """
 
@@ -40,6 +41,7 @@ class Benchmark:
     export: Callable[[Sequence[Sample], Choices], str] = choices_csv
     tideo: TideoOf | None = None
     tideo_key: Callable[[Sample], Any] | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def describes(self) -> bool:
@@ -50,6 +52,7 @@ class Benchmark:
 def load_benchmark(name: str) -> Benchmark:
     """Raises UserError for an unknown name, with those that are near."""
     read, module = registry.load("benchmarks", name), registry.module_of("benchmarks", name)
+    kinds = getattr(module, "KINDS", {})
     return Benchmark(
         name=name,
         read=read,
@@ -57,4 +60,5 @@ def load_benchmark(name: str) -> Benchmark:
         export=getattr(module, "export", choices_csv),
         tideo=getattr(module, "tideo", None),
         tideo_key=getattr(module, "tideo_key", None),
+        kinds=kinds if isinstance(kinds, Mapping) else {},  # a tuple of names says nothing in words
     )

@@ -1,11 +1,10 @@
-"""Run directories → one HTML page that needs no network: figures, controls, bars by kind, examples."""
+"""Run directories → one HTML page that needs no network: figures, controls, bars by kind, and all questions."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import io
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -16,29 +15,28 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from tideo import registry
 from tideo.config import from_plain
 from tideo.evaluate.answers import MAIN, read_answers
+from tideo.evaluate.benchmark import load_benchmark
 from tideo.evaluate.grounding import in_evidence
+from tideo.evaluate.questions import Condition, all_questions, question
 from tideo.evaluate.summary import compared, read_report, summarise_run
 from tideo.models.grid.settings import GridSettings
-from tideo.scoring import decide, scores
+from tideo.scoring import decide
 from tideo.store.files import atomic_write_text
 from tideo.types import Answer, Frames, Sample, UserError, VideoError
 from tideo.video.decode import decode_at
 
 TEMPLATE = "report.html.j2"
+PAGE = 20  # questions that the page shows at a time, and without its script
 THUMBNAIL_WIDTH, GRID_WIDTH = 144, 480
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One answered question of the gallery. `bars` are the options' scores from 0 to 1, the best one 1."""
+    """A question of the gallery, with the pictures that its model saw."""
 
-    sample: Sample
-    answer: Answer
-    scores: tuple[float, ...]
-    bars: tuple[float, ...]
+    question: dict[str, Any]  # of questions.py
     frames: tuple[tuple[str, float, bool], ...]  # data URI, time in seconds, inside the evidence
     grids: tuple[str, ...] = ()  # data URIs of the images that a grid model saw instead
     note: str = ""
@@ -46,33 +44,51 @@ class Shown:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    directory: Path
+    name: str
     report: dict[str, Any]
-    samples: list[Sample]
-    answers: dict[str, Answer]
+    conditions: list[Condition]  # the result first, then the controls
+    kinds: Mapping[str, str]  # in words
     note: str
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        return self.conditions[0].samples
+
+    @property
+    def answers(self) -> Mapping[str, Answer]:
+        return self.conditions[0].answers
 
 
 def write_report(
     run_dirs: Sequence[str | Path], *, out: str | Path, examples: int = 6, reduction: str | None = None
 ) -> Path:
-    """Write one page about one or several runs: `examples` right and as many wrong answers of each.
+    """Write one page about one or several runs: all questions, and `examples` right and wrong ones with their frames.
 
     Runs over the same questions are compared with the first one. With another `reduction` than theirs the choices are
     made anew from the likelihoods, without a model, and the runs are left as they are. Raises UserError where a
     directory holds no finished run.
     """
-    runs = [_read(Path(d), reduction=reduction) for d in run_dirs]
+    directories = [Path(d) for d in run_dirs]
+    names = [d.resolve().name for d in directories]
+    if len(set(names)) < len(names):
+        names = [str(d) for d in directories]
+    runs = [_read(d, name=name, reduction=reduction) for d, name in zip(directories, names, strict=True)]
     views = [
         {
-            "name": run.directory.resolve().name,
+            "name": run.name,
             "report": run.report,
+            "kinds": run.kinds,
             "right": _gallery(run, right=True, num=examples),
             "wrong": _gallery(run, right=False, num=examples),
             "difference": _minus(runs[0], run) if run is not runs[0] else None,
             "note": run.note,
         }
         for run in runs
+    ]
+    conditions = [
+        replace(c, name=f"{run.name}: {c.name}") if len(runs) > 1 else c
+        for run in runs
+        for c in run.conditions
     ]
     page = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -81,27 +97,49 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template(TEMPLATE)
-    atomic_write_text(out, page.render(runs=views))
+    html = page.render(
+        runs=views,
+        conditions=[c.name for c in conditions],
+        questions=all_questions(conditions),
+        page_size=PAGE,
+        kinds={kind: words for run in runs for kind, words in run.kinds.items()},
+    )
+    atomic_write_text(out, html)
     return Path(out)
 
 
-def _read(directory: Path, *, reduction: str | None) -> _Run:
+def _read(directory: Path, *, name: str, reduction: str | None) -> _Run:
     report = dataclasses.asdict(read_report(directory))
     recipe = report["run"]["recipe"]
     answers, _ = read_answers(directory)
     anew = reduction not in (None, recipe["reduction"])
+    samples: list[Sample] = []
+    kinds: Mapping[str, str] = {}
+    note = ""
     try:
-        read = registry.load("benchmarks", recipe["benchmark"])
-        samples, note = read(recipe["data"], videos=recipe["videos"])[: recipe["limit"]], ""
+        benchmark = load_benchmark(recipe["benchmark"])
+        kinds = benchmark.kinds
+        samples = benchmark.read(recipe["data"], videos=recipe["videos"])[: recipe["limit"]]
     except UserError as error:
         if anew:
             raise
-        samples, note = [], f"No examples: {error}"  # the figures need no questions, only the gallery does
+        note = f"No questions: {error}"  # the figures need none
     if anew:
         recipe["reduction"] = reduction
         report |= _decided_anew(report, samples, answers)
-    decided = {i: decide(a, reduction=recipe["reduction"]) for i, a in answers.get(MAIN, {}).items()}
-    return _Run(directory=directory, report=report, samples=samples, answers=decided, note=note)
+    conditions = [
+        Condition(
+            name="the result" if control == MAIN else control.replace("_", " "),
+            samples=samples,
+            answers={
+                i: decide(a, reduction=recipe["reduction"]) for i, a in answers.get(control, {}).items()
+            },
+            reduction=recipe["reduction"],
+            is_control=control != MAIN,
+        )
+        for control in (MAIN, *report["controls"])
+    ]
+    return _Run(name=name, report=report, conditions=conditions, kinds=kinds, note=note)
 
 
 def _decided_anew(
@@ -145,20 +183,17 @@ def _gallery(run: _Run, *, right: bool, num: int) -> list[Shown]:
             by_kind[kind].remove(sample)
             seen[sample.video.id] += 1
             chosen.append(sample)
-    return [_shown(s, run.answers[s.id], recipe=run.report["run"]["recipe"]) for s in chosen]
+    return [_shown(s, run) for s in chosen]
 
 
-def _shown(sample: Sample, answer: Answer, *, recipe: dict[str, Any]) -> Shown:
-    scored = scores(answer.loglikelihoods, answer.num_tokens, reduction=recipe["reduction"])
-    frames, note = _looked_at(sample, answer)
-    shows_grid = "rows" in recipe.get("settings", {})
+def _shown(sample: Sample, run: _Run) -> Shown:
+    frames, note = _looked_at(sample, run.answers[sample.id])
+    settings = run.report["run"]["recipe"].get("settings", {})
+    shows_grid = "rows" in settings
     return Shown(
-        sample=sample,
-        answer=answer,
-        scores=scored,
-        bars=tuple(math.exp(s - max(scored)) for s in scored),
+        question=question(sample, run.conditions[0]),
         frames=() if frames is None or shows_grid else _thumbnails(sample, frames),
-        grids=() if frames is None or not shows_grid else _grids(frames, recipe["settings"]),
+        grids=() if frames is None or not shows_grid else _grids(frames, settings),
         note=note,
     )
 
@@ -166,7 +201,7 @@ def _shown(sample: Sample, answer: Answer, *, recipe: dict[str, Any]) -> Shown:
 def _looked_at(sample: Sample, answer: Answer) -> tuple[Frames | None, str]:
     """The frames that the model looked at, or a note why they cannot be shown."""
     if not answer.pts_s:
-        return None, answer.error or ""
+        return None, ""
     try:
         return decode_at(sample.video.path, answer.pts_s, video_id=sample.video.id), ""
     except VideoError as error:

@@ -6,11 +6,9 @@ What fails becomes an answer with its error; only `Stopped` ends the run.
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +19,7 @@ from tideo.evaluate.benchmark import TideoOf
 from tideo.evaluate.option_order import rotated, rotated_back
 from tideo.models.interface import Controls, VideoInput, VideoModel
 from tideo.parallel import finished
+from tideo.scoring import finite
 from tideo.store.records import RecordStore
 from tideo.types import Answer, Frames, Stopped, UserError, Video, VideoError
 
@@ -128,15 +127,7 @@ def _answers(
         raise
     except UserError as error:
         return [Answer(sample_id=s.id, error=str(error)) for s in samples]
-    return [rotated_back(_finite(a), turn, len(s.options)) for a, s in zip(answers, samples, strict=True)]
-
-
-def _finite(answer: Answer) -> Answer:
-    """An answer whose likelihoods overflowed is a failure, not a choice."""
-    if all(map(math.isfinite, answer.loglikelihoods)):
-        return answer
-    error = f"the log-likelihoods are not finite: {answer.loglikelihoods}"
-    return replace(answer, loglikelihoods=(), num_tokens=(), error=error)
+    return [rotated_back(finite(a), turn, len(s.options)) for a, s in zip(answers, samples, strict=True)]
 
 
 def _warn_of_missing(videos: Sequence[Video]) -> None:

@@ -29,12 +29,13 @@ def key_of(obj: Any) -> str:
 def content_key(path: str | Path) -> str | None:
     """A key of a video's content: of its size, beginning, middle and end. None if the file is missing.
 
-    For a folder of pictures, a key of their names and sizes. Reading a whole data set at every start would take
-    longer than answering.
+    For a folder of pictures, a key of their names and sizes; what file managers leave there does not count. Reading a
+    whole data set at every start would take longer than answering.
     """
     try:
         if Path(path).is_dir():
-            return key_of([[p.name, p.stat().st_size] for p in sorted(Path(path).iterdir())])
+            own = [p for p in sorted(Path(path).iterdir()) if not _of_a_file_manager(p.name)]
+            return key_of([[p.name, p.stat().st_size] for p in own])
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             blocks = []
@@ -44,6 +45,11 @@ def content_key(path: str | Path) -> str | None:
     except OSError:
         return None
     return key_of([size, blocks])
+
+
+def _of_a_file_manager(name: str) -> bool:
+    """Whether macOS (.DS_Store, ._00001.jpg) or Windows writes such a file into a folder that it shows or copies."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
 
 
 def canonical_json(obj: Any) -> str:
@@ -67,7 +73,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`; it replaces `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    tmp = path.parent / f".{uuid.uuid4().hex}.tmp"  # of any name: a long one has no room for more
     try:
         yield tmp
         _fsync(tmp)
@@ -78,8 +84,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write it as UTF-8, which has no half of a surrogate pair (an emoji that a limit cut): that becomes "?"."""
     with atomic_path(path) as tmp:
-        tmp.write_bytes(text.encode())
+        tmp.write_bytes(text.encode(errors="replace"))
 
 
 def _fsync(path: Path) -> None:

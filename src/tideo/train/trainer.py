@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import shutil
 import sys
 import time
@@ -50,6 +51,7 @@ def trainer_arguments(
         "save_steps": save_steps,
         "save_total_limit": 1,
         "logging_steps": log_steps,
+        "logging_nan_inf_filter": False,  # it would log the mean of earlier losses, or 0, for a loss of NaN
         "train_sampling_strategy": "sequential",  # the data sets shuffle themselves
         "dataloader_pin_memory": False,
         "remove_unused_columns": False,
@@ -57,6 +59,35 @@ def trainer_arguments(
         "report_to": [],
     }
     return TrainingArguments(**shared | others)
+
+
+class StopAtNaN(TrainerCallback):
+    """Raises UserError once the loss or what is trained is no number, so that no such weights are saved.
+
+    transformers trains on (https://github.com/huggingface/trl/issues/6702). The weights are looked at before each
+    checkpoint and at the last step.
+    """
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        loss = (kwargs.get("logs") or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            self._stop(state, f"the loss is {loss}")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if control.should_save or state.global_step == state.max_steps:
+            for name, parameter in kwargs["model"].named_parameters():
+                if parameter.requires_grad and not torch.isfinite(parameter).all():
+                    self._stop(state, f"{name} holds values that are no numbers")
+
+    def _stop(self, state: TrainerState, what: str) -> None:
+        raise UserError(
+            f"step {state.global_step}: {what}, and nothing is learned from here on: "
+            "start again, in another --out, with a lower train.lr or with train.bf16=false"
+        )
 
 
 class ProgressLines(TrainerCallback):
@@ -125,8 +156,11 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
     Raises OSError (ENOSPC) if a checkpoint does not fit on the disk; the last complete one stays.
     """
     trainer.add_callback(ProgressLines())
+    trainer.add_callback(StopAtNaN())
     folder = Path(str(trainer.args.output_dir))
     last = last_checkpoint(folder) if resume else None
+    if last is not None:
+        _warn_of_other_world(Path(last), now=trainer.args.world_size)
     try:
         trainer.train(resume_from_checkpoint=last)
     except (RuntimeError, OSError, SafetensorError) as error:
@@ -136,6 +170,16 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
             raise
         last_checkpoint(folder)
         raise OSError(errno.ENOSPC, "the disk is full in the middle of a checkpoint", str(folder)) from error
+
+
+def _warn_of_other_world(checkpoint: Path, *, now: int) -> None:
+    """A step's examples are those of all processes, so with fewer or more of them another training goes on."""
+    before = len(list(checkpoint.glob("rng_state*.pth")))  # the Trainer writes one for each process
+    if before not in (0, now):
+        log.warning(
+            "%s is of %d processes and this is %d: each step learns from %s times as many examples as before",
+            checkpoint, before, now, f"{now / before:g}",
+        )  # fmt: skip
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from grid_training import (
     GRID,
@@ -15,7 +16,7 @@ from grid_training import (
     conversation,
     picture,
 )
-from tideo.train.grid.llava_json import read_llava, write_llava
+from tideo.train.grid.llava_json import open_square, read_llava, write_llava
 from tideo.types import UserError
 from videos import encode
 
@@ -83,3 +84,41 @@ def test_a_video_without_frames_is_left_out(tmp_path: Path, caplog: pytest.LogCa
     assert only.id == "0"
     assert "1 of 2 videos are left out, the first: " in caplog.text
     assert "bad.mp4: it cannot be read as a video" in caplog.text
+
+
+def test_an_image_stands_upright_as_its_tag_says(tmp_path: Path) -> None:
+    image = Image.new("RGB", (80, 40), "red")
+    image.paste("blue", (40, 0, 80, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter: what is on the left comes to the top
+    image.save(tmp_path / "phone.png", exif=exif)
+    shown = np.asarray(open_square(tmp_path / "phone.png", 32))
+    assert shown[2, 16].tolist() == [255, 0, 0]
+    assert shown[-3, 16].tolist() == [0, 0, 255]
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2"])
+def test_sixteen_bits_keep_their_shades(dtype: str, tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+    name = "ramp.png" if dtype == "<u2" else "ramp.tif"
+    Image.fromarray(ramp.astype(dtype)).save(tmp_path / name)
+    shown = np.asarray(open_square(tmp_path / name, 64))
+    assert shown[10, :, 0].tolist() == (ramp[0] >> 8).tolist()
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "LA", "P", "1", "RGBA", "YCbCr"])
+def test_every_mode_becomes_rgb(mode: str, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "white").convert(mode).save(tmp_path / "white.tif")
+    assert np.asarray(open_square(tmp_path / "white.tif", 4)).tolist() == [[[255] * 3] * 4] * 4
+
+
+def test_what_is_no_image_for_a_model_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(tmp_path / "depth.tif")
+    with pytest.raises(UserError, match=r"depth\.tif cannot be read as an image \(its pixels have 32 bits"):
+        open_square(tmp_path / "depth.tif", 4)
+    Image.new("L", (100, 100)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"huge\.png cannot be read as an image \(Image size \(10000 pixels"):
+        open_square(tmp_path / "huge.png", 4)

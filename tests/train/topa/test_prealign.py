@@ -147,3 +147,52 @@ def test_weights_and_lengths_are_checked() -> None:
 def test_a_recipe_of_another_command_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="LMConfig"):
         prealign(LMConfig(stages=(Stage(steps=1),)), out=tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_step_learns_the_same_in_one_batch_or_in_several(parts: Path, tmp_path: Path) -> None:
+    """Answers differ in length, so a mean of the batches' means would weigh their tokens differently."""
+    trained = [
+        load_file(
+            prealign(
+                config(parts, train=replace(STEPS, steps=2, batch=batch, accumulate=4 // batch, lr=1e-3)),
+                out=tmp_path / str(batch),
+            )
+            / "model.safetensors"
+        )
+        for batch in (4, 1)
+    ]
+    for name, weights in trained[0].items():
+        torch.testing.assert_close(trained[1][name], weights, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("log_steps", "told"), [(1, "step 2: the loss is nan"), (100, "step 3: llm.* no numbers")]
+)
+def test_a_run_that_learns_no_numbers_stops(log_steps: int, told: str, parts: Path, tmp_path: Path) -> None:
+    steps = replace(STEPS, steps=6, lr=1e30, save_steps=3, log_steps=log_steps)
+    with pytest.raises(UserError, match=told):
+        prealign(config(parts, train=steps), out=tmp_path / "out")
+    assert not list((tmp_path / "out" / "steps").glob("*"))
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_another_number_of_processes_is_told(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill_after_checkpoint(self: object, *args: object, **kwargs: object) -> None:
+        save(self, *args, **kwargs)
+        raise Killed
+
+    save = module._PrealignTrainer._save_checkpoint
+    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
+    with pytest.raises(Killed):
+        prealign(config(parts), out=tmp_path)
+    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", save)
+    checkpoint = tmp_path / "steps" / "checkpoint-2"
+    (checkpoint / "rng_state.pth").rename(checkpoint / "rng_state_0.pth")
+    (checkpoint / "rng_state_1.pth").touch()  # as two processes leave it
+    prealign(config(parts), out=tmp_path, resume=True)
+    assert "is of 2 processes and this is 1: each step learns from 0.5 times as many examples" in caplog.text

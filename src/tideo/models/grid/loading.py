@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from tideo.bundled import located
 from tideo.models.grid.settings import GridSettings
 from tideo.models.grid.template import ChatTemplate
+from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.types import UserError
 
 
@@ -72,7 +72,7 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
     if loading.dtype != "auto" and not isinstance(getattr(torch, loading.dtype, None), torch.dtype):
         raise UserError(f"dtype={loading.dtype}: expected auto, float32, bfloat16 or float16")
     try:
-        processor = AutoProcessor.from_pretrained(source)
+        processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
         if getattr(processor, "image_processor", None) is None:
             raise UserError(
                 f"model {source}: it has no image processor, so it cannot be shown a grid; "
@@ -85,16 +85,16 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
             use_safetensors=True,
             attn_implementation="sdpa",
             device_map=_device_map() if loading.place and torch.accelerator.is_available() else None,
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **OWN_CODE,
             **extra,
         )
     except UserError:
         raise
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the image-text model {source!r} cannot be loaded: {reason}") from error
-    if missing := sorted(loading_info["missing_keys"]):  # transformers would fill them with random numbers
+    except FAULTS as error:
         raise UserError(
-            f"the image-text model {source!r} lacks {len(missing)} of its weights, the first {missing[0]}: get it anew"
-        )
+            f"the image-text model {source!r} cannot be loaded: {reason(error, source)}"
+        ) from error
+    check_whole(loading_info, f"the image-text model {source!r}")
     return model.eval(), processor

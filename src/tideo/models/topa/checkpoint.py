@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tideo.bundled import located
 from tideo.config import from_plain
+from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.types import UserError
 
 MODEL_TYPE = "tideo-prefix-lm"
@@ -144,12 +145,15 @@ def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = Non
 
     source = located(source)
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, **OWN_CODE)
         if rope_theta is not None:
             config.rope_parameters = {"rope_type": "default", "rope_theta": rope_theta}
-        llm = AutoModelForCausalLM.from_pretrained(source, config=config, dtype=dtype, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the language model {source!r} cannot be loaded: {reason}") from error
+        llm, loading_info = AutoModelForCausalLM.from_pretrained(
+            source, config=config, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True,
+            output_loading_info=True, **OWN_CODE,
+        )  # fmt: skip
+        tokenizer = AutoTokenizer.from_pretrained(source, **OWN_CODE)
+    except FAULTS as error:
+        raise UserError(f"the language model {source!r} cannot be loaded: {reason(error, source)}") from error
+    check_whole(loading_info, f"the language model {source!r}")
     return llm.eval(), tokenizer

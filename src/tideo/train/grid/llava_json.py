@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.console import Console
 from rich.progress import track
@@ -85,7 +86,9 @@ def _about_image(row: _Row, *, folder: Path, side: int) -> Conversation:
         raise UserError(f"expected an image below {folder}, found no {name}")
     return Conversation(
         id=str(row.id),
-        pictures=Pictures(key=key_of([file_hash(path), side]), num=1, open=lambda: [open_square(path, side)]),
+        pictures=Pictures(
+            key=key_of([file_hash(path), side, "upright"]), num=1, open=lambda: [open_square(path, side)]
+        ),
         turns=_turns(row, lambda text: text),
     )
 
@@ -110,12 +113,25 @@ def _turns(row: _Row, user: Callable[[str], str]) -> tuple[Turn, ...]:
 
 
 def open_square(path: Path, side: int) -> Image.Image:
-    """An image file as RGB, squashed to a square. Raises UserError if it cannot be read."""
+    """An image file as RGB, upright as its EXIF tag says, squashed to a square. Raises UserError if it cannot be read.
+
+    LLaVA's own code leaves the EXIF tag alone, so that photos of phones lie on their side.
+    """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-    except (UnidentifiedImageError, OSError) as error:
+            return _rgb(ImageOps.exif_transpose(image)).resize((side, side), Image.Resampling.BICUBIC)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # all of them Pillow's
         raise UserError(f"{path} cannot be read as an image ({error})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Of 16 bits the upper eight: Pillow clips what is above 255, which leaves a white image."""
+    if not image.mode.startswith(("I", "F")):
+        return image.convert("RGB")
+    values_HW = np.asarray(image)
+    if image.mode == "F" or values_HW.max() > 0xFFFF:
+        raise ValueError("its pixels have 32 bits; expected 8 or 16")
+    return Image.fromarray((values_HW >> 8).astype(np.uint8)).convert("RGB")
 
 
 def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:

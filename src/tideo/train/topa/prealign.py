@@ -25,6 +25,7 @@ from tideo.encoders.encode import encoded
 from tideo.encoders.familiarity import calibrated
 from tideo.encoders.features import frame_features, sampled, tideo_features
 from tideo.encoders.sources import videos_in
+from tideo.models.prompts import IGNORE
 from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
 from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
 from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
@@ -155,6 +156,20 @@ class _PrealignTrainer(Trainer):
         self.model.load_trained(resume_from_checkpoint)
 
 
+def _collate(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch with its labels also under the name by which the Trainer counts the tokens of a step."""
+    batch = collate_examples(examples)
+    return batch | {"labels": batch["labels_BL"]}
+
+
+def _share_of_step(outputs: Any, labels_BL: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """The batch's part of the mean over all tokens of a step, however many batches the step is made of.
+
+    The published code takes the mean of the batches' means, which weighs the tokens of short answers more.
+    """
+    return outputs.loss * ((labels_BL != IGNORE).sum() / num_items_in_batch)
+
+
 def _trainer(
     config: PrealignConfig,
     model: PrefixLM,
@@ -197,7 +212,8 @@ def _trainer(
         model=model,
         args=arguments,
         train_dataset=examples,
-        data_collator=collate_examples,
+        data_collator=_collate,
+        compute_loss_func=_share_of_step,
         optimizers=(_optimizer(model, train), None),
     )
 
