@@ -12,7 +12,7 @@ class Longest(VideoModel):
     """Takes the longest option."""
 
     name = "longest"
-    settings = ModelSettings(num_frames=0)  # looks at no frame; --model-args changes these
+    settings = ModelSettings(num_frames=0)  # looks at no frame
 
     def answer(
         self,

@@ -21,14 +21,21 @@ Config = TypeVar("Config")
 # --- --set key=value ------------------------------------------------------------------------------
 
 
-def override(config: Config, settings: Iterable[str], *, option: str = "--set") -> Config:
+def override(
+    config: Config,
+    settings: Iterable[str],
+    *,
+    option: str = "--set",
+    unused: Callable[[Config], Mapping[str, str]] | None = None,
+) -> Config:
     """A copy of the dataclass with each "dotted.key=value" set; the last value of a key holds.
 
     All are set at once, so that fields that are valid only together (`steps=none`, `epochs=1`) can come in any order.
     A nested part that is None is made from the keys given for it, as in `train.epochs=1`. Values: int, float, bool
     (true/false), str, none, a Literal's choices, tuples as a,b,c. Raises UserError for an unknown key (naming near
-    matches), a value of another type, or a value that the dataclass refuses. `option` names the settings in the
-    message.
+    matches), a value of another type, a value that the dataclass refuses, or a setting that changes nothing. `option`
+    names the settings in the message. `unused(config)`: "dotted.key" of the result that changes nothing → the reason;
+    by default what the dataclass itself says in `unused`.
     """
     settings = list(settings)
     changes: dict[str, Any] = {}
@@ -38,11 +45,25 @@ def override(config: Config, settings: Iterable[str], *, option: str = "--set") 
             raise UserError(f"{option} {setting}: expected key=value, as in train.lr=1e-4")
         _collect(changes, config, key.strip().split("."), text.strip(), setting=f"{option} {setting}")
     try:
-        return _replaced(config, changes)
+        changed: Config = _replaced(config, changes)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"{option} {' '.join(settings)}: {error}") from error
+    reasons = unused(changed) if unused else getattr(changed, "unused", {})
+    for setting in settings:
+        if (key := setting.partition("=")[0].strip()) in reasons and _value(changed, key) != _value(
+            config, key
+        ):
+            raise UserError(f"{option} {setting}: it changes nothing ({reasons[key]}); leave it out")
+    return changed
+
+
+def _value(config: Any, key: str) -> Any:
+    """The value of a dotted key; None below a part that is None."""
+    for name in key.split("."):
+        config = getattr(config, name, None)
+    return config
 
 
 def split_settings(settings: Iterable[str], kind: type[Any]) -> tuple[list[str], list[str]]:

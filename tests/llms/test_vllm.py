@@ -72,9 +72,10 @@ def test_a_name_without_a_model_is_an_error() -> None:
 
 def test_limits_that_a_server_has_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"without rate limits, prices or a protocol: leave out tokens_per_minute, price_in$"
+        UserError,
+        match=r"prices, retries or a protocol: leave out tokens_per_minute, price_in, price_out$",
     ):
-        Engine("vllm:any", calls=Calls(tokens_per_minute=5, price_in=1.0))
+        Engine("vllm:any", calls=Calls(retries=6, tokens_per_minute=5, price_in=1.0, price_out=1.0))
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed")

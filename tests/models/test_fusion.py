@@ -30,6 +30,7 @@ class Known(VideoModel):
 
     controls = frozenset({"blind", "form"})
     settings = FusionSettings(models=("a", "b"), weights=(1.0, 1.0), reduction="mean")
+    warning: str | None = None
 
     def __init__(self, *sums: float, error: str | None = None, text: str = "") -> None:
         self.name = self.key = str(sums)
@@ -45,6 +46,9 @@ class Known(VideoModel):
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
         return None if controls.blind else FRAMES
 
+    def out_of_distribution(self, frames: Frames) -> str | None:
+        return self.warning
+
     def answer(self, *args: object, seen: Frames | Tideo | None, **kwargs: object) -> list[Answer]:
         self.frames = seen
         return [self.reply]
@@ -52,7 +56,8 @@ class Known(VideoModel):
 
 def fused(*models: Known, weights: tuple[float, ...]) -> Answer:
     settings = FusionSettings(models=("a",) * len(models), weights=weights)
-    return Fusion(models, settings=settings, name="f").answer(VIDEO, [SAMPLE], seen=None)[0]
+    fusion = Fusion(models, settings=settings, name="f")
+    return fusion.answer(VIDEO, [SAMPLE], seen=fusion.look(VIDEO))[0]
 
 
 def test_log_probabilities_are_weighted_and_added() -> None:
@@ -79,13 +84,26 @@ def test_each_model_looks_itself_and_all_are_shown_a_tideo() -> None:
     models = Known(0.0, 1.0), Known(1.0, 0.0)
     settings = FusionSettings(models=("a", "b"), weights=(1.0, 1.0))
     fusion = Fusion(models, settings=settings, name="f")
-    assert fusion.look(VIDEO) is None
     text = Tideo(id="t", frames=(TextFrame(main="a man pours tea"),), summary="")
     for controls, seen, expected in (
-        (AS_TRAINED, None, FRAMES), (Controls(blind=True), None, None), (Controls(source="text"), text, text),
-    ):  # fmt: skip
+        (AS_TRAINED, fusion.look(VIDEO), FRAMES),
+        (Controls(blind=True), fusion.look(VIDEO, controls=Controls(blind=True)), None),
+        (Controls(source="text"), text, text),
+    ):
         fusion.answer(VIDEO, [SAMPLE], seen=seen, controls=controls)
         assert [m.frames for m in models] == [expected, expected]
+
+
+def test_the_warnings_of_all_models_are_one_line() -> None:
+    models = Known(0.0, 1.0), Known(1.0, 0.0), Known(1.0, 1.0)
+    models[0].warning, models[2].warning = "too dark", "too loud"
+    fusion = Fusion(models, settings=FusionSettings(models=("a",) * 3, weights=(1.0,) * 3), name="f")
+    frames = fusion.look(VIDEO)
+    assert frames is not None
+    assert (len(frames), frames.video_id) == (1, "v")
+    assert fusion.out_of_distribution(frames) == "too dark; too loud"
+    models[0].warning = models[2].warning = None
+    assert fusion.out_of_distribution(frames) is None
 
 
 def test_only_controls_that_all_heed_are_left() -> None:

@@ -59,7 +59,8 @@ def generate(
         raise UserError(f"none of {result.num} Tideos was accepted; {out / 'rejected.jsonl'} has the reasons")
     print(f"{result.accepted} Tideos in {out}: {result.requests} requests, {result.tokens} tokens")
     if result.cost:
-        print(f"{result.cost:.4f} spent, {1000 * result.cost / result.accepted:.4f} for a thousand Tideos")
+        thousand = 1000 * result.cost / result.accepted
+        print(f"{result.cost:.4f} spent at these prices, {thousand:.4f} for a thousand Tideos")
     finish(result.rejected, result.num, "Tideos")
 
 

@@ -47,6 +47,9 @@ class DualEncoder:
     preprocess: Callable[[Sequence[np.ndarray]], torch.Tensor] = field(repr=False)  # → pixels [B, 3, H, W]
     text_tower: Tower = field(repr=False)  # ids [B, L] → [B, D]
     image_tower: Tower = field(repr=False)  # pixels [B, 3, H, W] → [B, D]
+    vision: Any = field(
+        default=None, repr=False
+    )  # the vision model of transformers itself, where there is one
     num_truncated: int = 0
 
     def encode_text(self, texts: Sequence[str], *, tokens_per_batch: int = 8192) -> np.ndarray:
@@ -183,6 +186,7 @@ def _load_hugging_face(name: str) -> dict[str, Any]:
         "preprocess": preprocess,
         "text_tower": lambda ids: _pooled(model.get_text_features(input_ids=ids)),
         "image_tower": lambda pixels: _pooled(model.get_image_features(pixel_values=pixels)),
+        "vision": model.vision_model,
     }
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tideo.evaluate.benchmark import Benchmark
+from tideo.evaluate.option_order import ORDER
 from tideo.models.interface import Controls, VideoModel
+from tideo.scoring import decide
 from tideo.store.files import atomic_write_text, content_key, key_of
 from tideo.store.records import read_records
 from tideo.types import Answer, Sample, Video
@@ -88,13 +90,21 @@ def record(item: Item, answer: Answer, *, unlike_training: bool) -> dict[str, An
     }
 
 
-def drop_replaced(path: Path, current: Collection[Item]) -> None:
-    """Remove answers to the same question and control that another video file, model or wording gave."""
+def settle(path: Path, current: Collection[Item], *, reduction: str) -> None:
+    """Remove answers to the same question and control that another video file, model or wording gave.
+
+    The choices beside likelihoods become those of this reduction: an earlier call may have had another, and earlier
+    versions stored null.
+    """
     keys = {(i.control, i.sample.id): i.key for i in current}
     records = read_records(path)
-    _keep(
-        path, records, [r for r in records if keys.get((r["control"], r["sample_id"]), r["key"]) == r["key"]]
-    )
+    kept = [
+        r | {"choice": decide(_answer(r), reduction=reduction).choice}
+        for r in records
+        if keys.get((r["control"], r["sample_id"]), r["key"]) == r["key"]
+    ]
+    if kept != records:
+        atomic_write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
 
 def drop_failed(path: Path) -> None:
@@ -102,29 +112,56 @@ def drop_failed(path: Path) -> None:
     if not path.exists():
         return
     records = read_records(path)
-    _keep(path, records, [r for r in records if r["error"] is None])
-
-
-def _keep(path: Path, records: Sequence[dict[str, Any]], kept: Sequence[dict[str, Any]]) -> None:
+    kept = [r for r in records if r["error"] is None]
     if len(kept) < len(records):
         atomic_write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
 
 def read_answers(out: str | Path) -> tuple[dict[str, dict[str, Answer]], set[str]]:
     """control → sample id → Answer, and the ids of the samples whose video is unlike what the model was trained on."""
-    names = {f.name for f in dataclasses.fields(Answer)}
     answers: dict[str, dict[str, Answer]] = {}
     unlike_training = set()
     for stored in read_records(Path(out) / ANSWERS_FILE):
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in stored.items()
-            if name in names
-        }
-        answers.setdefault(stored["control"], {})[stored["sample_id"]] = Answer(**fields)
+        answers.setdefault(stored["control"], {})[stored["sample_id"]] = _answer(stored)
         if stored["strange"]:
             unlike_training.add(stored["sample_id"])
     return answers, unlike_training
+
+
+def _answer(stored: Mapping[str, Any]) -> Answer:
+    fields: dict[str, Any] = {
+        f.name: tuple(value) if isinstance(value := stored[f.name], list) else value
+        for f in dataclasses.fields(Answer)
+        if f.name in stored
+    }
+    return Answer(**fields)
+
+
+def announced(items: Sequence[Item], todo: Sequence[Item], *, model: VideoModel) -> str:
+    """What a run will take, in one line: "9 questions × (1 + 2 controls) = 27 requests to openai:llava"."""
+    what = f"requests to {model.name}" if model.paid else f"answers by {model.name}"
+    orders = {item.control for item in items if item.control.startswith(ORDER)}
+    controls = {item.control for item in items} - orders - {MAIN}
+    parts = [
+        f"{len(names)} {kind}{'s' if len(names) > 1 else ''}"
+        for names, kind in ((controls, "control"), (orders, "other order"))
+        if names
+    ]
+    questions = len({item.sample.id for item in items})
+    factors = f" × (1 + {' + '.join(parts)})" if parts else ""
+    if model.runs > 1:
+        factors += f" × {model.runs} models"
+    line = f"{questions:,} questions{factors}"
+    if factors:
+        line += f" = {len(items) * model.runs:,}"
+        line += f" {what}"
+    else:
+        line += f", as many {what}"
+    if len(todo) < len(items):
+        line += f", {len(todo) * model.runs:,} of them still to come"
+    if model.paid and not controls:
+        line += " (no controls: --control NAME adds one)"
+    return line
 
 
 def by_segment(items: Iterable[Item]) -> Iterator[tuple[Video, dict[str, list[Item]]]]:

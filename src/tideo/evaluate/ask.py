@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tideo.models.interface import VideoModel
+from tideo.models.interface import DO_NOT_TRUST, VideoModel
 from tideo.models.load import load_model
 from tideo.scoring import decide, scores
 from tideo.types import Sample, UserError, Video
@@ -57,17 +57,19 @@ def ask(
     model = load_model(model) if isinstance(model, str) else model
     frames = model.look(sample.video)
     if frames is not None and (warning := model.out_of_distribution(frames)) is not None:
-        log.warning(warning)
-    if frames is not None and len(frames) < model.settings.num_frames:
+        log.warning("%s: %s", warning, DO_NOT_TRUST)
+    if frames is not None and len(frames) < model.num_frames():
         lost = f", {lost_frames(frames.missing_s)}" if frames.missing_s else ""
         log.warning(
             "%s: %d distinct frames for the %d that the model takes%s",
-            path, len(frames), model.settings.num_frames, lost,
+            path, len(frames), model.num_frames(), lost,
         )  # fmt: skip
     reduction = model.settings.reduction
     answer = decide(model.answer(sample.video, [sample], seen=frames)[0], reduction=reduction)
     if answer.error is not None:
         raise UserError(answer.error)
+    if (usage := model.usage()) is not None:
+        log.info(usage)
     return {
         "answer": answer.text if answer.choice is None else options[answer.choice],
         "choice": answer.choice,

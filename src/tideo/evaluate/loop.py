@@ -19,7 +19,7 @@ from tideo.evaluate.benchmark import TideoOf
 from tideo.evaluate.option_order import rotated, rotated_back
 from tideo.models.interface import Controls, VideoInput, VideoModel
 from tideo.parallel import finished
-from tideo.scoring import finite
+from tideo.scoring import decide, finite
 from tideo.store.records import RecordStore
 from tideo.types import Answer, Frames, Stopped, UserError, Video, VideoError
 
@@ -35,20 +35,23 @@ def answer_all(
     *,
     model: VideoModel,
     tideo_of: TideoOf | None,
+    reduction: str,
     store: RecordStore,
 ) -> None:
     """Answer segment by segment; the next one's frames are decoded in a thread meanwhile.
 
+    `reduction` decides the choice that is stored beside an answer's likelihoods.
     `tideo_of`: the benchmark's captions, which are shown instead of frames under the control `source` "text".
     """
-    _warn_of_missing([video for video, _ in segments])
+    _warn_of_missing(segments, named, model=model)
 
     def answered(unit: _Unit) -> list[dict[str, Any]]:
         video, name, items, frames = unit
         answers = _answers(video, items, controls=named[name], frames=frames, model=model, tideo_of=tideo_of)
         unlike = isinstance(frames, Frames) and name == MAIN and model.out_of_distribution(frames) is not None
         return [
-            record(item, answer, unlike_training=unlike) for item, answer in zip(items, answers, strict=True)
+            record(item, decide(answer, reduction=reduction), unlike_training=unlike)
+            for item, answer in zip(items, answers, strict=True)
         ]
 
     num = sum(len(items) for _, of_control in segments for items in of_control.values())
@@ -130,12 +133,22 @@ def _answers(
     return [rotated_back(finite(a), turn, len(s.options)) for a, s in zip(answers, samples, strict=True)]
 
 
-def _warn_of_missing(videos: Sequence[Video]) -> None:
-    missing = sorted({video.path for video in videos if not os.path.exists(video.path)})
+def _warn_of_missing(
+    segments: Sequence[Segment], named: Mapping[str, Controls], *, model: VideoModel
+) -> None:
+    """Warn of missing videos that the model would look at."""
+    looked_at = [
+        (video.path, sum(len(items) for name, items in of_control.items() if _looks(model, named[name])))
+        for video, of_control in segments
+    ]
+    there = {path: os.path.exists(path) for path, num in looked_at if num}
+    missing = sorted(path for path, is_there in there.items() if not is_there)
     if missing:
         log.warning(
-            "%d of %d videos are missing, such as %s: their questions will count as failed",
-            len(missing),
-            len({video.path for video in videos}),
-            missing[0],
-        )
+            "%d of %d videos are missing, such as %s: %d answers about them will count as failed",
+            len(missing), len(there), missing[0], sum(num for path, num in looked_at if path in missing),
+        )  # fmt: skip
+
+
+def _looks(model: VideoModel, controls: Controls) -> bool:
+    return controls.shows_video and model.num_frames(controls) > 0

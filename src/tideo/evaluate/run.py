@@ -20,23 +20,25 @@ from tideo.evaluate.answers import (
     ANSWERS_FILE,
     MAIN,
     Item,
+    announced,
     by_segment,
     drop_failed,
-    drop_replaced,
     plan,
     read_answers,
+    settle,
 )
 from tideo.evaluate.benchmark import Benchmark, TideoOf, load_benchmark
 from tideo.evaluate.caption_scores import CaptionReport, read_caption_report, scorers, summarise_captions
-from tideo.evaluate.controls import choose_controls
+from tideo.evaluate.controls import check_names, choose_controls
 from tideo.evaluate.html import write_report
 from tideo.evaluate.loop import answer_all
 from tideo.evaluate.option_order import option_orders
 from tideo.evaluate.processes import Processes, gather
 from tideo.evaluate.summary import Report, Unscored, num_failed, read_report, summarise_run
-from tideo.models.interface import AS_TRAINED, Controls, VideoModel
+from tideo.models.interface import AS_TRAINED, DO_NOT_TRUST, Controls, VideoModel
 from tideo.models.load import load_model
 from tideo.runs import RUN_FILE, read_run, write_run
+from tideo.scoring import scores
 from tideo.store.records import RecordStore, read_records
 from tideo.types import Sample, UserError
 
@@ -74,12 +76,16 @@ def evaluate(
     num_read = len(samples)
     if missing == "skip":
         samples = _with_video(samples)
+    check_names(controls or (), samples, benchmark=loaded)
+    if reduction is not None:
+        scores((), (), reduction=reduction)  # raises for an unknown one
     model = load_model(model) if isinstance(model, str) else model
     _check_same_run(out, benchmark=benchmark, model=model.name)
     if (out / RUN_FILE).exists() and hasattr(model.settings, "as_begun"):
         model.settings = model.settings.as_begun(read_run(out).recipe.get("settings") or {})
     in_order = {MAIN: AS_TRAINED, **(option_orders(samples) if permute else {})}
     named = {**in_order, **choose_controls(controls, samples, model=model, benchmark=loaded)}
+    decided_by: str = reduction or model.settings.reduction
     recipe = {
         "benchmark": benchmark,
         "data": str(data),
@@ -88,7 +94,7 @@ def evaluate(
         "settings": dataclasses.asdict(model.settings),
         "limit": limit,
         "controls": [name for name in named if name not in in_order],
-        "reduction": reduction or model.settings.reduction,
+        "reduction": decided_by,
         "permute": permute,
         "missing": missing,
     }
@@ -98,10 +104,12 @@ def evaluate(
         gather(out)
         if retry_failed:
             drop_failed(out / ANSWERS_FILE)
-    _answer_shares(items, named, model=model, tideo_of=loaded.tideo, out=out, processes=processes)
+    _answer_shares(
+        items, named, model=model, tideo_of=loaded.tideo, reduction=decided_by, out=out, processes=processes
+    )
     failed = 0
     if processes.first:
-        drop_replaced(out / ANSWERS_FILE, items)
+        settle(out / ANSWERS_FILE, items, reduction=decided_by)
         failed = _write_report(loaded, samples, named, num_left_out=num_read - len(samples), out=out)
     processes.wait()
     if loaded.describes:
@@ -123,9 +131,14 @@ def _write_report(
         "benchmark": benchmark.name,
         "model": run.recipe["model"],
         "run": dataclasses.asdict(run),
-        "n_strange": len({s.video.id for s in samples if s.id in unlike}),
+        "n_strange": (num_unlike := len({s.video.id for s in samples if s.id in unlike})),
         "n_left_out": num_left_out,
     }
+    if num_unlike:
+        log.warning(
+            "%d of %d videos are unlike what %s was trained on: %s",
+            num_unlike, len({s.video.id for s in samples}), run.recipe["model"], DO_NOT_TRUST,
+        )  # fmt: skip
     if benchmark.describes:
         summarise_captions(samples, answers, **about).save(out)
     elif any(s.answer is not None for s in samples):
@@ -140,6 +153,7 @@ def _answer_shares(
     *,
     model: VideoModel,
     tideo_of: TideoOf | None,
+    reduction: str,
     out: Path,
     processes: Processes,
 ) -> None:
@@ -147,10 +161,15 @@ def _answer_shares(
     processes.wait()
     stored = {r["key"] for r in read_records(out / ANSWERS_FILE)}
     processes.wait()  # no process writes before all have read the same
-    segments = list(by_segment(item for item in items if item.key not in stored))
+    todo = [item for item in items if item.key not in stored]
+    if todo and processes.first:
+        log.info(announced(items, todo, model=model))
+    segments = list(by_segment(todo))
     with RecordStore(processes.answers(out), id_field="key") as store:
         of_this_process = segments[processes.rank :: processes.size]
-        answer_all(of_this_process, named, model=model, tideo_of=tideo_of, store=store)
+        answer_all(of_this_process, named, model=model, tideo_of=tideo_of, reduction=reduction, store=store)
+    if todo and (usage := model.usage()) is not None:
+        log.info(usage)
     processes.wait()
     if processes.first:
         gather(out)

@@ -40,11 +40,20 @@ class Calls:
                 f"concurrency={self.concurrency}, timeout_s={self.timeout_s}, retries={self.retries}: expected at "
                 "least 1, more than 0 and at least 0"
             )
-        if self.cap is not None and (self.price_in is None or self.price_out is None):
+        if (self.price_in is None) != (self.price_out is None):
+            raise UserError(
+                "price_in and price_out, per million tokens, go together: set both (0 is free) or none"
+            )
+        if self.cap is not None and not self.priced:
             raise UserError("a cap needs prices: set price_in and price_out, per million tokens")
         limits = (self.requests_per_minute, self.tokens_per_minute)
         if any(limit is not None and limit <= 0 for limit in limits):
             raise UserError("requests_per_minute and tokens_per_minute: expected more than 0")
+
+    @property
+    def priced(self) -> bool:
+        """Whether anything can be said about money."""
+        return self.price_in is not None and self.price_out is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +102,10 @@ class LanguageModel(ABC):
     def cost(self, tokens_in: int, tokens_out: int) -> float:
         """What so many tokens cost, in the money of the prices; 0 without prices."""
         return (tokens_in * (self.calls.price_in or 0) + tokens_out * (self.calls.price_out or 0)) / 1e6
+
+    def cost_field(self, tokens_in: int, tokens_out: int) -> dict[str, float]:
+        """The field `cost` of a record; none without prices, as nothing is known about money then."""
+        return {"cost": self.cost(tokens_in, tokens_out)} if self.calls.priced else {}
 
     def _check_caps(self) -> None:
         caps = ((self.spent, self.calls.cap, ""), (self.tokens, self.calls.cap_tokens, " tokens"))

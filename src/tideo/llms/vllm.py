@@ -39,10 +39,12 @@ class Engine(LanguageModel):
             "price_out",
             "cap",
             "max_tokens_field",
+            "retries",
         )
-        if given := [field for field in of_servers if getattr(self.calls, field) is not None]:
+        if given := [field for field in of_servers if getattr(self.calls, field) != getattr(CALLS, field)]:
             raise UserError(
-                f"{name} runs on this machine, without rate limits, prices or a protocol: leave out {', '.join(given)}"
+                f"{name} runs on this machine, without rate limits, prices, retries or a protocol: leave out "
+                f"{', '.join(given)}"
             )
         registry.require("vllm")
         from vllm import AsyncEngineArgs, SamplingParams

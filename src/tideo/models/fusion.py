@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from tideo.config import from_plain
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel
 from tideo.scoring import scores
 from tideo.store.files import atomic_write_text, key_of
-from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
+from tideo.types import Answer, Frames, Sample, UserError, Video
 
 FUSION_FILE = "fusion.json"
 
@@ -57,36 +57,57 @@ class FusionSettings:
             raise UserError(f"{path} does not describe a fusion: {error}") from error
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FramesByModel(Frames):
+    """What each model of a fusion looks at, in their order; itself, the frames of the one that looks at most."""
+
+    by_model: tuple[Frames | None, ...]
+
+
 class Fusion(VideoModel):
-    """`models` in the order of the settings' weights; each looks at its own frames when it answers."""
+    """`models` in the order of the settings' weights; each looks at its own frames."""
 
     def __init__(self, models: Sequence[VideoModel], *, settings: FusionSettings, name: str) -> None:
         self.models, self.settings, self.name = list(models), settings, name
         self.key = key_of([[m.key, asdict(m.settings)] for m in models])
         self.controls = frozenset.intersection(*(m.controls for m in models)) - {"num_frames", "form"}
+        self.paid, self.runs = any(m.paid for m in models), sum(m.runs for m in models)
+
+    @classmethod
+    def unused(cls, settings: FusionSettings) -> dict[str, str]:
+        """The reduction: what is decided by are sums, each of one token."""
+        return {"reduction": "log-probabilities are added"}
 
     def num_frames(self, controls: Controls = AS_TRAINED) -> int:
         """Of the model that takes most."""
         return max(model.num_frames(controls) for model in self.models)
 
-    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
-        return None
+    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> FramesByModel | None:
+        by_model = tuple(model.look(video, controls=controls) for model in self.models)
+        most = max((frames for frames in by_model if frames is not None), key=len, default=None)
+        if most is None:
+            return None
+        return FramesByModel(**{f.name: getattr(most, f.name) for f in fields(Frames)}, by_model=by_model)
+
+    def out_of_distribution(self, frames: Frames) -> str | None:
+        """The warnings of its models, in one line."""
+        pairs = zip(self.models, self._seen_by_each(frames), strict=True)
+        warnings = [model.out_of_distribution(seen) for model, seen in pairs if isinstance(seen, Frames)]
+        return "; ".join(filter(None, warnings)) or None
+
+    def _seen_by_each(self, seen: VideoInput) -> Sequence[VideoInput]:
+        return seen.by_model if isinstance(seen, FramesByModel) else [seen] * len(self.models)
 
     def answer(
         self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
     ) -> list[Answer]:
         """As each model's own; an error of one is the answer's. An open question goes to the heaviest model.
 
-        Each model is shown a Tideo as it is; frames it chooses itself.
+        `seen`: what `look` returned; a Tideo is shown to each model as it is.
         """
         by_model = [
-            m.answer(
-                video,
-                samples,
-                seen=seen if isinstance(seen, Tideo) else m.look(video, controls=controls),
-                controls=controls,
-            )
-            for m in self.models
+            model.answer(video, samples, seen=own, controls=controls)
+            for model, own in zip(self.models, self._seen_by_each(seen), strict=True)
         ]
         return [self._fused(answers) for answers in zip(*by_model, strict=True)]
 

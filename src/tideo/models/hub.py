@@ -6,12 +6,14 @@ bundled model, that model is uploaded too, to a folder of the repository.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tideo.bundled import ASSETS
+from tideo.encoders.known_frames import FILE as KNOWN_FRAMES
 from tideo.models.fusion import FUSION_FILE
 from tideo.models.grid.settings import GRID_FILE
 from tideo.models.topa.settings import SETTINGS_FILE
@@ -115,11 +117,14 @@ def fetched(repo: str) -> Path | None:
 
 
 def grid_settings(repo: str) -> Path:
-    """A local folder that holds the repository's grid.json; the repository's name as a path if it has none."""
+    """A local folder with the repository's grid.json and known frames; its name as a path if it has no grid.json."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(repo, GRID_FILE)).parent
+        folder = Path(hf_hub_download(repo, GRID_FILE)).parent
     except (EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
         return Path(repo)
+    with contextlib.suppress(EntryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError):
+        hf_hub_download(repo, KNOWN_FRAMES)  # which not every model has
+    return folder

@@ -12,8 +12,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from tideo import registry
+from tideo.models.prompts import FORMS
+from tideo.scoring import REDUCTIONS
 from tideo.store.files import content_key, key_of
-from tideo.types import Answer, Frames, Sample, Tideo, Video
+from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
 from tideo.video.samplers import sample_frames
 
 
@@ -57,19 +60,48 @@ class ModelSettings:
     form: str = "text"
     reduction: str = "mean"
 
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.num_frames < 0:
+            raise UserError(f"num_frames={self.num_frames}: expected at least 0")
+
+
+def check_settings(settings: Any, *, other_samplers: Sequence[str] = ()) -> None:
+    """Raise UserError unless `sampler`, `form` and `reduction` are known names."""
+    for field, known in (
+        ("sampler", [*registry.targets("samplers"), *other_samplers]), ("form", FORMS), ("reduction", REDUCTIONS),
+    ):  # fmt: skip
+        if (value := getattr(settings, field)) not in known:
+            raise UserError(f"{field} {value!r}: expected one of {', '.join(known)}")
+
 
 class VideoModel(ABC):
     """A model that answers questions about video.
 
     `settings`: at least the fields of `ModelSettings`. `controls`: the fields of `Controls` that the model heeds.
     `concurrency`: how many questions it answers at a time, each in a thread of its own; 0: all questions about a
-    segment together, one segment after another.
+    segment together, one segment after another. `paid`: an answer may cost money, so that `tideo eval` runs only the
+    controls that are named. `runs`: how many forward passes or requests an answer takes.
     """
 
     name: str
     settings: Any = ModelSettings()
     controls: frozenset[str] = frozenset()
     concurrency: int = 0
+    paid: bool = False
+    runs: int = 1
+
+    @classmethod
+    def unused(cls, settings: Any) -> dict[str, str]:
+        """Field of these settings that changes nothing for this model → the reason; `--model-args` refuses it.
+
+        By default `form`, unless the model heeds the control of that name, and how frames are sampled, for a model
+        that looks at none.
+        """
+        unused = {} if "form" in cls.controls else {"form": "this model heeds no form"}
+        if getattr(cls.settings, "num_frames", None) == 0:
+            unused |= dict.fromkeys(("num_frames", "sampler"), "this model looks at no frame")
+        return unused
 
     @cached_property
     def key(self) -> str:
@@ -104,9 +136,19 @@ class VideoModel(ABC):
         model that gives no likelihoods sets the choice itself.
         """
 
-    def out_of_distribution(self, frames: Frames) -> str | None:
-        """One line that warns if the frames are unlike what the model was trained on, else None."""
+    def usage(self) -> str | None:
+        """What its answers have taken so far, such as tokens, in a few words; None if nothing is counted."""
         return None
+
+    def out_of_distribution(self, frames: Frames) -> str | None:
+        """One line that warns if the frames, as `look` returned them, are unlike those it was trained on, else None."""
+        return None
+
+
+# What a command says after that warning.
+DO_NOT_TRUST = (
+    "do not trust the answers; for such videos name another model, as in --model llava-hf/llava-1.5-7b-hf"
+)
 
 
 def other_order(num: int, *, rng: random.Random) -> np.ndarray:

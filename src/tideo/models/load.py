@@ -82,21 +82,25 @@ def _loader_of(folder: Path) -> Callable[[Path, str, Args], VideoModel] | None:
 
 def _topa(folder: Path, name: str, args: Args) -> VideoModel:
     from tideo.models.topa.model import ZeroShot
+    from tideo.models.topa.settings import Settings
 
-    return _with_settings(ZeroShot.load(folder, name=str(Path(name))), args)
+    settings = _changed(Settings.load(folder), args, ZeroShot)
+    return ZeroShot.load(folder, name=str(Path(name)), settings=settings)
 
 
 def _grid(folder: Path, name: str, args: Args) -> VideoModel:
+    from tideo.encoders.known_frames import KnownFrames
     from tideo.models.grid.loading import Loading
     from tideo.models.grid.settings import GridSettings
     from tideo.models.grid.vlm import GridVLM
 
-    settings, loading = _override_both(args, GridSettings.load(folder), Loading())
-    return GridVLM.load(located(name), name=name, settings=settings, loading=loading)
+    settings, loading = _changed_both(args, GridSettings.load(folder), Loading(), GridVLM)
+    known = KnownFrames.load(folder)
+    return GridVLM.load(located(name), name=name, settings=settings, loading=loading, known=known)
 
 
 def _fusion(folder: Path, name: str, args: Args) -> VideoModel:
-    settings = override(FusionSettings.load(folder), args, option="--model-args")
+    settings = _changed(FusionSettings.load(folder), args, Fusion)
     models = [load_model(str(folder / m) if (folder / m).is_dir() else m) for m in settings.models]
     return Fusion(models, settings=settings, name=str(Path(name)))
 
@@ -105,7 +109,7 @@ def _server(name: str, args: Args) -> VideoModel:
     from tideo.llms.interface import Calls
     from tideo.models.grid.server import Remote, ServerSettings
 
-    settings, calls = _override_both(args, ServerSettings(), Calls())
+    settings, calls = _changed_both(args, ServerSettings(), Calls(), Remote)
     return Remote(name, settings=settings, calls=calls)
 
 
@@ -121,14 +125,21 @@ BY_FILE: dict[str, Callable[[Path, str, Args], VideoModel]] = {
 
 
 def _with_settings(model: VideoModel, args: Args) -> VideoModel:
-    model.settings = override(model.settings, args, option="--model-args")
+    model.settings = _changed(model.settings, args, type(model))
     return model
 
 
-def _override_both(args: Args, settings: Settings, other: Other) -> tuple[Settings, Other]:
+def _changed(settings: Settings, args: Args, model: type[VideoModel]) -> Settings:
+    """The settings with `args`. Raises UserError for one that changes nothing for this kind of model."""
+    return override(settings, args, option="--model-args", unused=model.unused)
+
+
+def _changed_both(
+    args: Args, settings: Settings, other: Other, model: type[VideoModel]
+) -> tuple[Settings, Other]:
     """Both dataclasses, each with those of `args` that name its fields."""
     of_other, rest = split_settings(args, type(other))
-    return override(settings, rest, option="--model-args"), override(other, of_other, option="--model-args")
+    return _changed(settings, rest, model), override(other, of_other, option="--model-args")
 
 
 def _headline(folder: Path) -> str:

@@ -28,7 +28,7 @@ from tideo.runs import RUN_FILE, read_run, write_run
 from tideo.store.records import RecordStore, read_records
 from tideo.textvid.packs import load_pack, read_conditions
 from tideo.textvid.schema import SHARDS, Record
-from tideo.textvid.writer import Rejected, Usage, Writer, WriterSettings
+from tideo.textvid.writer import REQUESTS, Rejected, Usage, Writer, WriterSettings
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,10 @@ REPORT_EVERY_S = 30.0  # between lines of progress without a terminal
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """The contents of a folder: `accepted` and `rejected` Tideos of `num`, and the usage of all of them."""
+    """The contents of a folder: `accepted` and `rejected` Tideos of `num`, and the usage of all of them.
+
+    `cost` is in the money of the prices, and 0 without prices.
+    """
 
     num: int
     accepted: int
@@ -91,6 +94,12 @@ def generate(
         llm.tokens += before.tokens
         missing = [p for p in range(num) if (name := _name(p)) not in shards.ids and name not in rejected]
         order = _order(len(lines), num, seed=seed)
+        if missing:
+            least = len(missing) * REQUESTS
+            log.info(
+                "%s Tideos × %d requests = %s requests to %s, at most %s if replies cannot be used",
+                f"{len(missing):,}", REQUESTS, f"{least:,}", llm.name, f"{least * settings.tries:,}",
+            )  # fmt: skip
 
         def write(place: int) -> tuple[int, Record | Rejected, Usage]:
             usage = Usage()
@@ -103,10 +112,10 @@ def generate(
         with _Progress(num, done=num - len(missing), llm=llm) as progress:
             for place, result, usage in finished(write, missing, at_once=llm.calls.concurrency):
                 if isinstance(result, Rejected):
-                    cost = llm.cost(usage.tokens_in, usage.tokens_out)
                     rejected.append(
                         {"idx": _name(place), "condition": lines[order[place]], "reason": str(result)}
-                        | {"reply": result.reply, **asdict(usage), "cost": cost}
+                        | {"reply": result.reply, **asdict(usage)}
+                        | llm.cost_field(usage.tokens_in, usage.tokens_out)
                     )
                 else:
                     shards.append(place, result)
@@ -129,7 +138,7 @@ def summary(out: str | Path, *, num: int) -> Generated:
         rejected=len(rejected),
         requests=sum(usage["requests"] for usage in usages),
         tokens=sum(usage["tokens_in"] + usage["tokens_out"] for usage in usages),
-        cost=sum(usage["cost"] for usage in usages),
+        cost=sum(usage.get("cost", 0.0) for usage in usages),
     )
 
 

@@ -24,6 +24,7 @@ from tideo.types import UserError
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 NUM_WRONG = 4
+REQUESTS = 3  # of a Tideo whose replies can all be used
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\Z", re.DOTALL)
 Parsed = TypeVar("Parsed", bound=BaseModel)
 Check = Callable[[Parsed], str | None]  # what is wrong with a reply that parsed, or None
@@ -156,7 +157,7 @@ class Writer:
                     "seed": seed,
                     "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                     **asdict(usage),
-                    "cost": self.llm.cost(usage.tokens_in, usage.tokens_out),
+                    **self.llm.cost_field(usage.tokens_in, usage.tokens_out),
                 },
             }
         )

@@ -60,6 +60,17 @@ class DistillConfig:
     train: GridTraining | None
     seed: int = 0
 
+    @property
+    def unused(self) -> dict[str, str]:
+        """Dotted field that changes nothing → the reason."""
+        unused = {f"grid.{name}": reason for name, reason in self.grid.unused.items()}
+        unused |= dict.fromkeys(("train.projector_lr", "train.tower_lr"), "all that learns has one rate")
+        if self.teacher:
+            unused["llm"] = "the teacher brings its language model; set teacher=none for another"
+        if self.train is None:
+            unused["num"] = "train=none trains nothing"
+        return unused
+
     def __post_init__(self) -> None:
         for name in ("num", "patch_size"):
             value = getattr(self, name)

@@ -22,6 +22,12 @@ class GridModel(VideoModel):
     settings: GridSettings
     _encoder: DualEncoder | None = None  # of the sampler `question`, loaded when first needed
 
+    @classmethod
+    def unused(cls, settings: GridSettings) -> dict[str, str]:
+        """What the settings say, and how options are scored if the model scores none."""
+        in_words = dict.fromkeys(("form", "reduction"), "this model replies in words")
+        return settings.unused | ({} if "form" in cls.controls else in_words)
+
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
         """The frames of the cells, or those that the question chooses among. Raises VideoError."""
         if self.settings.sampler == QUESTION and controls.shows_video:

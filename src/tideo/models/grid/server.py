@@ -42,6 +42,7 @@ class Remote(GridModel):
 
     settings: ServerSettings
     controls = frozenset({"num_frames", "shuffled", "blind"})
+    paid = True
 
     def __init__(
         self, name: str, *, settings: GridSettings | None = None, calls: Calls | None = None
@@ -50,6 +51,11 @@ class Remote(GridModel):
         self.name, self.settings = self.server.name, ServerSettings(**vars(settings or GridSettings()))
         self.concurrency = self.server.calls.concurrency
         self.key = key_of(["openai", self.server.model, self.server.url])
+
+    def usage(self) -> str:
+        """Tokens, and money if both prices are set."""
+        spent = f", {self.server.spent:.4g} spent at these prices" if self.server.calls.priced else ""
+        return f"{self.server.tokens:,} tokens{spent}"
 
     def answer(
         self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED

@@ -10,10 +10,9 @@ from typing import Any
 
 from PIL import Image
 
-from tideo import registry
 from tideo.config import from_plain
-from tideo.models.prompts import FORMS, VIDEO, style
-from tideo.scoring import REDUCTIONS
+from tideo.models.interface import check_settings
+from tideo.models.prompts import VIDEO, style
 from tideo.store.files import atomic_write_text
 from tideo.types import Frames, UserError
 from tideo.video.grid import check_shape, make_panels
@@ -54,18 +53,13 @@ class GridSettings:
         check_shape(rows=self.rows, cols=self.cols, image_size=self.image_size, fit=self.fit)
         if self.panels < 1:
             raise UserError(f"{self.panels} panels: expected at least one")
-        if self.sampler not in (known := [*registry.targets("samplers"), QUESTION]):
-            raise UserError(f"sampler {self.sampler!r}: expected one of {', '.join(known)}")
+        check_settings(self, other_samplers=(QUESTION,))
         if self.sampler == QUESTION and not self.encoder:
             raise UserError(
                 f"sampler {QUESTION!r} needs an encoder that compares frames with the question: set encoder, as in "
                 "encoder=openai/clip-vit-large-patch14"
             )
         style(self.prompt_style)
-        if self.form not in FORMS:
-            raise UserError(f"form {self.form!r}: expected one of {', '.join(FORMS)}")
-        if self.reduction not in REDUCTIONS:
-            raise UserError(f"reduction {self.reduction!r}: expected one of {', '.join(REDUCTIONS)}")
         if self.max_new_tokens < 1:
             raise UserError(f"max_new_tokens={self.max_new_tokens}: expected at least 1")
         try:
@@ -78,6 +72,16 @@ class GridSettings:
     @property
     def num_frames(self) -> int:
         return self.panels * self.rows * self.cols
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """Field that changes nothing → the reason."""
+        unused = {}
+        if self.sampler != QUESTION:
+            unused["encoder"] = f"only sampler={QUESTION} uses it"
+        if self.num_frames == 1:
+            unused["intro"] = "it introduces a grid, and there is one frame"
+        return unused
 
     def images(self, frames: Frames, *, one_frame: bool = False) -> list[Image.Image]:
         """The frames as images for the model; with `one_frame` there is one image with one frame."""

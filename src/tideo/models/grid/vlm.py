@@ -12,7 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+
 from tideo.device import threads_for
+from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.models.answering import answers_to, timed
 from tideo.models.grid.chat import ImageChat
 from tideo.models.grid.frames import GridModel
@@ -20,7 +25,7 @@ from tideo.models.grid.loading import Loading, check_image_size, load_vlm
 from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Frames, Sample, Video
+from tideo.types import Answer, Frames, Sample, UserError, Video
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
 
@@ -30,7 +35,17 @@ class GridVLM(GridModel):
 
     controls = frozenset({"num_frames", "shuffled", "blind", "form"})
 
-    def __init__(self, model: Any, *, processor: Any, settings: GridSettings, name: str, key: str) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        processor: Any,
+        settings: GridSettings,
+        name: str,
+        key: str,
+        known: KnownFrames | None = None,
+    ) -> None:
+        self.known = known
         self.chat = ImageChat(model, processor=processor, name=name)
         self.model, self.name, self.key = model, name, key
         self.settings = settings
@@ -52,8 +67,9 @@ class GridVLM(GridModel):
         name: str | None = None,
         settings: GridSettings | None = None,
         loading: Loading | None = None,
+        known: KnownFrames | None = None,
     ) -> GridVLM:
-        """From a folder or a Hugging Face id. `settings`: others than the folder's.
+        """From a folder or a Hugging Face id. `settings`, `known`: others than the folder's.
 
         Raises UserError where it cannot be loaded, or is no image-text model.
         """
@@ -69,11 +85,34 @@ class GridVLM(GridModel):
             settings=settings or GridSettings.load(folder),
             name=name or source,
             key="",
+            known=known or KnownFrames.load(folder),
         )
         # Earlier versions scored before the thought: their answers are not continued.
         thought = [vlm.chat.template.thought] if vlm.chat.template.thought else []
         vlm.key = key_of([content, str(model.dtype), loading.load_4bit, *thought])
         return vlm
+
+    def out_of_distribution(self, frames: Frames) -> str | None:
+        """One line if the frames look unlike those that its folder knows, else None."""
+        if self.known is None:
+            return None
+        return self.known.warning(self.frame_rows(frames), video_id=frames.video_id, model=self.name)
+
+    def frame_rows(self, frames: Frames) -> np.ndarray:
+        """[T, D] for known frames. Raises UserError for a model without a vision tower as LLaVA's."""
+        tower = getattr(getattr(self.model, "model", self.model), "vision_tower", None)
+        if tower is None:
+            raise UserError(f"model {self.name}: known frames are for models with a vision tower as LLaVA's")
+
+        def preprocess(pictures: list[np.ndarray]) -> torch.Tensor:
+            images = [Image.fromarray(rgb_HWC) for rgb_HWC in pictures]
+            pixels = self.chat.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
+            return (
+                pixels[:, 0] if pixels.ndim == 5 else pixels
+            )  # LLaVA-NeXT's crops: the first is the whole image
+
+        with threads_for(self.model):
+            return frame_rows(frames, tower=tower, preprocess=preprocess)
 
     def answer(
         self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED

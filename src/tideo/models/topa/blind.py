@@ -13,13 +13,19 @@ from tideo.models.topa.model import ask_lm, llm_key
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import TRAINED_FILES, Settings
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Frames, Sample, Video
+from tideo.types import Answer, Sample, Video
 
 
 class Blind(VideoModel):
     """A `ZeroShot` that never looks; it loads no encoder and opens no video."""
 
     controls = frozenset({"form"})
+
+    @classmethod
+    def unused(cls, settings: Settings) -> dict[str, str]:
+        """All that a video is looked at with."""
+        names = ("encoder", "num_frames", "sampler", "temperature")
+        return dict.fromkeys(names, "this model looks at no frame")
 
     def __init__(self, lm: PrefixLM, *, settings: Settings, name: str, key: str) -> None:
         self.lm, self.settings, self.name, self.key = lm, settings, name, key
@@ -32,8 +38,8 @@ class Blind(VideoModel):
         key = key_of(["blind", files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)])
         return cls(lm, settings=Settings.load(directory), name=name, key=key)
 
-    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
-        return None
+    def num_frames(self, controls: Controls = AS_TRAINED) -> int:
+        return 0
 
     def answer(
         self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED

@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from tideo.device import threads_for
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.familiarity import video_familiarity
 from tideo.encoders.features import frame_features, tideo_features
+from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.encoders.memory import Memory, project
 from tideo.models.answering import answers_to, timed
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel, other_order
@@ -29,9 +32,6 @@ from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, TRAINED_FILES, Settings
 from tideo.store.files import files_key, key_of
 from tideo.types import Answer, Features, Frames, Sample, Tideo, UserError, Video
-
-# Recipes that pre-align models for real video.
-REAL_VIDEO = "llama2_7b, llama2_13b or llama3_8b"
 
 
 class ZeroShot(VideoModel):
@@ -43,7 +43,15 @@ class ZeroShot(VideoModel):
     controls = frozenset(field.name for field in fields(Controls))
 
     def __init__(
-        self, lm: PrefixLM, *, encoder: DualEncoder, memory: Memory, settings: Settings, name: str, key: str
+        self,
+        lm: PrefixLM,
+        *,
+        encoder: DualEncoder,
+        memory: Memory,
+        settings: Settings,
+        name: str,
+        key: str,
+        known: KnownFrames | None = None,
     ) -> None:
         for what, other in (("language model", lm.prefix_config.encoder), ("memory", memory.encoder)):
             if other != encoder.id:
@@ -52,14 +60,16 @@ class ZeroShot(VideoModel):
                     f"{encoder.id}: train it again or name the right encoder in tideo.json"
                 )
         self.lm, self.encoder, self.memory, self.settings = lm, encoder, memory, settings
-        self.name, self.key = name, key
+        self.name, self.key, self.known = name, key, known
         self._features: WeakKeyDictionary[Frames, Features] = WeakKeyDictionary()
 
     @classmethod
-    def load(cls, directory: str | Path, *, name: str | None = None) -> ZeroShot:
-        """Raises UserError where a file is missing or parts do not belong together."""
+    def load(
+        cls, directory: str | Path, *, name: str | None = None, settings: Settings | None = None
+    ) -> ZeroShot:
+        """`settings`: others than the folder's. Raises UserError if a file is missing or parts do not fit together."""
         directory = Path(directory)
-        settings = Settings.load(directory)
+        settings = settings or Settings.load(directory)
         beside = directory / settings.encoder
         encoder = load_encoder(str(beside) if beside.is_dir() else settings.encoder)
         lm = PrefixLM.from_pretrained(directory)
@@ -70,6 +80,7 @@ class ZeroShot(VideoModel):
             settings=settings,
             name=name or str(directory),
             key=key_of([encoder.id, files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)]),
+            known=KnownFrames.load(directory),
         )
 
     def answer(
@@ -87,7 +98,11 @@ class ZeroShot(VideoModel):
         return timed([replace(a, pts_s=pts_s) for a in answers], started_s=started_s)
 
     def out_of_distribution(self, frames: Frames) -> str | None:
-        """One line if the frames are unlike anything in the memory, else None."""
+        """One line if the frames look unlike those that its folder knows, or unlike anything in the memory."""
+        if self.known is not None:
+            rows_TD = self.frame_rows(frames)
+            if warning := self.known.warning(rows_TD, video_id=frames.video_id, model=self.name):
+                return warning
         if self.memory.threshold is None:
             return None
         with threads_for(self.lm):
@@ -97,9 +112,19 @@ class ZeroShot(VideoModel):
         if familiarity >= self.memory.threshold:
             return None
         return (
-            f"video {frames.video_id} is unlike anything in the memory of {self.name} (familiarity "
-            f"{familiarity:.2f}, expected {self.memory.threshold:.2f}): for real video pre-align {REAL_VIDEO}"
+            f"video {frames.video_id} is unlike what {self.name} was trained on (familiarity {familiarity:.4f}, "
+            f"expected at least {self.memory.threshold:.4f})"
         )
+
+    def frame_rows(self, frames: Frames) -> np.ndarray:
+        """[T, D] for known frames. Raises UserError for an encoder that is no model of transformers."""
+        vision = getattr(self.encoder, "vision", None)
+        if vision is None:
+            raise UserError(
+                f"model {self.name}: known frames need an encoder that is a model of transformers"
+            )
+        with threads_for(self.lm):
+            return frame_rows(frames, tower=vision, preprocess=self.encoder.preprocess)
 
     def features(self, seen: VideoInput, *, video: Video, controls: Controls = AS_TRAINED) -> Features | None:
         """What the language model is given: text features as they are, image features projected onto the memory."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tideo.config import from_plain
+from tideo.models.interface import check_settings
 from tideo.store.files import atomic_write_text
 from tideo.types import UserError
 
@@ -29,6 +30,13 @@ class Settings:
     temperature: float = 100.0
     form: str = "text"
     reduction: str = "mean"
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.num_frames < 1 or self.temperature <= 0:
+            raise UserError(
+                f"num_frames={self.num_frames}, temperature={self.temperature}: expected at least 1 and more than 0"
+            )
 
     def save(self, directory: str | Path) -> None:
         atomic_write_text(

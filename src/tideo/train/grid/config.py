@@ -140,6 +140,27 @@ class FinetuneConfig:
                 f"data={self.data}: set path to its training file and videos to its folder of videos"
             )
 
+    @property
+    def unused(self) -> dict[str, str]:
+        """Dotted field that changes nothing → the reason."""
+        unused = {f"grid.{name}": reason for name, reason in self.grid.unused.items()}
+        if not self.lora_rank:
+            unused["lora_alpha"] = "lora_rank=0 is no LoRA"
+        sources = registry.targets("conversations")
+        if self.data in sources and self.data != LLAVA:
+            unused |= dict.fromkeys(("path", "videos"), f"data={self.data} is a source that needs no file")
+        if not self.captions_path:
+            names = ("captions_images", "num_captions", "paste_captions")
+            unused |= dict.fromkeys(names, "there is no captions_path")
+        elif self.captions_path in sources:
+            unused["captions_images"] = f"captions_path={self.captions_path} is a source that needs no file"
+        if "tower" in self.modules or self.train.parallel:
+            unused["keep_features"] = "it is for a frozen tower, without train.parallel"
+        for module in ("projector", "tower"):
+            if module not in self.modules:
+                unused[f"train.{module}_lr"] = f"{module} is not among the modules that learn"
+        return unused
+
     def as_begun(self, recorded: Mapping[str, Any]) -> FinetuneConfig:
         """This recipe with what earlier versions recorded and did not use: an encoder, a number of captions."""
         num, earlier = self.num_captions, "num_watched" in recorded  # a field that has left the recipe

@@ -77,6 +77,18 @@ class PrealignConfig:
     train: PrealignTraining
     seed: int = 0
 
+    @property
+    def unused(self) -> dict[str, str]:
+        """Field that changes nothing → the reason."""
+        unused = {}
+        if self.adapter != "llama-adapter":
+            unused["adapter_len"] = f"adapter={self.adapter} has no length"
+        if self.adapter != "lora":
+            unused |= dict.fromkeys(("lora_rank", "lora_targets"), f"adapter={self.adapter} is no LoRA")
+        if not self.tasks.choose:
+            unused["choose_form"] = "tasks.choose=0 trains no choice"
+        return unused
+
     def __post_init__(self) -> None:
         if self.attn != "auto" and self.adapter == "llama-adapter":
             raise UserError(f"attn={self.attn}: adapter llama-adapter has its own attention; set attn=auto")

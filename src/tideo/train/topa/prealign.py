@@ -7,10 +7,9 @@ threshold below which `tideo ask` calls a video unfamiliar; no answer depends on
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,18 @@ from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.encode import encoded
 from tideo.encoders.familiarity import calibrated
 from tideo.encoders.features import frame_features, sampled, tideo_features
-from tideo.encoders.sources import videos_in
 from tideo.models.prompts import IGNORE
 from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
 from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
 from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
 from tideo.textvid.schema import load, to_tideo
+from tideo.train.calibration import calibration_frames
 from tideo.train.topa.config import PrealignConfig, PrealignTraining
 from tideo.train.topa.init_projection import init_from_llm_
 from tideo.train.topa.memory import make_memory, projected_texts
 from tideo.train.topa.tasks import Examples
 from tideo.train.trainer import begin, fit, trainer_arguments
-from tideo.types import Features, Frames, Tideo, UserError, VideoError
-from tideo.video.samplers import sample_frames
-
-log = logging.getLogger(__name__)
+from tideo.types import Features, Tideo, UserError
 
 
 def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -> Path:
@@ -72,7 +68,8 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
         config.memory, num_rows=config.memory_rows, tideos=tideos, features=features, encoder=encoder
     )
     if config.calibration is not None:
-        familiar = [frame_features(frames, encoder) for frames in calibration_frames(config)]
+        known = calibration_frames(config.calibration, num_frames=config.max_frames, seed=config.seed)
+        familiar = [frame_features(frames, encoder) for frames in known]
         memory = calibrated(memory, familiar, temperature=config.temperature)
     memory.save(out / MEMORY_FILE)
     folder = located(config.encoder)
@@ -93,18 +90,6 @@ def read_tideos(config: PrealignConfig) -> list[Tideo]:
         return list(registry.load("tideos", config.tideos)(num=config.num_tideos, seed=config.seed))
     tideos = [to_tideo(record) for record in load(config.tideos)]
     return list(tideos if config.num_tideos is None else sampled(tideos, config.num_tideos))
-
-
-def calibration_frames(config: PrealignConfig) -> Iterator[Frames]:
-    """The frames of each video that `calibration` names. One that gives no frame is left out, with a warning."""
-    if config.calibration in registry.targets("frames"):
-        yield from registry.load("frames", config.calibration)(seed=config.seed)
-        return
-    for video in videos_in(Path(str(config.calibration))):
-        try:
-            yield sample_frames(video, config.max_frames)
-        except VideoError as error:
-            log.warning("left out of the calibration: %s", error)
 
 
 def _projected(config: PrealignConfig, features: Sequence[Features]) -> list[Features]:
