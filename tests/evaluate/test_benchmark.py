@@ -48,7 +48,8 @@ def test_a_file_explains_its_kinds() -> None:
 
 
 def test_text_features_go_with_a_benchmark_that_has_captions() -> None:
-    samples = [Sample(id="q", video=Video(id="v", path=""), question="?", options=("a", "b"))]
+    meta = {"episode": {"split": "val", "index": 0, "seed": 0}}
+    samples = [Sample(id="q", video=Video(id="v", path=""), question="?", options=("a", "b"), meta=meta)]
     dollhouse, own = load_benchmark("dollhouse"), load_benchmark("csv")
     assert choose_controls(None, samples, model=Reader(), benchmark=dollhouse) == {
         "text_features": Controls(source="text")
