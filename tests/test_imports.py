@@ -19,6 +19,7 @@ FLOORS = (
     (
         "bundled",
         "config",
+        "console",
         "device",
         "pretrained",
         "registry",
@@ -51,6 +52,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 TOGETHER = {
     "bundled",
     "config",
+    "console",
     "device",
     "pretrained",
     "registry",

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+    wait,
+)
+from contextlib import contextmanager
 from itertools import islice
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 from tideo.registry import require
@@ -17,6 +27,18 @@ from tideo.types import Stopped, UserError
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 _thread = threading.local()  # `ended` is set in a thread of `finished`
+
+
+@contextmanager
+def threads(num: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads. What is under way is waited for, but not after an error or an interruption."""
+    pool = ThreadPoolExecutor(num)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def finished(work: Callable[[Unit], Result], units: Iterable[Unit], *, at_once: int) -> Iterator[Result]:
@@ -36,7 +58,7 @@ def finished(work: Callable[[Unit], Result], units: Iterable[Unit], *, at_once: 
         _thread.ended = ended
         return work(unit)
 
-    with ThreadPoolExecutor(at_once) as pool:
+    with threads(at_once) as pool:
         try:
             while True:
                 if stopped is None:
@@ -67,7 +89,37 @@ def sleep(seconds: float) -> None:
             raise Stopped("the run has ended")
 
 
-def _check_reachable(ray: str) -> None:
+def in_processes(
+    work: Callable[..., Result], units: Sequence[Sequence[Any]], *, jobs: int, tasks_each: int | None = None
+) -> Generator[Result, None, None]:
+    """`work(*unit)` for each unit in new processes, in the order in which they finish.
+
+    A process does `tasks_each` units, or as many as come. After an error or an interruption all are ended at once. Of
+    Ctrl-C, which a terminal sends to every process, only this one hears.
+    """
+    others = active_children()
+    # spawn, because a fork of a process with threads may hang
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=tasks_each)
+    try:
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
+        try:
+            futures = [pool.submit(work, *unit) for unit in units]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        for future in as_completed(futures):
+            yield future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        ended = [child for child in active_children() if child not in others]
+        for child in ended:
+            child.terminate()
+        for child in ended:
+            child.join()
+        raise
+    pool.shutdown()
+
+
+def check_reachable(ray: str) -> None:
     """Raises UserError if nothing listens at a cluster's HOST:PORT; Ray itself would try for minutes."""
     host, colon, port = ray.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
@@ -96,7 +148,7 @@ def spread(
     cluster: Any = require("ray")
     started = not cluster.is_initialized()
     if started:
-        _check_reachable(ray)
+        check_reachable(ray)
         address = None if ray == "local" else ray
         cluster.init(address=address, log_to_driver=False, include_dashboard=False)
     try:

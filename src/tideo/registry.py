@@ -45,6 +45,7 @@ KINDS = (*BY_PATH, *BUILTIN)
 
 # module → the extra of ours that installs it
 EXTRAS: dict[str, str] = {
+    "bitsandbytes": "bitsandbytes",
     "datasketch": "textvid",
     "deepspeed": "deepspeed",
     "fastapi": "serve",
@@ -53,6 +54,7 @@ EXTRAS: dict[str, str] = {
     "openai": "openai",
     "pycocoevalcap": "captions",
     "ray": "ray",
+    "torchvision": "qwen",
     "uvicorn": "serve",
     "vllm": "vllm",
 }
@@ -112,6 +114,22 @@ def _target(kind: str, name: str) -> str:
     if name not in known:
         raise UserError(unknown(name, known=known, what=kind.removesuffix("s")))
     return known[name]
+
+
+def check(kind: str, name: str) -> None:
+    """Raises UserError for an unknown kind or name, with the near ones. Imports nothing."""
+    _target(kind, name)
+
+
+def check_path(path: str | None, *, field: str, kind: str | None = None) -> None:
+    """Raises UserError for a path in a field that is not there, unless it is None or a name of that kind."""
+    names = targets(kind) if kind is not None else {}
+    if path is None or path in names or Path(path).exists():
+        return
+    registered = f", nor a registered name ({', '.join(names)})" if names else ""
+    raise UserError(
+        f"{field}={path}: there is no such file or folder{registered}; set {field} to one that is there"
+    )
 
 
 def require(module: str) -> ModuleType:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from tideo.commands.options import End, Model, ModelArgs, Out, Start, VideoFile, finish, video_model
+from tideo.commands.options import (
+    End,
+    Model,
+    ModelArgs,
+    Out,
+    Start,
+    VideoFile,
+    finish,
+    new_file,
+    pairs,
+    results_alone,
+)
 from tideo.types import UserError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # that hold any picture of three colours
 
 
 def demo(out: Out = Path("out/demo")) -> None:
@@ -36,14 +50,16 @@ def ask(
     """Answer one question about a video."""
     from tideo.evaluate.ask import ask as answer_question
 
-    reply = answer_question(
-        video,
-        question=question,
-        options=tuple(option or ()),
-        model=video_model(model, model_args),
-        start_s=start,
-        end_s=end,
-    )
+    with results_alone():
+        reply = answer_question(
+            video,
+            question=question,
+            options=tuple(option or ()),
+            model=model,
+            model_args=pairs(model_args),
+            start_s=start,
+            end_s=end,
+        )
     print(json.dumps(reply, ensure_ascii=False) if as_json else reply["answer"])
 
 
@@ -60,6 +76,8 @@ def frames(
     from tideo.video.samplers import sample_frames
 
     found = sample_frames(Video(id=Path(video).stem, path=video), num, sampler=sampler)
+    if len(found) + len(found.missing_s) < num:
+        print(f"{video}: {len(found)} distinct frames for the {num} asked for", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     for place, (rgb_HWC, pts_s) in enumerate(zip(found.rgb_THWC, found.pts_s_T, strict=True)):
         path = out / f"{place:04d}_{pts_s:.3f}s.png"
@@ -68,9 +86,28 @@ def frames(
     finish(len(found.missing_s), num, "frames")
 
 
+def picture_file(path: Path) -> Path:
+    """Raises UserError for a file whose ending names no format of pictures, or that cannot be written."""
+    from PIL import Image
+
+    formats = Image.registered_extensions()
+    if formats.get(path.suffix.lower()) not in FORMATS:
+        known = ", ".join(ending for ending, name in formats.items() if name in FORMATS)
+        raise UserError(f"{path}: the ending says how a picture is stored; expected one of {known}")
+    return new_file(path) or path
+
+
 def grid(
     video: VideoFile,
-    out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            callback=picture_file,
+            help="A picture; its ending says of which format.",
+        ),
+    ],
     rows: Annotated[int, typer.Option(min=1)] = 4,
     cols: Annotated[int, typer.Option(min=1)] = 4,
     image_size: Annotated[int, typer.Option(min=1, metavar="PX", help="Side of the square image.")] = 336,
@@ -116,7 +153,7 @@ def grid(
 
         made = question_grid(segment, question=question, encoder=encoder, **layout)
     out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(made.rgb_HWC).save(out, format="PNG")
+    Image.fromarray(made.rgb_HWC).save(out)
     print(out)
     finish(len(made.missing_s), len(made.missing_s) + len(made.pts_s), "frames")
 
@@ -130,5 +167,6 @@ def make(
     """Write videos, questions and Tideos of a split; the same seed gives the same annotations."""
     from tideo.dollhouse.export import make as make_split
 
-    make_split(split=split, num=num, seed=seed, out=out)
+    with results_alone():
+        make_split(split=split, num=num, seed=seed, out=out)
     print(out)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from tideo.commands.options import ModelArgs, Out, finish, video_model
+from tideo.commands.options import ModelArgs, Out, finish, new_file, pairs, results_alone
 from tideo.types import UserError
 
 
@@ -44,18 +45,20 @@ def evaluate(
     if loaded.describes and permute:
         raise UserError(f"--permute: {benchmark} has no options")
     try:
-        report = answer_questions(
-            benchmark=benchmark,
-            data=data,
-            videos=videos,
-            model=video_model(model, model_args),
-            out=out,
-            limit=limit,
-            controls=[name for name in control if name != "none"] if control else None,
-            permute=permute,
-            missing=missing,
-            retry_failed=retry_failed,
-        )
+        with results_alone():
+            report = answer_questions(
+                benchmark=benchmark,
+                data=data,
+                videos=videos,
+                model=model,
+                model_args=pairs(model_args),
+                out=out,
+                limit=limit,
+                controls=[name for name in control if name != "none"] if control else None,
+                permute=permute,
+                missing=missing,
+                retry_failed=retry_failed,
+            )
     except Unscored as unscored:
         if first:
             print(f"{benchmark}: {unscored}")
@@ -87,12 +90,13 @@ def fuse(
 
     settings = fit(run_dirs, models=model, out=out)
     for name, weight in zip(settings.models, settings.weights, strict=True):
-        print(f"{weight:8.3f}  {name}")
+        print(f"{weight:8.3f}  {name}", file=sys.stderr)
+    print(out)
 
 
 def report(
     run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", exists=True, file_okay=False)],
-    out: Annotated[Path | None, typer.Option(metavar="FILE.html", dir_okay=False)] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.html", dir_okay=False, callback=new_file)] = None,
     reduction: Annotated[
         str | None, typer.Option(metavar="NAME", help="Choose anew by it: mean, sum, …")
     ] = None,
@@ -105,7 +109,7 @@ def report(
 
 def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", exists=True, file_okay=False)],
-    out: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, callback=new_file)],
 ) -> None:
     """Write a run's choices as the benchmark's own scripts read them."""
     from tideo.evaluate.export import export as write

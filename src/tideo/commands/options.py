@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from tideo.models.interface import VideoModel
+from tideo.store.files import check_writable
+from tideo.types import UserError
 
 WITH_FAILURES = 3  # the exit code of a command that finished, but failed on some of its items
 
@@ -22,11 +25,43 @@ def finish(num_failed: int, num: int, what: str) -> None:
         raise typer.Exit(WITH_FAILURES)
 
 
-def video_model(name: str, args: str) -> VideoModel:
-    """The model that --model and --model-args describe."""
-    from tideo.models.load import load_model
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """What libraries print inside goes to standard error, as standard out is the result of the command."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
-    return load_model(name, args=[pair for pair in args.split(",") if pair])
+
+def print_result(result: object) -> None:
+    """Print on standard out; of several processes of one run, as `accelerate launch` starts them, the first does."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(result)
+
+
+def pairs(args: str) -> list[str]:
+    """The key=value pairs of an option such as --model-args."""
+    return [pair for pair in args.split(",") if pair.strip()]
+
+
+def new_folder(path: Path | None) -> Path | None:
+    """Raises UserError for a folder that cannot be written, before the command does any work."""
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+def new_file(path: Path | None) -> Path | None:
+    """Raises UserError for a file whose folder cannot be written, before the command does any work."""
+    if path is not None:
+        check_writable(path.parent)
+    return path
+
+
+def video_file(path: str) -> str:
+    """Raises UserError for a video that is not there."""
+    if not os.path.exists(path):
+        raise UserError(f"video {path}: there is no such file; give the path of a video file")
+    return path
 
 
 def seconds(text: str) -> float:
@@ -37,11 +72,16 @@ def seconds(text: str) -> float:
     return value
 
 
-VideoFile = Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False)]
+VideoFile = Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.", callback=video_file)]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False, callback=new_folder)]
 OutOrRuns = Annotated[
     Path | None,
-    typer.Option("--out", help="Run directory; a new one below runs/ if left out.", file_okay=False),
+    typer.Option(
+        "--out",
+        help="Run directory; a new one below runs/ if left out.",
+        file_okay=False,
+        callback=new_folder,
+    ),
 ]
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="See tideo list recipes.")]
 Settings = Annotated[
@@ -63,6 +103,6 @@ ModelArgs = Annotated[
     str,
     typer.Option(
         metavar="KEY=VALUE,...",
-        help="Other settings of the model, as in rows=3,cols=3,dtype=bfloat16,load_4bit=true.",
+        help="Other settings of the model, as in rows=3,cols=3 or dtype=bfloat16 or load_4bit=true.",
     ),
 ]

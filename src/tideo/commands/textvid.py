@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from tideo.commands.options import Out, finish
-from tideo.registry import load, targets
+from tideo import registry
+from tideo.bundled import located
+from tideo.commands.options import Out, finish, pairs, results_alone
+from tideo.parallel import check_reachable
 from tideo.types import Sample, UserError
 
 ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
@@ -36,7 +38,7 @@ def generate(
         str,
         typer.Option(
             metavar="KEY=VALUE,...",
-            help="concurrency=32,cap=5,price_in=0.1,price_out=0.4,temperature=1,use_schema=false, …",
+            help="Such as concurrency=32,cap=5 or price_in=0.1 and temperature=1 or use_schema=false.",
         ),
     ] = "",
     retry_rejected: Annotated[
@@ -47,20 +49,26 @@ def generate(
     from tideo.config import override, split_settings
     from tideo.llms.load import load_language_model
     from tideo.textvid.generate import generate as write
+    from tideo.textvid.packs import load_pack, read_conditions
     from tideo.textvid.writer import WriterSettings
 
-    arguments = [pair for pair in llm_args.split(",") if pair.strip()]
-    of_writer, of_model = split_settings(arguments, WriterSettings)
-    result = write(
-        load_language_model(llm, of_model), num=num, out=out, conditions=conditions, pack=pack, seed=seed,
-        settings=override(WriterSettings(), of_writer, option="--llm-args"), retry_rejected=retry_rejected,
-    )  # fmt: skip
+    of_writer, of_model = split_settings(pairs(llm_args), WriterSettings)
+    settings = override(WriterSettings(), of_writer, option="--llm-args")
+    read_conditions(conditions, load_pack(pack))  # before a model, which may take minutes to load
+    with results_alone():
+        result = write(
+            load_language_model(llm, of_model), num=num, out=out, conditions=conditions, pack=pack, seed=seed,
+            settings=settings, retry_rejected=retry_rejected,
+        )  # fmt: skip
     if result.accepted == 0:
         raise UserError(f"none of {result.num} Tideos was accepted; {out / 'rejected.jsonl'} has the reasons")
-    print(f"{result.accepted} Tideos in {out}: {result.requests} requests, {result.tokens} tokens")
+    usage = f"{result.accepted} Tideos in {out}: {result.requests} requests, {result.tokens} tokens"
+    print(usage, file=sys.stderr)
     if result.cost:
         thousand = 1000 * result.cost / result.accepted
-        print(f"{result.cost:.4f} spent at these prices, {thousand:.4f} for a thousand Tideos")
+        cost = f"{result.cost:.4f} spent at these prices, {thousand:.4f} for a thousand Tideos"
+        print(cost, file=sys.stderr)
+    print(out)
     finish(result.rejected, result.num, "Tideos")
 
 
@@ -87,14 +95,19 @@ def check(
     ] = False,
 ) -> None:
     """Check Tideos: faults, detail, diversity, balance, leakage, overlap."""
+    others = {name: [t.question for t in samples] for name, samples in map(_benchmark, against or ())}
+    name, equals, _ = source.partition("=")
+    of_questions = bool(equals) and name in registry.targets("benchmarks")
+    if not of_questions and not Path(source).exists():
+        raise UserError(f"{source}: there is no such file or folder of Tideos; or give BENCHMARK=FILE")
+    for model in (encoder, *(() if reader == "none" else (reader,))):
+        located(model)
     from tideo.textvid.page import rows
     from tideo.textvid.reader import Reader
     from tideo.textvid.vocabulary import check_vocabulary
 
     scorer = None if reader == "none" else Reader.load(reader)
-    others = {name: [t.question for t in samples] for name, samples in map(_benchmark, against or ())}
-    name, equals, _ = source.partition("=")
-    if equals and name in targets("benchmarks"):
+    if of_questions:
         from tideo.textvid.check import check_questions, write
         from tideo.types import Question, Tideo
 
@@ -152,33 +165,41 @@ def encode(
     ] = None,
 ) -> None:
     """Turn Tideos or videos into features. Continues where it stopped."""
-    from tideo.encoders.encode import encode_tideos, encode_videos
-    from tideo.encoders.sources import segments_of, videos_in
-    from tideo.store.video_files import is_text
-    from tideo.textvid.schema import SHARDS, to_tideo
-    from tideo.textvid.schema import load as load_records
-
+    registry.check("samplers", sampler)
+    if ray is not None:
+        registry.require("ray")
+        check_reachable(ray)
+    located(encoder)
     path, (name, equals, data) = Path(source), source.partition("=")
-    of_benchmark = bool(equals) and name in targets("benchmarks")
+    of_benchmark = bool(equals) and name in registry.targets("benchmarks")
     if of_benchmark != (videos is not None):
         raise UserError(
             "--videos goes with the videos of a benchmark: give both, as in nextqa=val.csv --videos DIR"
         )
     if not of_benchmark and not path.exists():
         raise UserError(f"{source}: there is no such file or folder, and no BENCHMARK=FILE of that name")
+    from tideo.encoders.encode import encode_tideos, encode_videos
+    from tideo.encoders.sources import segments_of, videos_in
+    from tideo.store.video_files import is_text
+    from tideo.textvid.schema import SHARDS, load, to_tideo
+
     if not of_benchmark and (is_text(path) if path.is_file() else any(path.glob(SHARDS))):
-        tideos = [to_tideo(record) for record in load_records(path)]
+        tideos = [to_tideo(record) for record in load(path)]
         result = encode_tideos(tideos, encoder=encoder, out=out, num_frames=num_frames, ray=ray)
     else:
         chosen = (
-            segments_of(load("benchmarks", name)(data, videos=videos)) if of_benchmark else videos_in(path)
+            segments_of(registry.load("benchmarks", name)(data, videos=videos))
+            if of_benchmark
+            else videos_in(path)
         )
         result = encode_videos(
             chosen, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler, ray=ray
         )
     for item_id, reason in result.failed.items():
         print(f"{item_id}: {reason}", file=sys.stderr)
-    print(f"{result.num - len(result.failed)} items in {out}, {result.encoded} of them encoded now")
+    num = result.num - len(result.failed)
+    print(f"{num} items in {out}, {result.encoded} of them encoded now", file=sys.stderr)
+    print(out)
     finish(len(result.failed), result.num, "items")
 
 
@@ -195,7 +216,7 @@ def _benchmark(argument: str) -> tuple[str, list[Sample]]:
     name, equals, path = argument.partition("=")
     if not equals:
         raise UserError(f"{argument}: expected BENCHMARK=FILE, as in nextqa=val.csv")
-    samples = load("benchmarks", name)(path, videos=Path(path).parent)
+    samples = registry.load("benchmarks", name)(path, videos=Path(path).parent)
     if not any(sample.question for sample in samples):
         raise UserError(f"{name} has videos to be described, no questions: give a benchmark of questions")
     return name, samples

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from tideo.commands.options import Out, OutOrRuns, Recipe, Resume, Settings
+from tideo.bundled import RUNS, located
+from tideo.commands.options import (
+    Out,
+    OutOrRuns,
+    Recipe,
+    Resume,
+    Settings,
+    new_folder,
+    print_result,
+    results_alone,
+)
 
 
 def prealign(
@@ -17,17 +27,23 @@ def prealign(
     """Pre-align a frozen language model on text alone (TOPA)."""
     # Before the slow imports, so that a wrong name fails at once.
     config = _recipe(recipe, settings, command="prealign")
-    from tideo.train.topa.prealign import prealign as train_prefix
+    folder = _run(config, out, recipe=recipe)
+    with results_alone():
+        from tideo.train.topa.prealign import prealign as train_prefix
 
-    print(train_prefix(config, out=out or Path("runs", recipe), resume=resume))
+        folder = train_prefix(config, out=folder, resume=resume)
+    print_result(folder)
 
 
 def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False) -> None:
     """Train a tiny model: a CLIP, a language model or, by feature distillation, a LLaVA."""
     config = _recipe(recipe, settings, command="train")
-    from tideo.tiny.train import train as run
+    folder = _run(config, out, recipe=recipe)
+    with results_alone():
+        from tideo.tiny.train import train as run
 
-    print(run(config, out=out or Path("runs", recipe), resume=resume))
+        folder = run(config, out=folder, resume=resume)
+    print_result(folder)
 
 
 def finetune(
@@ -39,7 +55,12 @@ def finetune(
     gpus: Annotated[int, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs.")] = 1,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Only write the training set in LLaVA's format."),
+        typer.Option(
+            metavar="DIR",
+            file_okay=False,
+            callback=new_folder,
+            help="Only write the training set in LLaVA's format.",
+        ),
     ] = None,
 ) -> None:
     """Finetune an image-text model on grids of frames (top-down grid)."""
@@ -52,26 +73,38 @@ def finetune(
     if export is not None:
         from tideo.train.grid.finetune import export_llava
 
-        print(export_llava(config, out=export))
+        with results_alone():
+            written = export_llava(config, out=export)
+        print(written)
         return
-    from tideo.train.grid.finetune import finetune as train_grids
+    folder = _run(config, out, recipe=recipe)
+    with results_alone():
+        from tideo.train.grid.finetune import finetune as train_grids
 
-    print(train_grids(config, out=out or Path("runs", recipe), resume=resume))
+        folder = train_grids(config, out=folder, resume=resume)
+    print_result(folder)
 
 
 def topa(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pth", exists=True, dir_okay=False)],
     llm: Annotated[str, typer.Option(metavar="DIR_OR_ID", help="The Llama it was trained on.")],
-    memory: Annotated[Path, typer.Option(metavar="FILE", help="Its memory.pkl of caption features.")],
+    memory: Annotated[
+        Path,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Its memory.pkl of caption features."),
+    ],
     out: Out,
     encoder: Annotated[
         str, typer.Option(metavar="E", help="The dual encoder it was trained on.")
     ] = "openai/clip-vit-large-patch14",
 ) -> None:
     """Convert a released TOPA checkpoint to a model directory, without unpickling it."""
-    from tideo.models.topa.released import import_topa
+    for name in (llm, encoder):
+        located(name)
+    with results_alone():
+        from tideo.models.topa.released import import_topa
 
-    print(import_topa(checkpoint, llm=llm, memory=memory, encoder=encoder, out=out))
+        folder = import_topa(checkpoint, llm=llm, memory=memory, encoder=encoder, out=out)
+    print(folder)
 
 
 def push(
@@ -102,3 +135,12 @@ def _recipe(name: str, settings: Sequence[str] | None, *, command: str) -> Any:
     if right != command:
         raise UserError(f"{name} is a recipe for `tideo {right}`, not for `tideo {command}`")
     return override(config, settings or ())
+
+
+def _run(config: Any, out: Path | None, *, recipe: str) -> Path:
+    """The folder of a run. Raises UserError if it cannot be written, or if the run would lack what it reads."""
+    folder = out or Path(RUNS, recipe)
+    new_folder(folder)
+    if hasattr(config, "check_inputs"):
+        config.check_inputs()
+    return folder

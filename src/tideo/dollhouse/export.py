@@ -12,22 +12,20 @@ The annotation is a function of (split, num, seed): the same arguments give the 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import av
-from rich.console import Console
-from rich.progress import Progress
 
+from tideo.console import progress
 from tideo.dollhouse import questions
 from tideo.dollhouse.captions import episode_tideo
 from tideo.dollhouse.card import data_card
@@ -35,6 +33,7 @@ from tideo.dollhouse.distractors import NUM_OPTIONS, Balance
 from tideo.dollhouse.lmms_task import write_task
 from tideo.dollhouse.render import num_frames, render_video
 from tideo.dollhouse.script import Episode, Split, sample_episode
+from tideo.parallel import in_processes
 from tideo.store.files import atomic_write_text
 from tideo.store.records import write_records
 from tideo.textvid.schema import dump, from_tideo
@@ -168,19 +167,16 @@ def render_missing(episodes: Sequence[Episode], *, folder: Path) -> int:
     missing.sort(key=lambda pair: -num_frames(pair[0]))  # a long video at the end would leave cores idle
     if not missing:
         return 0
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("rendering", total=len(missing))
+    with progress() as shown:
+        bar = shown.add_task("rendering", total=len(missing))
         workers = min(len(missing), os.cpu_count() or 1)
-        # spawn, because a fork of a process with threads may hang
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(render_video, episode, path) for episode, path in missing]
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress.advance(bar)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        try:
+            with contextlib.closing(in_processes(render_video, missing, jobs=workers)) as rendered:
+                for _ in rendered:
+                    shown.advance(bar)
+        finally:
+            for unfinished in folder.glob(".*.mp4.*.tmp"):  # of processes that were ended
+                unfinished.unlink(missing_ok=True)
     return len(missing)
 
 

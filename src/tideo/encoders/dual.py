@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from tideo.bundled import located, names
+from tideo.bundled import model_source, names
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.registry import load, require, targets
 from tideo.types import UserError
@@ -128,15 +128,16 @@ def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") ->
     if name not in names() and name in targets("encoders"):
         added: DualEncoder = load("encoders", name)()
         return added
-    name = located(name)
     prefix = name.partition(":")[0]
     loader = LOADERS.get(prefix if ":" in name else "", _load_hugging_face)
+    failure = f"cannot load the dual encoder {name}"
+    name = model_source(name, failure=failure, of_hub=loader is _load_hugging_face)
     try:
         return _assemble(**loader(name), name=name, device=torch.device(device), dtype=dtype)
     except UserError:
         raise
     except FAULTS as error:
-        raise UserError(f"cannot load the dual encoder {name}: {reason(error, name)}") from error
+        raise UserError(f"{failure}: {reason(error, name)}") from error
 
 
 def _load_hugging_face(name: str) -> dict[str, Any]:

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import Progress
-
+from tideo.console import progress
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.features import (
     frame_features,
@@ -29,7 +26,7 @@ from tideo.encoders.features import (
     sampled,
     tideo_features,
 )
-from tideo.parallel import spread
+from tideo.parallel import spread, threads
 from tideo.store.features import FeatureStore
 from tideo.store.files import content_key, key_of
 from tideo.store.records import read_records, write_records
@@ -118,7 +115,7 @@ def _encoded(
     parts = [dict(list(missing.items())[i : i + size]) for i in range(0, len(missing), size)]
     work = partial(_encode_part, features_of=features_of, encoder=encoder, out=str(out), modality=modality)
     unreadable: dict[str, str] = {}  # key → reason
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with progress() as bar:
         task = bar.add_task("encoding", total=len(keys), completed=len(keys) - len(missing))
         for part, reasons in spread(work, parts, ray=ray):
             unreadable |= reasons
@@ -233,7 +230,7 @@ def _ahead(
     work: Callable[[Video], Frames | VideoError], items: Sequence[Video]
 ) -> Iterator[Frames | VideoError]:
     """Each item's result, in order. Two threads work on up to four items ahead."""
-    with ThreadPoolExecutor(2) as pool:
+    with threads(2) as pool:
         begun = [pool.submit(work, item) for item in items[:4]]
         for n in range(len(items)):
             yield begun.pop(0).result()

@@ -40,3 +40,9 @@ def calibrated(
         )
     known = [video_familiarity(features, memory, temperature=temperature) for features in held_in]
     return replace(memory, threshold=float(np.percentile(known, percentile)))
+
+
+def below(value: float, threshold: float) -> str:
+    """The value and the threshold that it is below, with as many decimals as tell them apart, two at least."""
+    decimals = next((n for n in range(2, 9) if f"{value:.{n}f}" != f"{threshold:.{n}f}"), 9)
+    return f"{value:.{decimals}f}, expected {threshold:.{decimals}f} or more"

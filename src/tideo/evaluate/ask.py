@@ -13,6 +13,7 @@ from tideo.models.load import load_model
 from tideo.scoring import decide, scores
 from tideo.types import Sample, UserError, Video
 from tideo.video.decode import lost_frames
+from tideo.video.samplers import sample_frames
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def ask(
     question: str,
     options: Sequence[str] = (),
     model: str | VideoModel,
+    model_args: Sequence[str] = (),
     start_s: float | None = None,
     end_s: float | None = None,
 ) -> dict[str, Any]:
@@ -31,7 +33,8 @@ def ask(
     `answer` is the chosen option, or generated text where there are no options; `choice` its 0-based index or
     None. `loglikelihoods` are the options' scores, of which the best is chosen: the mean over the tokens,
     unless the model's settings say otherwise. `pts_s` are the times of the frames, `seconds` the
-    time from call to answer. One line of the log warns of a video unlike what the model was trained on.
+    time from call to answer. `model_args` are those of `load_model`, for a model given by its name. One line of the
+    log warns of a video unlike what the model was trained on.
 
     Raises UserError for a video that gives no frame, an empty question, options that are one, empty or
     equal, or what the model cannot take.
@@ -54,7 +57,11 @@ def ask(
         question=question,
         options=tuple(options),
     )
-    model = load_model(model) if isinstance(model, str) else model
+    if isinstance(model, str):
+        sample_frames(
+            sample.video, 1
+        )  # a video that cannot be read is known before a model is loaded for minutes
+        model = load_model(model, args=model_args)
     frames = model.look(sample.video)
     if frames is not None and (warning := model.out_of_distribution(frames)) is not None:
         log.warning("%s: %s", warning, DO_NOT_TRUST)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from tideo import registry
 from tideo.evaluate.answers import MAIN, read_answers
@@ -66,6 +65,8 @@ def fit_weights(logprobs: Sequence[Sequence[np.ndarray]], right: Sequence[int]) 
 
     `logprobs` by model and question; the options of a question may be of any number.
     """
+    import torch
+
     most = max(len(options) for options in logprobs[0])
     padded_MNO = torch.full((len(logprobs), len(right), most), 0.0, dtype=torch.float64)
     absent_NO = torch.ones(len(right), most, dtype=torch.bool)

@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
+from tideo.console import progress
 from tideo.evaluate.answers import MAIN, Item, record
 from tideo.evaluate.benchmark import TideoOf
 from tideo.evaluate.option_order import rotated, rotated_back
 from tideo.models.interface import Controls, VideoInput, VideoModel
-from tideo.parallel import finished
+from tideo.parallel import finished, threads
 from tideo.scoring import decide, finite
 from tideo.store.records import RecordStore
 from tideo.types import Answer, Frames, Stopped, UserError, Video, VideoError
@@ -55,14 +53,13 @@ def answer_all(
         ]
 
     num = sum(len(items) for _, of_control in segments for items in of_control.values())
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True) as progress, ThreadPoolExecutor(1) as thread:
-        bar = progress.add_task("answering", total=num)
+    with progress() as shown, threads(1) as thread:
+        bar = shown.add_task("answering", total=num)
         units = _units(_ahead(segments, named, model=model, thread=thread), named, one=model.concurrency > 0)
         for records in finished(answered, units, at_once=max(1, model.concurrency)):
             for stored in records:
                 store.append(stored)
-            progress.advance(bar, len(records))
+            shown.advance(bar, len(records))
 
 
 def _units(

@@ -52,6 +52,7 @@ def evaluate(
     videos: str | Path,
     model: str | VideoModel,
     out: str | Path,
+    model_args: Sequence[str] = (),
     limit: int | None = None,
     controls: Sequence[str] | None = None,
     reduction: str | None = None,
@@ -62,7 +63,8 @@ def evaluate(
     """Answer a benchmark's questions and write the run directory; continues where an earlier call stopped.
 
     The videos of a benchmark of SCORE "cider" are described in the same way; only then the report is a CaptionReport.
-    `limit` takes the first questions. `controls` are names in controls.CONTROLS; None takes all that apply.
+    `model_args` are those of `load_model`, for a model given by its name. `limit` takes the first questions.
+    `controls` are names in controls.CONTROLS; None takes all that apply.
     `reduction`: a name in scoring.py, else the model's own. `permute` asks with the options in every cyclic
     order. A question that fails is kept with its error and counts as wrong, unless `missing` leaves out those whose
     video is missing; `retry_failed` asks again what failed before. Raises UserError for a wrong name, malformed data,
@@ -76,10 +78,13 @@ def evaluate(
     num_read = len(samples)
     if missing == "skip":
         samples = _with_video(samples)
+    # All that is cheap comes before the weights.
     check_names(controls or (), samples, benchmark=loaded)
     if reduction is not None:
         scores((), (), reduction=reduction)  # raises for an unknown one
-    model = load_model(model) if isinstance(model, str) else model
+    if isinstance(model, str):
+        _check_same_run(out, benchmark=benchmark)
+        model = load_model(model, args=model_args)
     _check_same_run(out, benchmark=benchmark, model=model.name)
     if (out / RUN_FILE).exists() and hasattr(model.settings, "as_begun"):
         model.settings = model.settings.as_begun(read_run(out).recipe.get("settings") or {})
@@ -192,12 +197,13 @@ def _with_video(samples: Sequence[Sample]) -> list[Sample]:
     return kept
 
 
-def _check_same_run(out: Path, *, benchmark: str, model: str) -> None:
+def _check_same_run(out: Path, *, benchmark: str, model: str | None = None) -> None:
     if not (out / RUN_FILE).exists():
         return
     there = read_run(out).recipe
-    if (there.get("benchmark"), there.get("model")) != (benchmark, model):
+    wanted = f"of {model} on {benchmark}" if model else f"on {benchmark}"
+    if there.get("benchmark") != benchmark or model not in (None, there.get("model")):
         raise UserError(
             f"{out} holds a run of {there.get('model')} on {there.get('benchmark')}, "
-            f"not of {model} on {benchmark}: give another --out"
+            f"not {wanted}: give another --out"
         )

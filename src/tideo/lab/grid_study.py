@@ -17,9 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from tideo.models.grid.settings import GRID_FILE
 from tideo.models.grid.vlm import GridVLM
 from tideo.models.interface import VideoModel
 from tideo.models.load import load_model
+from tideo.parallel import in_processes
 from tideo.registry import unknown
 from tideo.store.files import atomic_write_text, key_of
 from tideo.tiny.distill import DistillConfig, distill
@@ -234,14 +233,8 @@ def _in_processes(
     function: Callable[[str, int], object], units: Iterable[tuple[str, int]], *, jobs: int
 ) -> None:
     """Call the function for each unit in a process of its own, so that none keeps the memory of another."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        futures = [pool.submit(function, *unit) for unit in units]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for _ in in_processes(function, list(units), jobs=jobs, tasks_each=1):
+        pass
 
 
 def page(study: Study, reading: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tideo.bundled import ASSETS
+from tideo.bundled import ASSETS, check_hub, hub_errors
 from tideo.encoders.known_frames import FILE as KNOWN_FRAMES
 from tideo.models.fusion import FUSION_FILE
 from tideo.models.grid.settings import GRID_FILE
@@ -40,9 +40,12 @@ def push(folder: str | Path, repo: str, *, private: bool = False) -> str:
     try:
         address = api.create_repo(repo, private=private, exist_ok=True)
         api.create_commit(repo, operations, commit_message="Upload with tideo push")
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the hub refuses {repo}: {reason}; see hf auth login") from error
+    except hub_errors() as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"the hub cannot be reached: {reason}; nothing was uploaded, try again") from error
     return str(address)
 
 
@@ -104,8 +107,9 @@ def card(folder: Path) -> str:
 def fetched(repo: str) -> Path | None:
     """The local folder of a TOPA model on the hub, downloaded if need be; None if the repository holds no such model.
 
-    Also None if the hub cannot be reached: the caller's loader may still find the repository in its cache.
+    Raises UserError as `check_hub` does.
     """
+    check_hub(repo)
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 

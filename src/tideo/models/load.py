@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from tideo import registry
 from tideo.bundled import ASSETS, located, names
@@ -16,12 +15,12 @@ from tideo.config import override, split_settings
 from tideo.models.fusion import FUSION_FILE, Fusion, FusionSettings
 from tideo.models.grid.settings import GRID_FILE
 from tideo.models.interface import VideoModel
-from tideo.models.topa.settings import SETTINGS_FILE
+from tideo.models.topa.settings import SETTINGS_FILE, Settings
 from tideo.types import UserError
 
 Args = Sequence[str]  # key=value pairs of --model-args
-Settings = TypeVar("Settings")
-Other = TypeVar("Other")
+Load = Callable[[], VideoModel]
+OPTION = "--model-args"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -31,14 +30,22 @@ def load_model(name: str, *, args: Args = ()) -> VideoModel:
     `args` are key=value pairs for fields of the model's settings; an image-text model also has those of `Loading`,
     a server those of `Calls`. Raises UserError for an unknown name, with similar ones.
     """
+    return find_model(name, args=args)()
+
+
+def find_model(name: str, *, args: Args = ()) -> Load:
+    """What loads the model of that name: all that can be checked without its weights is checked here, in no time.
+
+    Raises UserError as `load_model`.
+    """
     if name not in _shipped() and name in registry.targets("models"):
-        return _with_settings(registry.load("models", name)(), args)
-    for prefix, load in BY_PREFIX.items():
+        return lambda: _with_settings(registry.load("models", name)(), args)
+    for prefix, find in BY_PREFIX.items():
         if name.startswith(prefix):
-            return load(name, args)
-    folder, load_folder = _folder(name)
-    if load_folder is not None:
-        return load_folder(folder, name, args)
+            return find(name, args)
+    folder, find_in = _folder(name)
+    if find_in is not None:
+        return find_in(folder, name, args)
     if folder.is_dir():
         raise UserError(
             f"{name} holds no model: {SETTINGS_FILE} is missing, and so is an image processor; "
@@ -62,7 +69,7 @@ def _shipped() -> list[str]:
     return [name for name in names() if any((ASSETS / name / mark).is_file() for mark in marks)]
 
 
-def _folder(name: str) -> tuple[Path, Callable[[Path, str, Args], VideoModel] | None]:
+def _folder(name: str) -> tuple[Path, Callable[[Path, str, Args], Load] | None]:
     """The folder of a model and its loader. A Hugging Face id that Tideo did not publish is an image-text model."""
     folder = Path(located(name) if name not in names() or name in _shipped() else name)
     if folder.exists() or not _HUB_ID.fullmatch(name):
@@ -73,50 +80,63 @@ def _folder(name: str) -> tuple[Path, Callable[[Path, str, Args], VideoModel] | 
     return (ours, _loader_of(ours)) if ours is not None else (hub.grid_settings(name), _grid)
 
 
-def _loader_of(folder: Path) -> Callable[[Path, str, Args], VideoModel] | None:
+def _loader_of(folder: Path) -> Callable[[Path, str, Args], Load] | None:
     return next((load for file, load in BY_FILE.items() if (folder / file).is_file()), None)
 
 
 # --- loaders --------------------------------------------------------------------------------------
 
 
-def _topa(folder: Path, name: str, args: Args) -> VideoModel:
-    from tideo.models.topa.model import ZeroShot
-    from tideo.models.topa.settings import Settings
+def _topa(folder: Path, name: str, args: Args) -> Load:
+    settings = override(Settings.load(folder), args, option=OPTION)
+    located(settings.encoder, beside=folder)
 
-    settings = _changed(Settings.load(folder), args, ZeroShot)
-    return ZeroShot.load(folder, name=str(Path(name)), settings=settings)
+    def load() -> VideoModel:
+        from tideo.models.topa.model import ZeroShot
+
+        return ZeroShot.load(folder, name=str(Path(name)), settings=settings)
+
+    return load
 
 
-def _grid(folder: Path, name: str, args: Args) -> VideoModel:
-    from tideo.encoders.known_frames import KnownFrames
+def _grid(folder: Path, name: str, args: Args) -> Load:
     from tideo.models.grid.loading import Loading
     from tideo.models.grid.settings import GridSettings
-    from tideo.models.grid.vlm import GridVLM
 
-    settings, loading = _changed_both(args, GridSettings.load(folder), Loading(), GridVLM)
-    known = KnownFrames.load(folder)
-    return GridVLM.load(located(name), name=name, settings=settings, loading=loading, known=known)
+    of_loading, rest = split_settings(args, Loading)
+    settings = override(GridSettings.load(folder), rest, option=OPTION)
+    loading = override(Loading(), of_loading, option=OPTION)
+
+    def load() -> VideoModel:
+        from tideo.encoders.known_frames import KnownFrames
+        from tideo.models.grid.vlm import GridVLM
+
+        known = KnownFrames.load(folder)
+        return GridVLM.load(located(name), name=name, settings=settings, loading=loading, known=known)
+
+    return load
 
 
-def _fusion(folder: Path, name: str, args: Args) -> VideoModel:
-    settings = _changed(FusionSettings.load(folder), args, Fusion)
-    models = [load_model(str(folder / m) if (folder / m).is_dir() else m) for m in settings.models]
-    return Fusion(models, settings=settings, name=str(Path(name)))
+def _fusion(folder: Path, name: str, args: Args) -> Load:
+    settings = override(FusionSettings.load(folder), args, option=OPTION, unused=Fusion.unused)
+    loads = [find_model(str(folder / m) if (folder / m).is_dir() else m) for m in settings.models]
+    return lambda: Fusion([load() for load in loads], settings=settings, name=str(Path(name)))
 
 
-def _server(name: str, args: Args) -> VideoModel:
+def _server(name: str, args: Args) -> Load:
     from tideo.llms.interface import Calls
     from tideo.models.grid.server import Remote, ServerSettings
 
-    settings, calls = _changed_both(args, ServerSettings(), Calls(), Remote)
-    return Remote(name, settings=settings, calls=calls)
+    of_calls, rest = split_settings(args, Calls)
+    settings = override(ServerSettings(), rest, option=OPTION, unused=Remote.unused)
+    remote = Remote(name, settings=settings, calls=override(Calls(), of_calls, option=OPTION))
+    return lambda: remote
 
 
 # The start of a name → its loader.
-BY_PREFIX: dict[str, Callable[[str, Args], VideoModel]] = {"openai:": _server}
+BY_PREFIX: dict[str, Callable[[str, Args], Load]] = {"openai:": _server}
 # A file in a folder → its loader; the first file found decides.
-BY_FILE: dict[str, Callable[[Path, str, Args], VideoModel]] = {
+BY_FILE: dict[str, Callable[[Path, str, Args], Load]] = {
     SETTINGS_FILE: _topa,
     FUSION_FILE: _fusion,
     "processor_config.json": _grid,
@@ -125,21 +145,8 @@ BY_FILE: dict[str, Callable[[Path, str, Args], VideoModel]] = {
 
 
 def _with_settings(model: VideoModel, args: Args) -> VideoModel:
-    model.settings = _changed(model.settings, args, type(model))
+    model.settings = override(model.settings, args, option=OPTION, unused=model.unused)
     return model
-
-
-def _changed(settings: Settings, args: Args, model: type[VideoModel]) -> Settings:
-    """The settings with `args`. Raises UserError for one that changes nothing for this kind of model."""
-    return override(settings, args, option="--model-args", unused=model.unused)
-
-
-def _changed_both(
-    args: Args, settings: Settings, other: Other, model: type[VideoModel]
-) -> tuple[Settings, Other]:
-    """Both dataclasses, each with those of `args` that name its fields."""
-    of_other, rest = split_settings(args, type(other))
-    return _changed(settings, rest, model), override(other, of_other, option="--model-args")
 
 
 def _headline(folder: Path) -> str:

@@ -6,8 +6,7 @@ One core, 14 minutes. Expected: 75% of test questions on pictures, 53% of the te
 75.4); seed 0 is the bundled `dollhouse-topa`.
 """
 
-from tideo.train.topa.config import PrealignConfig, PrealignTraining
-from tideo.train.topa.tasks import TaskWeights
+from tideo.train.topa.config import PrealignConfig, PrealignTraining, TaskWeights
 
 
 def dollhouse_topa() -> PrealignConfig:

@@ -7,12 +7,15 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tideo.types import UserError
 
 _BLOCK = 65536  # bytes that `content_key` reads at a file's beginning, middle and end
 
@@ -87,6 +90,31 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     """Write it as UTF-8, which has no half of a surrogate pair (an emoji that a limit cut): that becomes "?"."""
     with atomic_path(path) as tmp:
         tmp.write_bytes(text.encode(errors="replace"))
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raises UserError for a folder that can be neither written nor made. It tries, and leaves nothing behind.
+
+    A right that is asked for says less than a try: root has all of them, on a read-only disk too.
+    """
+    place = Path(folder).absolute()
+    try:
+        while not _exists(place):
+            place = place.parent
+        if not place.is_dir():
+            raise UserError(f"{folder} cannot be a folder: {place} is a file; give another path")
+        with tempfile.TemporaryDirectory(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}): give another path") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _fsync(path: Path) -> None:

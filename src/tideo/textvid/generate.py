@@ -194,7 +194,7 @@ class _Progress(Progress):
     def __init__(self, num: int, *, done: int, llm: LanguageModel) -> None:
         super().__init__(
             TextColumn("writing"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+            TimeRemainingColumn(), console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
         )  # fmt: skip
         self.num, self.done, self.llm = num, done, llm
         self.num_before, self.begun_s = done, time.monotonic()

@@ -18,7 +18,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from tideo.runs import same_recipe, write_run
 from tideo.types import UserError
@@ -155,6 +162,7 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
 
     Raises OSError (ENOSPC) if a checkpoint does not fit on the disk; the last complete one stays.
     """
+    trainer.remove_callback(PrinterCallback)  # it prints the losses once more, on standard out
     trainer.add_callback(ProgressLines())
     trainer.add_callback(StopAtNaN())
     folder = Path(str(trainer.args.output_dir))

@@ -7,7 +7,7 @@ round(i · side / cells), so cells differ by at most one pixel. Shapes: H, W, C 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,8 @@ def make_grid(
     """Frames [T, H, W, 3] → one Grid, T at most rows × cols; the cells after the last frame are black.
 
     `image_size` is the side of a square or (width, height) in pixels; None keeps the frames' own size, as IG-VLM
-    does. `stamps` writes each frame's time into its cell. Raises UserError for a shape that `check_shape` refuses.
+    does. `stamps` writes each frame's time into its cell (`time_stamps`). Raises UserError for a shape that
+    `check_shape` refuses.
     """
     if image_size is None:
         image_size = (cols * frames.rgb_THWC.shape[2], rows * frames.rgb_THWC.shape[1])
@@ -88,14 +89,15 @@ def make_grid(
             f"{len(frames)} frames do not fit the {rows * cols} cells of {rows} x {cols}: sample fewer"
         )
     width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
+    stamped = iter(time_stamps(frames.pts_s_T.tolist()))
     across, down = edges(width, cols), edges(height, rows)
     image = Image.new("RGB", (width, height), BLANK)
-    for k, (rgb_HWC, pts_s) in enumerate(zip(frames.rgb_THWC, frames.pts_s_T, strict=True)):
+    for k, rgb_HWC in enumerate(frames.rgb_THWC):
         row, col = divmod(k, cols)
         cell = (across[col + 1] - across[col], down[row + 1] - down[row])
         picture = FITS[fit](Image.fromarray(rgb_HWC), cell)
         if stamps:
-            _stamp(picture, pts_s)
+            _stamp(picture, next(stamped))
         image.paste(picture, (across[col], down[row]))
     return Grid(
         rgb_HWC=np.asarray(image),
@@ -174,9 +176,22 @@ def edges(side: int, cells: int) -> list[int]:
     return [(2 * i * side + cells) // (2 * cells) for i in range(cells + 1)]
 
 
-def _stamp(picture: Image.Image, pts_s: float) -> None:
-    """The time as m:ss in the upper left corner, white on black, a seventh of the cell high."""
-    text = f"{int(pts_s) // 60}:{int(pts_s) % 60:02d}"
+def time_stamps(pts_s: Sequence[float]) -> list[str]:
+    """Times as m:ss, with the decimals (at most three) that tell frames apart which share a second."""
+    for decimals in range(4):
+        unit = 10**decimals
+        ticks = [int(time_s * unit + 1e-6) for time_s in pts_s]  # cut, as a clock shows it
+        if len(set(ticks)) == len(ticks):
+            break
+    return [
+        f"{tick // (60 * unit)}:{tick // unit % 60:02d}"
+        + (f".{tick % unit:0{decimals}d}" if decimals else "")
+        for tick in ticks
+    ]
+
+
+def _stamp(picture: Image.Image, text: str) -> None:
+    """The time in the upper left corner, white on black, a seventh of the cell high."""
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(max(8, picture.height // 7))
     left, top, right, bottom = draw.textbbox((2, 1), text, font=font)
     draw.rectangle((left - 2, top - 1, right + 1, bottom + 1), fill=BLANK)

@@ -6,13 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 
-from tideo.bundled import located
+from tideo.bundled import model_source
 from tideo.models.grid.settings import GridSettings
-from tideo.models.grid.template import ChatTemplate
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
+from tideo.registry import require
 from tideo.types import UserError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,10 @@ class Loading:
     dtype: str = "auto"
     load_4bit: bool = False
     place: bool = True
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UserError(f"dtype={self.dtype}: expected {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
 
 
 def _device_map() -> str | dict[str, int]:
@@ -59,18 +64,21 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
     Weights are read from safetensors only. Raises UserError with one line if they cannot be loaded, or if the chat
     template does not put replies where they are scored.
     """
+    failure = f"the image-text model {source!r} cannot be loaded"
+    source = model_source(source, failure=failure)
+    import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
 
-    source = located(source)
+    from tideo.models.grid.template import ChatTemplate
+
     extra: dict[str, Any] = {}
     if loading.load_4bit:
         if not torch.accelerator.is_available():
             raise UserError("4-bit weights need a GPU and bitsandbytes: leave load_4bit out")
+        require("bitsandbytes")
         extra["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16
         )
-    if loading.dtype != "auto" and not isinstance(getattr(torch, loading.dtype, None), torch.dtype):
-        raise UserError(f"dtype={loading.dtype}: expected auto, float32, bfloat16 or float16")
     try:
         processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
         if getattr(processor, "image_processor", None) is None:
@@ -93,8 +101,8 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
     except UserError:
         raise
     except FAULTS as error:
-        raise UserError(
-            f"the image-text model {source!r} cannot be loaded: {reason(error, source)}"
-        ) from error
+        if "torchvision" in str(error).lower():  # such as the image processors of Qwen
+            require("torchvision")
+        raise UserError(f"{failure}: {reason(error, source)}") from error
     check_whole(loading_info, f"the image-text model {source!r}")
     return model.eval(), processor

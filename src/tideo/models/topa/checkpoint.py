@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tideo.bundled import located
+from tideo.bundled import is_path, located, model_source, names
 from tideo.config import from_plain
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.types import UserError
@@ -124,15 +124,14 @@ def read_tensors(path: Path, *, expected: Mapping[str, torch.Tensor]) -> dict[st
 
 def find_llm(name: str, *, beside: Path) -> str:
     """A directory, looked for in `beside` first, else the Hugging Face id that `name` must then be."""
-    found = located(name, beside=beside)
-    if Path(found).is_dir():
-        return found
-    if name.count("/") != 1 or name.startswith((".", "/")):
+    if (beside / name).is_dir():
+        return str(beside / name)
+    if not Path(name).is_dir() and (is_path(name) or (name.count("/") != 1 and name not in names())):
         raise UserError(
             f"the language model {name!r} is not a directory, nor is {beside / name}: "
             "give its directory or its Hugging Face id"
         )
-    return name
+    return located(name)
 
 
 def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = None) -> tuple[Any, Any]:
@@ -141,9 +140,10 @@ def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = Non
     `rope_theta` is as in the config. Weights come from safetensors files only. Raises UserError, in one line, if
     loading fails.
     """
+    failure = f"the language model {source!r} cannot be loaded"
+    source = model_source(source, failure=failure)
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    source = located(source)
     try:
         config = AutoConfig.from_pretrained(source, **OWN_CODE)
         if rope_theta is not None:
@@ -154,6 +154,6 @@ def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = Non
         )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(source, **OWN_CODE)
     except FAULTS as error:
-        raise UserError(f"the language model {source!r} cannot be loaded: {reason(error, source)}") from error
+        raise UserError(f"{failure}: {reason(error, source)}") from error
     check_whole(loading_info, f"the language model {source!r}")
     return llm.eval(), tokenizer

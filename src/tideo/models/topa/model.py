@@ -21,7 +21,7 @@ import numpy as np
 
 from tideo.device import threads_for
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.familiarity import video_familiarity
+from tideo.encoders.familiarity import below, video_familiarity
 from tideo.encoders.features import frame_features, tideo_features
 from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.encoders.memory import Memory, project
@@ -112,8 +112,8 @@ class ZeroShot(VideoModel):
         if familiarity >= self.memory.threshold:
             return None
         return (
-            f"video {frames.video_id} is unlike what {self.name} was trained on (familiarity {familiarity:.4f}, "
-            f"expected at least {self.memory.threshold:.4f})"
+            f"video {frames.video_id} is unlike what {self.name} was trained on (familiarity "
+            f"{below(familiarity, self.memory.threshold)})"
         )
 
     def frame_rows(self, frames: Frames) -> np.ndarray:

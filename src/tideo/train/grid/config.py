@@ -161,6 +161,15 @@ class FinetuneConfig:
                 unused[f"train.{module}_lr"] = f"{module} is not among the modules that learn"
         return unused
 
+    def check_inputs(self) -> None:
+        """Raises UserError for a file or folder that is not there, before any of them is read."""
+        kind = "conversations"
+        if self.data not in registry.targets(kind):
+            for name in ("path", "videos"):
+                registry.check_path(getattr(self, name), field=name)
+        registry.check_path(self.captions_path, field="captions_path", kind=kind)
+        registry.check_path(self.captions_images, field="captions_images")
+
     def as_begun(self, recorded: Mapping[str, Any]) -> FinetuneConfig:
         """This recipe with what earlier versions recorded and did not use: an encoder, a number of captions."""
         num, earlier = self.num_captions, "num_watched" in recorded  # a field that has left the recipe

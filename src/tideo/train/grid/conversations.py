@@ -14,10 +14,9 @@ from itertools import groupby
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from tideo import registry
+from tideo.console import tracked
 from tideo.models.grid.settings import QUESTION, GridSettings
 from tideo.models.prompts import FORMS, style
 from tideo.store.files import file_hash, key_of
@@ -86,7 +85,7 @@ def annotated(
     groups = [list(group) for _, group in groupby(by_video, key=_segment)][:num]
     conversations: list[Conversation] = []
     failed: list[VideoError] = []
-    for group in track(groups, "reading videos", console=Console(stderr=True)):
+    for group in tracked(groups, "reading videos"):
         try:
             conversations.append(_conversation(group, settings=settings))
         except VideoError as error:

@@ -20,6 +20,7 @@ import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 
 from tideo import registry
+from tideo.bundled import model_source
 from tideo.models.grid.loading import Loading, check_image_size, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.runs import RUN_FILE, read_run
@@ -51,6 +52,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
         return out
     # Made before the model, since ZeRO-3 shards weights while they are read.
     arguments = training_arguments(config.train, seed=config.seed, out=out / "steps")
+    model_source(config.model, failure=f"the image-text model {config.model!r} cannot be loaded")
     torch.manual_seed(config.seed)
     conversations, held_out = training_set(config)
     base, processor = starting_model(config)

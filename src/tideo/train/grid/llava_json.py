@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from rich.console import Console
-from rich.progress import track
 
 from tideo.benchmarks.annotations import at, json_list, parsed
+from tideo.console import tracked
 from tideo.models.grid.settings import GridSettings
 from tideo.store.files import atomic_path, atomic_write_text, file_hash, key_of
 from tideo.store.video_files import VideoFolder
@@ -143,7 +142,7 @@ def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:
     """
     out = Path(out)
     rows = []
-    for conversation in track(conversations, "writing images", console=Console(stderr=True)):
+    for conversation in tracked(conversations, "writing images"):
         pictures = conversation.pictures
         if pictures.num != 1:
             raise UserError(

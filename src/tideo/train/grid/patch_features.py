@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from tideo.console import tracked
 from tideo.store.features import FeatureStore
 from tideo.store.files import key_of
 from tideo.train.grid.conversations import Conversation
@@ -95,7 +94,7 @@ def patch_features(
     store = FeatureStore(Path(cache_dir) / key_of(about), dim=dim, about=about)
     missing = [key for key in pictures if key not in store]
     shards = [missing[i : i + _IMAGES_PER_SHARD] for i in range(0, len(missing), _IMAGES_PER_SHARD)]
-    for shard in track(shards, "vision tower", console=Console(stderr=True), disable=not shards):
+    for shard in tracked(shards, "vision tower"):
         rows: dict[str, np.ndarray] = {}
         for start in range(0, len(shard), batch):
             keys = shard[start : start + batch]

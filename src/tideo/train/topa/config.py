@@ -5,9 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tideo import registry
+from tideo.bundled import model_source
 from tideo.device import has_bfloat16
-from tideo.train.topa.tasks import TaskWeights
 from tideo.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskWeights:
+    """Shares of the steps. With `choose` 0 there is no multiple choice, which is the paper's ablation."""
+
+    choose: float = 0.5
+    answer: float = 0.25
+    summarise: float = 0.25
+
+    def __post_init__(self) -> None:
+        if (
+            min(self.choose, self.answer, self.summarise) < 0
+            or self.choose + self.answer + self.summarise <= 0
+        ):
+            raise UserError(f"task weights must not be negative and not all 0: {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,3 +114,15 @@ class PrealignConfig:
                 f"projected={self.projected} with memory={self.memory}: expected a share of the examples, from 0 to 1, "
                 "and memory=frames for any share but 0"
             )
+
+    def check_inputs(self) -> None:
+        """Raises UserError for a file, folder or model that is not there, before any of them is read."""
+        for field_name, kind in (("tideos", "tideos"), ("calibration", "frames"), ("features", None)):
+            registry.check_path(getattr(self, field_name), field=field_name, kind=kind)
+        registry.check_path(self.train.deepspeed, field="train.deepspeed")
+        if self.train.deepspeed is not None:
+            registry.require("deepspeed")
+        model_source(self.llm, failure=f"the language model {self.llm!r} cannot be loaded")
+        if self.encoder not in registry.targets("encoders"):
+            of_hub = ":" not in self.encoder  # such as open_clip:ARCH/PRETRAINED
+            model_source(self.encoder, failure=f"cannot load the dual encoder {self.encoder}", of_hub=of_hub)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,26 +18,11 @@ from torch.utils.data import Dataset
 
 from tideo.models.prompts import FORMS, answer_prompt, style, summary_prompt
 from tideo.models.topa.prefix_lm import PrefixLM
+from tideo.train.topa.config import TaskWeights
 from tideo.types import Features, Question, Tideo, UserError
 
 # Options that mention other options keep their order. The test is for whole words: the published one also hits "hand".
 _MENTIONS_OTHERS = re.compile(r"\b(both|all|none|and)\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskWeights:
-    """Shares of the steps. With `choose` 0 there is no multiple choice, which is the paper's ablation."""
-
-    choose: float = 0.5
-    answer: float = 0.25
-    summarise: float = 0.25
-
-    def __post_init__(self) -> None:
-        if (
-            min(self.choose, self.answer, self.summarise) < 0
-            or self.choose + self.answer + self.summarise <= 0
-        ):
-            raise UserError(f"task weights must not be negative and not all 0: {self}")
 
 
 class Examples(Dataset[dict[str, Any]]):
