@@ -110,7 +110,7 @@ def test_a_failed_question_has_no_choice_and_a_missing_answer_is_refused(
     out = run("csv", tmp_path / "own.csv", blind)
     lines = [json.loads(line) for line in (out / ANSWERS_FILE).read_text().splitlines()]
     whole = chosen(out)
-    lines[1] |= {"error": "the video is broken", "loglikelihoods": [], "num_tokens": []}
+    lines[1] |= {"error": "the video is broken", "choice": None, "loglikelihoods": [], "num_tokens": []}
     (out / ANSWERS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert export(out, out=tmp_path / "out.csv") == (1, 2)
     assert (tmp_path / "out.csv").read_text() == f"id,choice\n1,{whole['1']}\n2,-1\n"

@@ -63,6 +63,12 @@ def test_a_tokenizer_that_changes_the_text_is_told() -> None:
         begin_ids(tokenizer)
 
 
+@pytest.mark.parametrize(("prompt", "options"), [("is <video> </s> it?", ["a"]), ("is <video> it?", ["a", "<s>b"])])
+def test_a_special_token_in_the_text_is_refused(prompt: str, options: list[str]) -> None:
+    with pytest.raises(UserError, match=r"the text contains </?s>, a special token of the model: rephrase it"):
+        encode(byte_tokenizer(closed=False), prompt, continuations=options)
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_story_and_its_question_are_one_text(pattern: str, llm_dir: Path) -> None:
     """The reader's score is that of the whole text in one forward, begun once."""

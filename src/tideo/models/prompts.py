@@ -144,11 +144,13 @@ def encode(
 
     Prompt and continuation are tokenised together, as in training, and split where they first differ from the
     prompt without its trailing spaces: most vocabularies merge a space with the next word. Raises UserError for
-    an empty continuation, and unless the prompt has exactly one `<video>`.
+    an empty continuation, for a special token in the text, and unless the prompt has exactly one `<video>`.
     """
     if prompt.count(VIDEO) != 1:
         raise UserError(f"the prompt has {prompt.count(VIDEO)} {VIDEO} markers; expected exactly one")
     check_no_blank(continuations)
+    for text in (prompt, *continuations):
+        check_no_special(text, tokenizer)
     before, after = prompt.split(VIDEO)
     end = [tokenizer.eos_token_id] if end_of_text and tokenizer.eos_token_id is not None else []
     stem = _after_video(tokenizer, after.rstrip(" "))
@@ -165,6 +167,12 @@ def check_no_blank(options: Sequence[str]) -> None:
     """Raise UserError for an option without text."""
     if blank := [i for i, text in enumerate(options, start=1) if not text.strip()]:
         raise UserError(f"option {blank[0]} of {len(options)} is empty: give it some text")
+
+
+def check_no_special(text: str, tokenizer: Any) -> None:
+    """Raise UserError for a text with a special token in it, such as </s>, which would be read as the end."""
+    if found := next((token for token in tokenizer.all_special_tokens if token and token in text), None):
+        raise UserError(f"the text contains {found}, a special token of the model: rephrase it")
 
 
 def begin_ids(tokenizer: Any) -> list[int]:

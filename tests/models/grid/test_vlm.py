@@ -270,12 +270,22 @@ def test_weights_that_are_not_the_models_are_told(folder: Path, tmp_path: Path) 
         load_model(str(tmp_path / "0"))
 
 
-def test_the_marker_of_images_in_a_question_is_an_error(data: Path) -> None:
+@pytest.mark.parametrize(
+    ("question", "option", "error"),
+    [
+        ("what is <image>?", "a", "the text contains <image>, which stands for an image: rephrase it"),
+        ("is this </s> it?", "a", "the text contains </s>, a special token of the model: rephrase it"),
+        ("what is it?", "a </s> b", "the text contains </s>, a special token of the model: rephrase it"),
+    ],
+)
+def test_a_token_of_the_models_own_in_a_question_is_an_error(
+    question: str, option: str, error: str, data: Path
+) -> None:
     vlm, good = tiny("llava", rows=1, cols=2), samples_of(data)[0]
-    bad = Sample(id="marker", video=good.video, question="what is <image>?", options=("a", "b"))
+    bad = Sample(id="marker", video=good.video, question=question, options=(option, "b"))
     fine, marked = vlm.answer(good.video, [good, bad], seen=vlm.look(good.video))
     assert fine.error is None
-    assert marked.error == "the text contains <image>, which stands for an image: rephrase it"
+    assert marked.error == error
 
 
 def test_the_words_before_the_question_fit_the_panels() -> None:

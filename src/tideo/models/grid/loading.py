@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-
 from tideo.bundled import model_source
 from tideo.models.grid.settings import GridSettings
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason

@@ -15,7 +15,7 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 
-from tideo.models.prompts import begin_ids, check_no_blank, common_start
+from tideo.models.prompts import begin_ids, check_no_blank, check_no_special, common_start
 from tideo.types import UserError
 
 PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
@@ -93,7 +93,7 @@ class ChatTemplate:
         """
         check_no_blank(replies)
         stem = self.plain(opening)
-        wholes = [self._ids(opening + no_marker(reply, self.processor)) for reply in replies]
+        wholes = [self._ids(opening + self._user_text(reply)) for reply in replies]
         shared = min(common_start(stem, whole) for whole in wholes)
         return stem[:shared], [whole[shared:] for whole in wholes], len(stem) - shared
 
@@ -105,6 +105,14 @@ class ChatTemplate:
                 f"model {self.name}: its processor and its tokenizer disagree on the prompt's tokens"
             )
         return list(prompt_ids[: len(prompt_ids) - lost])
+
+    def _user_text(self, text: str) -> str:
+        """The text itself. Raises UserError if it contains a token that stands for an image, or a special one."""
+        marker = getattr(self.processor, "image_token", None)
+        if isinstance(marker, str) and marker and marker in text:
+            raise UserError(f"the text contains {marker}, which stands for an image: rephrase it")
+        check_no_special(text, self.tokenizer)
+        return text
 
     # --- what the template does -------------------------------------------------------------------
 
@@ -201,9 +209,7 @@ class ChatTemplate:
         **options: Any,
     ) -> str:
         images = [{"type": "image"}] * num_images
-        chat = [
-            {"role": "user", "content": [*images, {"type": "text", "text": no_marker(user, self.processor)}]}
-        ]
+        chat = [{"role": "user", "content": [*images, {"type": "text", "text": self._user_text(user)}]}]
         if reply is not None:
             words = [{"type": "text", "text": reply}] if self._in_parts else reply
             chat.append({"role": "assistant", "content": words})
@@ -240,11 +246,3 @@ def _closed(text: str) -> str:
 def has_thought(text: str) -> bool:
     """Whether a text opens or closes a thought."""
     return _TAG.search(text) is not None
-
-
-def no_marker(text: str, processor: Any) -> str:
-    """The text itself. Raises UserError if it contains the processor's image token."""
-    marker = getattr(processor, "image_token", None)
-    if isinstance(marker, str) and marker and marker in text:
-        raise UserError(f"the text contains {marker}, which stands for an image: rephrase it")
-    return text
