@@ -21,7 +21,7 @@ EVERY_NAME = [(kind, name) for kind in registry.KINDS for name in registry.built
 @pytest.fixture
 def other_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that adds a sampler, one that takes a name of ours, and one whose extra is missing."""
-    monkeypatch.setitem(registry.BUILTIN, "samplers", {"uniform": "math:floor"})
+    monkeypatch.setitem(registry.BUILTIN, "samplers", {"middle": "math:ceil", "uniform": "math:floor"})
     (tmp_path / "other_samplers.py").write_text(
         '"""All of theirs."""\n\n\ndef every_second(num):\n    """One frame a second.\n\n    More."""\n'
         "    return num\n\n\ndef bare(num):\n    return num\n"
@@ -126,7 +126,7 @@ def test_a_broken_package_is_not_taken_for_a_missing_extra() -> None:
     ("name", "told"),
     [
         ("unifrom", r"^unknown sampler 'unifrom'; did you mean uniform\?$"),
-        ("zzz", r"^unknown sampler 'zzz'; known: bare, broken, every_second, uniform, via_vllm$"),
+        ("zzz", r"^unknown sampler 'zzz'; known: bare, broken, every_second, middle, uniform, via_vllm$"),
     ],
 )
 def test_unknown_name(name: str, told: str) -> None:

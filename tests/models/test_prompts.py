@@ -63,9 +63,13 @@ def test_a_tokenizer_that_changes_the_text_is_told() -> None:
         begin_ids(tokenizer)
 
 
-@pytest.mark.parametrize(("prompt", "options"), [("is <video> </s> it?", ["a"]), ("is <video> it?", ["a", "<s>b"])])
+@pytest.mark.parametrize(
+    ("prompt", "options"), [("is <video> </s> it?", ["a"]), ("is <video> it?", ["a", "<s>b"])]
+)
 def test_a_special_token_in_the_text_is_refused(prompt: str, options: list[str]) -> None:
-    with pytest.raises(UserError, match=r"the text contains </?s>, a special token of the model: rephrase it"):
+    with pytest.raises(
+        UserError, match=r"the text contains </?s>, a special token of the model: rephrase it"
+    ):
         encode(byte_tokenizer(closed=False), prompt, continuations=options)
 
 

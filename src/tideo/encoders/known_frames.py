@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -109,14 +108,14 @@ def _fitted(rows: Sequence[np.ndarray]) -> KnownFrames:
     return KnownFrames(mean_D=mean_D, directions_KD=directions_KD, threshold=float("inf"))
 
 
-@torch.inference_mode()
-def frame_rows(
-    frames: Frames, *, tower: Any, preprocess: Callable[[list[np.ndarray]], torch.Tensor]
-) -> np.ndarray:
+def frame_rows(frames: Frames, *, tower: Any, preprocess: Callable[[list[np.ndarray]], Any]) -> np.ndarray:
     """float32 [T, D] of up to MOST_FRAMES even frames.
 
-    `tower` is a vision model of transformers, `preprocess` makes its pixels of uint8 pictures [H, W, 3].
+    `tower` is a vision model of transformers, `preprocess` makes its pixels, a tensor, of uint8 pictures
+    [H, W, 3].
     """
+    import torch
+
     side = tower.config.image_size
     places = np.unique(np.linspace(0, len(frames) - 1, MOST_FRAMES).round().astype(int))
     pictures = [
@@ -125,6 +124,7 @@ def frame_rows(
     ]
     parameter = next(tower.parameters())
     pixels = preprocess(pictures).to(device=parameter.device, dtype=parameter.dtype)
-    tokens_TNd = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[1].float()
+    with torch.inference_mode():
+        tokens_TNd = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[1].float()
     rows: np.ndarray = torch.cat([tokens_TNd.mean(1), tokens_TNd.std(1)], dim=1).cpu().numpy()
     return rows
