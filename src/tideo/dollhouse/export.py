@@ -175,7 +175,7 @@ def render_missing(episodes: Sequence[Episode], *, folder: Path) -> int:
                 for _ in rendered:
                     shown.advance(bar)
         finally:
-            for unfinished in folder.glob(".*.mp4.*.tmp"):  # of processes that were ended
+            for unfinished in folder.glob(".*.tmp"):  # of processes that were ended
                 unfinished.unlink(missing_ok=True)
     return len(missing)
 
