@@ -85,6 +85,7 @@ def test_the_plugin_adds_an_encoder_and_a_sampler(installed: Path, tmp_path: Pat
     assert store.pts_s(name)[0] >= 2 / 3 * store.pts_s(name)[-1] - 0.1
 
 
+@pytest.mark.slow
 def test_the_plugin_adds_a_recipe(installed: Path, tmp_path: Path) -> None:
     listed = run("-m", "tideo", "list", "recipes", cwd=tmp_path, also=installed)
     assert "short_topa " in listed.stdout
@@ -105,6 +106,7 @@ def test_the_page_shows_the_files_that_are_tested() -> None:
     assert max(len(text.splitlines()) for text in texts) < 80
 
 
+@pytest.mark.slow
 def test_a_video_is_asked_about(tmp_path: Path) -> None:
     done = run(str(EXAMPLES / "ask_a_video.py"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

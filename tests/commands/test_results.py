@@ -36,6 +36,7 @@ def test_encode_prints_the_folder(tideo: Tideo, place: Path) -> None:
     assert done.stderr.endswith("1 items in features, 1 of them encoded now\n")
 
 
+@pytest.mark.slow
 def test_make_prints_the_folder(tideo: Tideo, place: Path) -> None:
     done = tideo(*["dollhouse", "make", "--split", "test", "--num", "1", "--out", "made"], cwd=place)
     assert (done.returncode, done.stdout, done.stderr) == (0, "made\n", "")

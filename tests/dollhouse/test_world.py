@@ -168,6 +168,7 @@ def option_by_options(q: Question, i: int) -> tuple[list[str], list[str]]:
     return ["", q.options[i], *words(q.options[i])], [str(i), *sorted(others)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bags", [question_by_option, option_by_options])
 def test_a_trained_guesser_stays_at_chance(
     bags: Callable[[Question, int], tuple[list[str], list[str]]],

@@ -172,6 +172,7 @@ def test_a_cluster_that_is_not_there_is_an_error(tideos: list[Tideo], tmp_path: 
         encode_tideos(tideos, encoder="dollhouse-clip", out=tmp_path, ray="127.0.0.1:9")
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_after_a_kill(tideos: list[Tideo], tmp_path: Path, tideo: Cli) -> None:
     many = [replace(t, id=f"{t.id}/{k}", frames=t.frames[k % 3 :]) for t in tideos for k in range(3)]
     many += [replace(t, id=t.id + "/x", frames=t.frames[::-1]) for t in tideos]

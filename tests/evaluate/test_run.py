@@ -157,6 +157,7 @@ def test_a_second_call_answers_nothing_again(exported: Path, model: ZeroShot, fi
     assert report.n_failed == 0
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_answers(
     exported: Path, model_dir: Path, finished: Path, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_weight_for_each_of_two_models(weights: tuple[float, ...]) -> None:
         FusionSettings(models=("a", "b"), weights=weights)
 
 
+@pytest.mark.slow
 def test_two_runs_become_a_model(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, tideo: Command
 ) -> None:

@@ -54,7 +54,8 @@ def in_runs(name: str, place: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["dollhouse-topa", pytest.param("dollhouse-grid", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
 def test_there_and_back(
     name: str, tideo: Tideo, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -467,6 +467,7 @@ def check_every_count(out: Path, place: Place, *, num: int) -> None:
     assert not any(b"sk-never-written" in p.read_bytes() for p in out.rglob("*") if p.is_file())
 
 
+@pytest.mark.slow
 def test_killed_among_failures_every_count_adds_up(tmp_path: Path) -> None:
     place = killed_and_restarted(tmp_path / "out", num=60, kills=1)
     check_every_count(tmp_path / "out", place, num=60)

@@ -170,6 +170,7 @@ def test_a_distillation_that_is_done_is_left_as_it_is(tmp_path: Path) -> None:
         distill(replace(CONFIG, train=None, num=2), out=out, resume=True)
 
 
+@pytest.mark.slow
 def test_a_stopped_distillation_resumes_with_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

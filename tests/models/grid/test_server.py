@@ -174,6 +174,7 @@ def test_requests_are_made_at_a_time(serve: Serve, data: Path, tmp_path: Path) -
 # --- failures ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_failure_is_counted_once_and_asked_again_on_demand(
     serve: Serve, data: Path, tmp_path: Path
 ) -> None:
