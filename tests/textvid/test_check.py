@@ -37,9 +37,9 @@ def clean() -> list[Tideo]:
     [
         ("order", 0.9, 0.85),
         ("stranger", 0.8, 0.6),
-        ("answer", 0.85, 0.8),
+        pytest.param("answer", 0.85, 0.8, marks=pytest.mark.slow),
         ("copy", 1.0, 0.9),
-        ("captions", 0.8, 0.7),
+        pytest.param("captions", 0.8, 0.7, marks=pytest.mark.slow),
     ],
 )
 def test_planted_faults_are_found(kind: str, precision: float, recall: float, clean: list[Tideo]) -> None:

@@ -78,6 +78,7 @@ def test_no_image_shows_only_held_out_combinations() -> None:
             assert any(not is_held_out(a.id, state.room, state.actor.id) for a in scripts)
 
 
+@pytest.mark.slow
 def test_images_are_drawn_once_and_the_same_by_any_number_of_workers(tmp_path: Path) -> None:
     config = GroupsConfig(groups=18, group=2, image_px=16)
     rgb = groups.images(config, tmp_path, workers=2)
