@@ -6,6 +6,7 @@ import logging
 from functools import cache
 from pathlib import Path
 
+from tideo.registry import targets
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,13 @@ def model_source(name: str, *, failure: str, of_hub: bool = True) -> str:
     except UserError as error:
         raise UserError(f"{failure}: {error}") from error
     return source
+
+
+def check_encoder(name: str) -> None:
+    """Raises UserError, as `model_source`, for a dual encoder that cannot be had."""
+    if name not in targets("encoders"):
+        of_hub = ":" not in name  # such as open_clip:ARCH/PRETRAINED
+        model_source(name, failure=f"cannot load the dual encoder {name}", of_hub=of_hub)
 
 
 def hub_errors() -> tuple[type[Exception], ...]:

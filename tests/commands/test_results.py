@@ -120,6 +120,15 @@ def test_help_is_not_cut(columns: int, tideo: Tideo, monkeypatch: pytest.MonkeyP
         assert max(map(len, done.stdout.splitlines())) <= max(columns, 50)
 
 
+def test_the_lists_of_commands_are_whole(tideo: Tideo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((40, 24)))
+    shown = "".join(tideo("--help").stdout.split())
+    assert "Answerabenchmark'squestions,ordescribeitsvideos;continueswhereitstopped." in shown
+    assert "Textualvideos:writethemwithalanguagemodel,checkthem." in shown
+    of_group = "".join(tideo("textvid", "--help").stdout.split())
+    assert "CheckTideos:faults,detail,diversity,balance,leakage,overlap." in of_group
+
+
 def test_other_libraries_are_silent_unless_verbose(tideo: Tideo, monkeypatch: pytest.MonkeyPatch) -> None:
     def describe(kind: str) -> dict[str, str]:
         for name in ("tideo.video", "httpx", "some_library", "root"):
@@ -150,6 +159,15 @@ def test_an_extra_installs_what_its_feature_imports() -> None:
         m for m, extra in registry.EXTRAS.items() if extra == "serve"
     }  # imported by the server itself
     assert used >= set(registry.EXTRAS) - of_server
+
+
+@pytest.mark.slow
+def test_json_is_valid_where_standard_out_has_ascii_alone(tideo_process: Tideo, place: Path) -> None:
+    options = ("thé", "lait 🥛")
+    args = ("videos/v.mp4", "où?", "--option", options[0], "--option", options[1])
+    done = tideo_process("ask", *args, "--json", cwd=place, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["options"] == list(options)
 
 
 def test_results_are_json(tideo: Tideo, place: Path) -> None:

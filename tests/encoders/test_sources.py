@@ -156,7 +156,7 @@ def test_the_command_takes_a_benchmarks_videos(tmp_path: Path, tideo: Tideo) -> 
     assert all(0.1 < t <= 0.4 for t in times)
     for source, message in (
         (f"csv={data}", "--videos goes with the videos of a benchmark"),
-        (str(tmp_path / "none"), "there is no such file or folder, and no BENCHMARK=FILE of that name"),
+        (str(tmp_path / "none"), "there is no such file or folder, or no BENCHMARK of that name"),
     ):
         wrong = tideo("encode", source, *options)
         assert wrong.returncode == 2

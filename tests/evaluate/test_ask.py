@@ -60,6 +60,12 @@ def test_the_answer_is_the_most_likely_option(video: Path, model: ZeroShot) -> N
     assert json.loads(json.dumps(reply)) == reply
 
 
+def test_white_space_around_an_option_is_no_part_of_it(video: Path, model: ZeroShot) -> None:
+    reply = ask(video, question="what is he doing?", options=OPTIONS, model=model)
+    spaced = ask(video, question="what is he doing?", options=[f" {o}\n" for o in OPTIONS], model=model)
+    assert (spaced["loglikelihoods"], spaced["options"]) == (reply["loglikelihoods"], list(OPTIONS))
+
+
 def test_the_options_order_does_not_matter(video: Path, model: ZeroShot) -> None:
     reply = ask(video, question="what is he doing?", options=OPTIONS, model=model)
     turned = ask(video, question="what is he doing?", options=OPTIONS[::-1], model=model)
@@ -107,6 +113,7 @@ def test_a_video_out_of_distribution_is_one_line(
         ("why?", ("one",), r"options \['one'\]: give two or more, none empty, or none at all"),
         ("why?", ("one", " "), r"give two or more, none empty"),
         ("why?", ("tea", "cup", "tea"), r"options \['tea', 'cup', 'tea'\]: two of them are equal"),
+        ("why?", ("tea", "cup", "tea "), r"two of them are equal"),
         ("why?", "tea", r"options 'tea' is one text: give several, as in \['tea', 'reading'\]"),
     ],
 )

@@ -182,3 +182,10 @@ def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fusion.json").write_text('{"models": 3}')
     with pytest.raises(UserError, match="does not describe a fusion"):
         load_model(str(tmp_path))
+
+
+def test_a_model_that_replies_in_words_is_not_fused(tmp_path: Path) -> None:
+    server = "openai:m@http://127.0.0.1:9/v1"
+    FusionSettings(models=("dollhouse-topa", server), weights=(1.0, 1.0)).save(tmp_path)
+    with pytest.raises(UserError, match=rf"{server} replies in words, and a fusion adds likelihoods"):
+        load_model(str(tmp_path))

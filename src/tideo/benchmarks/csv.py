@@ -28,6 +28,8 @@ def csv(data: str | Path, *, videos: str | Path) -> list[Sample]:
     and field, and for two options with the same text.
     """
     path = Path(data)
+    if not path.exists():
+        raise UserError(f"{data}: there is no such file")
     if not path.is_file() or path.suffix.lower() not in (*TABLES, LINES):
         raise UserError(f"{data}: expected a file that ends with .csv or {LINES}, or with .tsv or .txt")
     return each_once(_samples(path, videos=VideoFolder(videos)))

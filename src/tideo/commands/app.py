@@ -22,8 +22,13 @@ def _group(about: str, **commands: Callable[..., None]) -> typer.Typer:
     group = typer.Typer(help=about)
     group.callback()(lambda: None)  # a command alone in its group would lose its name
     for name, command in commands.items():
-        group.command(name)(command)
+        group.command(name, short_help=_about(command))(command)
     return group
+
+
+def _about(command: Callable[..., None]) -> str:
+    """What a list of commands says; left to Typer, it would be cut at the width of the terminal."""
+    return (command.__doc__ or "").partition("\n")[0]
 
 
 PURPOSE = "Questions about long videos, answered by language models that were never trained on video."
@@ -67,9 +72,9 @@ app = typer.Typer(pretty_exceptions_enable=False, help=PURPOSE)
 for heading, commands in COMMANDS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name, rich_help_panel=heading)
+            app.add_typer(command, name=name, rich_help_panel=heading, short_help=command.info.help)
         else:
-            app.command(name, rich_help_panel=heading)(command)
+            app.command(name, rich_help_panel=heading, short_help=_about(command))(command)
 
 
 def call(args: Sequence[str]) -> Any:

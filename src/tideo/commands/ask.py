@@ -60,7 +60,9 @@ def ask(
             start_s=start,
             end_s=end,
         )
-    print(json.dumps(reply, ensure_ascii=False) if as_json else reply["answer"])
+    # Where standard out does not hold any text, JSON needs escapes of its own: Python's would spoil it.
+    escaped = not str(sys.stdout.encoding).lower().startswith("utf")
+    print(json.dumps(reply, ensure_ascii=escaped) if as_json else reply["answer"])
 
 
 def frames(

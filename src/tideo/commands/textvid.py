@@ -96,9 +96,11 @@ def check(
 ) -> None:
     """Check Tideos: faults, detail, diversity, balance, leakage, overlap."""
     others = {name: [t.question for t in samples] for name, samples in map(_benchmark, against or ())}
-    name, equals, _ = source.partition("=")
+    name, equals, data = source.partition("=")
     of_questions = bool(equals) and name in registry.targets("benchmarks")
-    if not of_questions and not Path(source).exists():
+    if of_questions and keep:
+        raise UserError("--filter writes Tideos, and a BENCHMARK=FILE has none: leave it out")
+    if not Path(data if of_questions else source).exists():
         raise UserError(f"{source}: there is no such file or folder of Tideos; or give BENCHMARK=FILE")
     for model in (encoder, *(() if reader == "none" else (reader,))):
         located(model)
@@ -176,8 +178,8 @@ def encode(
         raise UserError(
             "--videos goes with the videos of a benchmark: give both, as in nextqa=val.csv --videos DIR"
         )
-    if not of_benchmark and not path.exists():
-        raise UserError(f"{source}: there is no such file or folder, and no BENCHMARK=FILE of that name")
+    if not Path(data if of_benchmark else source).exists():
+        raise UserError(f"{source}: there is no such file or folder, or no BENCHMARK of that name")
     from tideo.encoders.encode import encode_tideos, encode_videos
     from tideo.encoders.sources import segments_of, videos_in
     from tideo.store.video_files import is_text

@@ -19,6 +19,7 @@ from tideo.commands.options import (
     print_result,
     results_alone,
 )
+from tideo.types import UserError
 
 
 def prealign(
@@ -52,7 +53,9 @@ def finetune(
     out: OutOrRuns = None,
     resume: Resume = False,
     plan: Annotated[bool, typer.Option("--plan", help="Only print parameters and memory.")] = False,
-    gpus: Annotated[int, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs.")] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs, by default 1.")
+    ] = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -64,11 +67,19 @@ def finetune(
     ] = None,
 ) -> None:
     """Finetune an image-text model on grids of frames (top-down grid)."""
+    if gpus is not None and not plan:
+        raise UserError(
+            "--gpus is for --plan; a training runs on the processes that `accelerate launch` starts"
+        )
+    if (plan or export is not None) and (out is not None or resume or (plan and export is not None)):
+        raise UserError(
+            "--plan and --export train nothing: give one of them alone, without --out and --resume"
+        )
     config = _recipe(recipe, settings, command="finetune")
     if plan:
         from tideo.train.grid.memory_plan import plan as memory_plan
 
-        print(memory_plan(config, gpus=gpus))
+        print(memory_plan(config, gpus=gpus or 1))
         return
     if export is not None:
         from tideo.train.grid.finetune import export_llava
@@ -128,7 +139,6 @@ def _recipe(name: str, settings: Sequence[str] | None, *, command: str) -> Any:
     """The config of a recipe with other settings. Raises UserError for a recipe of another command."""
     from tideo.config import override
     from tideo.registry import load
-    from tideo.types import UserError
 
     config = load("recipes", name)()
     right = COMMANDS.get(type(config).__name__, "train")

@@ -44,12 +44,11 @@ def ask(
         raise UserError("the question is empty: ask something")
     if isinstance(options, str):  # its letters would each be an option
         raise UserError(f"options {options!r} is one text: give several, as in [{options!r}, 'reading']")
-    if len(options) == 1 or not all(option.strip() for option in options):
-        raise UserError(
-            f"options {list(options)}: give two or more, none empty, or none at all for a free answer"
-        )
+    options = [option.strip() for option in options]  # white space would change an option's likelihood
+    if len(options) == 1 or not all(options):
+        raise UserError(f"options {options}: give two or more, none empty, or none at all for a free answer")
     if len(set(options)) < len(options):
-        raise UserError(f"options {list(options)}: two of them are equal; give each once")
+        raise UserError(f"options {options}: two of them are equal; give each once")
     path = str(video)
     sample = Sample(
         id="ask",
@@ -80,7 +79,7 @@ def ask(
     return {
         "answer": answer.text if answer.choice is None else options[answer.choice],
         "choice": answer.choice,
-        "options": list(options),
+        "options": options,
         "loglikelihoods": list(scores(answer.loglikelihoods, answer.num_tokens, reduction=reduction)),
         "model": model.name,
         "pts_s": list(answer.pts_s),

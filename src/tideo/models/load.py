@@ -106,6 +106,7 @@ def _grid(folder: Path, name: str, args: Args) -> Load:
     of_loading, rest = split_settings(args, Loading)
     settings = override(GridSettings.load(folder), rest, option=OPTION)
     loading = override(Loading(), of_loading, option=OPTION)
+    settings.check_inputs()
 
     def load() -> VideoModel:
         from tideo.encoders.known_frames import KnownFrames
@@ -119,6 +120,11 @@ def _grid(folder: Path, name: str, args: Args) -> Load:
 
 def _fusion(folder: Path, name: str, args: Args) -> Load:
     settings = override(FusionSettings.load(folder), args, option=OPTION, unused=Fusion.unused)
+    for model in settings.models:
+        if model.startswith(tuple(BY_PREFIX)):
+            raise UserError(
+                f"{name}: {model} replies in words, and a fusion adds likelihoods: fuse other models"
+            )
     loads = [find_model(str(folder / m) if (folder / m).is_dir() else m) for m in settings.models]
     return lambda: Fusion([load() for load in loads], settings=settings, name=str(Path(name)))
 
@@ -129,6 +135,7 @@ def _server(name: str, args: Args) -> Load:
 
     of_calls, rest = split_settings(args, Calls)
     settings = override(ServerSettings(), rest, option=OPTION, unused=Remote.unused)
+    settings.check_inputs()
     remote = Remote(name, settings=settings, calls=override(Calls(), of_calls, option=OPTION))
     return lambda: remote
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from tideo.bundled import check_encoder
 from tideo.config import from_plain
 from tideo.models.interface import check_settings
 from tideo.models.prompts import VIDEO, style
@@ -82,6 +83,11 @@ class GridSettings:
         if self.num_frames == 1:
             unused["intro"] = "it introduces a grid, and there is one frame"
         return unused
+
+    def check_inputs(self) -> None:
+        """Raises UserError for an encoder that cannot be had, before a video is read for it."""
+        if self.sampler == QUESTION:
+            check_encoder(str(self.encoder))
 
     def images(self, frames: Frames, *, one_frame: bool = False) -> list[Image.Image]:
         """The frames as images for the model; with `one_frame` there is one image with one frame."""

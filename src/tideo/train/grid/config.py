@@ -167,6 +167,7 @@ class FinetuneConfig:
         if self.data not in registry.targets(kind):
             for name in ("path", "videos"):
                 registry.check_path(getattr(self, name), field=name)
+        self.grid.check_inputs()
         registry.check_path(self.captions_path, field="captions_path", kind=kind)
         registry.check_path(self.captions_images, field="captions_images")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tideo import registry
-from tideo.bundled import model_source
+from tideo.bundled import check_encoder, model_source
 from tideo.device import has_bfloat16
 from tideo.types import UserError
 
@@ -123,6 +123,4 @@ class PrealignConfig:
         if self.train.deepspeed is not None:
             registry.require("deepspeed")
         model_source(self.llm, failure=f"the language model {self.llm!r} cannot be loaded")
-        if self.encoder not in registry.targets("encoders"):
-            of_hub = ":" not in self.encoder  # such as open_clip:ARCH/PRETRAINED
-            model_source(self.encoder, failure=f"cannot load the dual encoder {self.encoder}", of_hub=of_hub)
+        check_encoder(self.encoder)
