@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +53,5 @@ def _of_the_user(path: object) -> bool:
     if not isinstance(path, str | bytes):
         return False
     where = Path(os.fsdecode(path)).absolute()
-    return not any(
-        where.is_relative_to(folder) for folder in (sys.prefix, sys.base_prefix, Path(__file__).parents[1])
-    )
+    installed = (*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")), Path(__file__).parents[1])
+    return not any(where.is_relative_to(folder) for folder in installed)

@@ -155,8 +155,8 @@ def encode(
     out: Out,
     num_frames: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many frames of each.")] = 10,
     sampler: Annotated[
-        str, typer.Option(metavar="NAME", help="For videos; see tideo list samplers.")
-    ] = "middle",
+        str | None, typer.Option(metavar="NAME", help="For videos; see tideo list samplers; without, middle.")
+    ] = None,
     videos: Annotated[
         Path | None,
         typer.Option(exists=True, file_okay=False, help="With BENCHMARK=FILE: the folder of its videos."),
@@ -167,7 +167,7 @@ def encode(
     ] = None,
 ) -> None:
     """Turn Tideos or videos into features. Continues where it stopped."""
-    registry.check("samplers", sampler)
+    registry.check("samplers", sampler or "middle")
     if ray is not None:
         registry.require("ray")
         check_reachable(ray)
@@ -186,6 +186,8 @@ def encode(
     from tideo.textvid.schema import SHARDS, load, to_tideo
 
     if not of_benchmark and (is_text(path) if path.is_file() else any(path.glob(SHARDS))):
+        if sampler is not None:
+            raise UserError("--sampler chooses frames of videos, and a Tideo has none to choose: leave it out")
         tideos = [to_tideo(record) for record in load(path)]
         result = encode_tideos(tideos, encoder=encoder, out=out, num_frames=num_frames, ray=ray)
     else:
@@ -195,7 +197,7 @@ def encode(
             else videos_in(path)
         )
         result = encode_videos(
-            chosen, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler, ray=ray
+            chosen, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler or "middle", ray=ray
         )
     for item_id, reason in result.failed.items():
         print(f"{item_id}: {reason}", file=sys.stderr)

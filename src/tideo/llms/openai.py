@@ -50,6 +50,7 @@ class Server(LanguageModel):
         )
         is_openai = urlsplit(url or OPENAI).hostname == OPENAI_HOST
         default_field = "max_completion_tokens" if is_openai else "max_tokens"
+        self._answered = False  # whether any request got an answer
         self._max_tokens_field = self.calls.max_tokens_field or default_field
         # The client's own retries end at a Retry-After of two minutes.
         self._client = self.openai.OpenAI(
@@ -106,9 +107,13 @@ class Server(LanguageModel):
         except self.openai.APIStatusError as error:
             status, headers, body = error.status_code, error.response.headers, error.response.content
         except self.openai.APIConnectionError as error:
-            raise _Passing(self._broken_off(error)) from error
+            failure = self._broken_off(error)
+            if isinstance(failure, Stopped) and not self._answered:
+                raise failure from error  # nothing is there; a server that starts again has answered before
+            raise _Passing(failure) from error
         except (self.openai.OpenAIError, UnicodeError) as error:
             raise Unanswered(f"{self.name}: {' '.join(str(error).split())[:300]}") from error
+        self._answered = True
         refusal = read_refusal(status, body)
         if refusal is None:
             return bytes(body)

@@ -445,6 +445,8 @@ def test_configs_that_do_not_fit(llm_dir: Path) -> None:
         PrefixLM(config, llm=gpt2, tokenizer=byte_tokenizer())
     with pytest.raises(UserError, match=r"the language model './x/y' is not a directory, nor is"):
         find_llm("./x/y", beside=llm_dir)
+    with pytest.raises(UserError, match="the language model '' is not a directory"):
+        find_llm("", beside=llm_dir)
     assert find_llm("meta-llama/Llama-2-7b-hf", beside=llm_dir) == "meta-llama/Llama-2-7b-hf"
 
 
