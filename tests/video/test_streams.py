@@ -65,6 +65,16 @@ def test_parts_of_an_edit_list(parts: list[tuple[float, float]], shown: list[int
     assert [index_of(rgb) for rgb in keys.rgb_THWC] == [number for number in shown if number % 25 == 0]
 
 
+@pytest.mark.parametrize("kind", ["mp4", "matroska"])
+def test_an_intra_refresh_is_no_key_frame(kind: str) -> None:
+    file = io.BytesIO()
+    refresh = {"preset": "ultrafast", "x264-params": "intra-refresh=1:keyint=20:bframes=0"}
+    encode(file, container_format=kind, num=120, fps=25, options=refresh)
+    data = file.getvalue()
+    assert full_decode(data) == list(range(120))
+    assert [numbers(data, [(k + 0.5) / 25])[0] for k in range(70, 110, 2)] == list(range(70, 110, 2))
+
+
 def test_an_index_without_display_times_is_decoded_in_order() -> None:
     data = bytearray(video("mp4", places=list(range(50))))
     at = data.index(b"ctts")

@@ -19,6 +19,7 @@ import av
 from av.stream import Discard, Disposition
 
 from tideo.types import VideoError
+from tideo.video.bitstream import only_refreshes
 from tideo.video.clock import MAX_GAP_S, RisingClock
 from tideo.video.frame_folder import frame_folder
 from tideo.video.layout import Layout, layout_of
@@ -169,6 +170,7 @@ class Demuxer:
 
     def _read(self) -> Iterator[av.Packet]:
         demuxed = self.container.demux(self.stream)
+        is_no_key = only_refreshes(self.decoder.codec.canonical_name, self.decoder.extradata)
         while True:
             try:
                 packet = next(demuxed, None)
@@ -179,6 +181,8 @@ class Demuxer:
                 return
             if packet is None:
                 return
+            if packet.is_keyframe and is_no_key(packet):
+                packet.is_keyframe = False
             if packet.size:  # the last packet is empty
                 yield packet
 
