@@ -29,7 +29,7 @@ Source = str | Path | bytes
 # Without this list FFmpeg also "plays" text files, and playlists that name other files and hosts.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,gif,apng,ogg,asf,h264,hevc,m4v,ivf,obu,"
-    "nut,mxf,rm,dv,mjpeg,yuv4mpegpipe"
+    "nut,mxf,gxf,wtv,rm,dv,mjpeg,yuv4mpegpipe"
 )
 PICTURES = "image2"  # a folder of numbered pictures
 BROADCAST = ("mpegts", "mpeg")  # their clock of 33 bits may be set anew at any moment
