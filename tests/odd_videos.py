@@ -48,6 +48,7 @@ CONTAINERS = {
     "wmv": Container(name="asf", codec="wmv2", options={"g": "12", "b": "900k"}, sound="wmav2", joins=False),
     "nut": Container(name="nut", codec="mpeg4", options={"g": "12", "bf": "2"}, sound="mp2", joins=False),
     "mxf": Container(name="mxf", codec="mpeg2video", options=MPEG2, sound=None, holes=False, joins=False),
+    "wtv": Container(name="wtv", codec="mpeg2video", options=MPEG2, sound="mp2", holes=False, joins=False),
     "ogg": Container(name="ogg", codec="libvpx", options=VP8, sound="libopus", holes=False, joins=False),
     "gif": Container(name="gif", codec="gif", pix_fmt="rgb8", options={}, sound=None),
     "apng": Container(name="apng", codec="apng", pix_fmt="rgb24", options={}, sound=None, joins=False),

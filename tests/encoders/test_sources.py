@@ -161,3 +161,10 @@ def test_the_command_takes_a_benchmarks_videos(tmp_path: Path, tideo: Tideo) -> 
         wrong = tideo("encode", source, *options)
         assert wrong.returncode == 2
         assert message in wrong.stderr
+
+
+def test_a_pipe_is_left_out_unread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encode(tmp_path / "a.mp4")
+    os.mkfifo(tmp_path / "pipe")
+    assert [video.id for video in videos_in(tmp_path)] == ["a"]
+    assert "pipe (no file)" in caplog.text

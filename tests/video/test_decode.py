@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tideo.types import UserError, VideoError
 from tideo.video import decode, streams
-from tideo.video.bitstream import droppable
+from tideo.video.bitstream import droppable, only_refreshes
 from tideo.video.decode import decode_at, probe
 from videos import SHARED, encode, encode_audio, index_of, picture, read_all, sequential
 
@@ -272,6 +272,24 @@ def unit(*data: int) -> bytes:
 )
 def test_droppable(codec: str, extradata: bytes | None, packet: bytes, expected: bool) -> None:
     assert droppable(codec, extradata)(av.Packet(packet)) is expected
+
+
+@pytest.mark.parametrize(
+    ("packet", "expected"),
+    [
+        (unit(0x65, 0x88), False),  # IDR
+        (unit(0x41, 0b1_0001000), False),  # a slice of type 7: intra
+        (unit(0x41, 0b1_011_0000), False),  # of type 2
+        (unit(0x41, 0b1_00110_00), True),  # of type 5: predicted
+        (unit(0x06, 9) + unit(0x41, 0b1_1_000000), True),  # SEI, then one of type 0
+        (unit(0x06, 9), False),  # no slice at all
+        (unit(0x41), False),  # cut off
+    ],
+)
+def test_only_refreshes(packet: bytes, expected: bool) -> None:
+    assert only_refreshes("h264", H264)(av.Packet(packet)) is expected
+    assert not only_refreshes("hevc", H264)(av.Packet(packet))
+    assert not only_refreshes("h264", None)(av.Packet(packet))
 
 
 # ------------------------------------------------------------ damage

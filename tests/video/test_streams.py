@@ -65,6 +65,32 @@ def test_parts_of_an_edit_list(parts: list[tuple[float, float]], shown: list[int
     assert [index_of(rgb) for rgb in keys.rgb_THWC] == [number for number in shown if number % 25 == 0]
 
 
+def test_a_part_of_an_edit_list_that_overlaps_the_one_before() -> None:
+    # The second part is cut within a group with B frames: FFmpeg gives its first frames times of the first part.
+    file = io.BytesIO()
+    options = {"x264-params": "keyint=25:min-keyint=25:scenecut=0:bframes=3:b-adapt=0"}
+    encode(file, container_format="mp4", num=120, fps=25, options=options)
+    data = with_edit_list(file.getvalue(), [(0.68, 1.0), (3.48, 0.6)])
+    with OpenVideo(data) as opened:
+        in_order = [
+            (opened.seconds(tick), index_of(opened.rgb(frame, None)))
+            for tick, frame in opened.frames()
+            if frame
+        ]
+    shown = [(time_s, [n for at_s, n in in_order if at_s <= time_s][-1]) for time_s, _ in in_order]
+    assert [numbers(data, [time_s])[0] for time_s, _ in shown] == [number for _, number in shown]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska"])
+def test_an_intra_refresh_is_no_key_frame(kind: str) -> None:
+    file = io.BytesIO()
+    refresh = {"preset": "ultrafast", "x264-params": "intra-refresh=1:keyint=20:bframes=0"}
+    encode(file, container_format=kind, num=120, fps=25, options=refresh)
+    data = file.getvalue()
+    assert full_decode(data) == list(range(120))
+    assert [numbers(data, [(k + 0.5) / 25])[0] for k in range(70, 110, 2)] == list(range(70, 110, 2))
+
+
 def test_an_index_without_display_times_is_decoded_in_order() -> None:
     data = bytearray(video("mp4", places=list(range(50))))
     at = data.index(b"ctts")

@@ -74,6 +74,8 @@ def _no_video(path: Path) -> str:
     """Why a file is no video; empty for one that is, or whose name promises it."""
     if path.suffix.lower() in ENDINGS:
         return ""
+    if path.exists() and not path.is_file():
+        return "no file"  # but a pipe or a device, and reading it may never end
     if is_text(path):
         return "text"
     try:

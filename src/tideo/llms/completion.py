@@ -9,6 +9,8 @@ from typing import Any
 
 MAX_BYTES = 16 * 2**20  # far beyond the longest reply of any model
 _CUT = {"length", "max_tokens", "model_length"}  # OpenAI's, Anthropic's and Mistral's word for it
+_BROKEN_OFF = {"error", "abort"}  # OpenRouter's and vLLM's
+_HELD_BACK = {"content_filter", "safety", "recitation"}  # OpenAI's and Gemini's
 
 
 class Unreadable(ValueError):
@@ -58,7 +60,9 @@ def _of_choice(choice: Any) -> Completion:
     finish = str(choice.get("finish_reason") or "").lower()
     if refusal := message.get("refusal"):
         raise Unreadable(f"is a refusal: {str(refusal)[:200]!r}")
-    if finish == "content_filter":
+    if choice.get("error") or finish in _BROKEN_OFF:
+        raise Unreadable(f"broke off ({str(choice.get('error') or finish)[:200]})")
+    if finish in _HELD_BACK:
         raise Unreadable("was held back by the server's content filter")
     text, truncated = _text(message.get("content")).strip(), finish in _CUT
     if not text and not truncated:

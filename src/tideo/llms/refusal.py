@@ -77,7 +77,7 @@ def read_refusal(status: int, body: bytes) -> Refusal | None:
     fields = error if isinstance(error, Mapping) else data if isinstance(data, Mapping) else {}
     code = fields.get("code")
     if status < 400:
-        status = code if isinstance(code, int) and 400 <= code < 600 else 0
+        status = int(str(code)) if re.fullmatch("[45][0-9]{2}", str(code)) else 0
     said = fields.get("message") or error or fields.get("detail") or text
     message = said if isinstance(said, str) else json.dumps(said)
     return Refusal(

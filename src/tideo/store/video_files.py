@@ -12,8 +12,8 @@ from tideo.types import UserError
 # Such a name promises a video. Of files that differ in their endings alone it decides which is meant; whether a file
 # is a video is decided by its content everywhere.
 _ENDINGS = (
-    ".3g2 .3gp .asf .avi .divx .f4v .flv .gif .m1v .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut "
-    ".ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m"
+    ".3g2 .3gp .asf .avi .divx .f4v .flv .gif .gxf .m1v .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf "
+    ".nut .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .wtv .y4m"
 )
 ENDINGS = frozenset(_ENDINGS.split())
 NUMBERED_PICTURE = re.compile(r"(\d+)\.(jpg|jpeg|png)")

@@ -1,8 +1,8 @@
-"""Which compressed frames no other frame refers to, read from the headers of their NAL units.
+"""What the headers of NAL units say: which frames no other frame refers to, and which key frames are none.
 
-Such a frame needs decoding only where the frame itself is wanted. H.264 marks it with `nal_ref_idc` 0
-(ITU-T H.264, section 7.4.1), HEVC with the sub-layer non-reference types (ITU-T H.265, table 7-1). Those may
-still serve a higher temporal layer, so only those of the highest layer count.
+A frame that no other refers to needs decoding only where the frame itself is wanted. H.264 marks it with
+`nal_ref_idc` 0 (ITU-T H.264, section 7.4.1), HEVC with the sub-layer non-reference types (ITU-T H.265, table 7-1).
+Those may still serve a higher temporal layer, so only those of the highest layer count.
 """
 
 from __future__ import annotations
@@ -22,6 +22,36 @@ def droppable(codec: str, extradata: bytes | None) -> Callable[[av.Packet], bool
         num_layers = extradata[21] >> 3 & 7
         return lambda packet: _unneeded_hevc(memoryview(packet), (extradata[21] & 3) + 1, num_layers)
     return lambda packet: False
+
+
+def only_refreshes(codec: str, extradata: bytes | None) -> Callable[[av.Packet], bool]:
+    """A test for packets that are called key frames, but only begin an intra refresh of H.264.
+
+    Such a frame is predicted from others, so decoding from there on shows wrong pictures. Its first slice is neither
+    of an IDR picture nor intra-coded.
+    """
+    if codec != "h264" or extradata is None or len(extradata) < 23 or extradata[0] != 1:
+        return lambda packet: False
+    size_bytes = (extradata[4] & 3) + 1
+
+    def test(packet: av.Packet) -> bool:
+        data = memoryview(packet)
+        first = next((at for at in _units(data, size_bytes) if 1 <= data[at] & 31 <= 5), None)
+        if first is None or data[first] & 31 == 5:
+            return False
+        bits = "".join(f"{byte:08b}" for byte in data[first + 1 : first + 9])
+        _, bits = _golomb(bits)  # first_mb_in_slice
+        slice_type, _ = _golomb(bits)
+        return bool(bits) and slice_type % 5 not in (2, 4)
+
+    return test
+
+
+def _golomb(bits: str) -> tuple[int, str]:
+    """A number ue(v) of ITU-T H.264, section 9.1, and the bits behind it."""
+    zeros = len(bits) - len(bits.lstrip("0"))
+    end = 2 * zeros + 1
+    return int(bits[:end] or "1", 2) - 1, bits[end:]
 
 
 def _unneeded_h264(data: memoryview, size_bytes: int) -> bool:

@@ -19,6 +19,7 @@ import av
 from av.stream import Discard, Disposition
 
 from tideo.types import VideoError
+from tideo.video.bitstream import only_refreshes
 from tideo.video.clock import MAX_GAP_S, RisingClock
 from tideo.video.frame_folder import frame_folder
 from tideo.video.layout import Layout, layout_of
@@ -28,7 +29,7 @@ Source = str | Path | bytes
 # Without this list FFmpeg also "plays" text files, and playlists that name other files and hosts.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,gif,apng,ogg,asf,h264,hevc,m4v,ivf,obu,"
-    "nut,mxf,rm,dv,mjpeg,yuv4mpegpipe"
+    "nut,mxf,gxf,wtv,rm,dv,mjpeg,yuv4mpegpipe"
 )
 PICTURES = "image2"  # a folder of numbered pictures
 BROADCAST = ("mpegts", "mpeg")  # their clock of 33 bits may be set anew at any moment
@@ -169,6 +170,7 @@ class Demuxer:
 
     def _read(self) -> Iterator[av.Packet]:
         demuxed = self.container.demux(self.stream)
+        is_no_key = only_refreshes(self.decoder.codec.canonical_name, self.decoder.extradata)
         while True:
             try:
                 packet = next(demuxed, None)
@@ -179,6 +181,8 @@ class Demuxer:
                 return
             if packet is None:
                 return
+            if packet.is_keyframe and is_no_key(packet):
+                packet.is_keyframe = False
             if packet.size:  # the last packet is empty
                 yield packet
 

@@ -143,11 +143,14 @@ class OpenVideo(Demuxer):
         return max(duration or 0, 2 * self.step)
 
     def seek_point(self, tick: int) -> int | None:
-        """Where to seek so that the first key frame read is displayed by `tick`; None is the file's start."""
+        """Where to seek so that the first key frame read is displayed by `tick`; None is the file's start.
+
+        A hidden one does not count: it leads in to a part of an edit list, and frames before it may be on display.
+        """
         at = tick
         for back_s in (0, *(2.0**n for n in range(-1, 20))):
             first = next((packet for packet in self.packets(at) if packet.is_keyframe), None)
-            if first is not None and first.pts is not None and first.pts <= tick:
+            if first is not None and first.pts is not None and first.pts <= tick and not first.is_discard:
                 return at
             # In mp4 seeking goes by decoding times, so it can land on a key frame displayed after `tick`.
             read = at if first is None or first.dts is None else min(at, first.dts)
