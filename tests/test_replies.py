@@ -171,6 +171,11 @@ def test_no_reply_is_ever_read_as_another_option(data: st.DataObject) -> None:
     assert choice_of_reply(reply, options) in (index, None)
 
 
+def test_a_raised_digit_is_no_digit() -> None:
+    assert choice_of_reply("10²", ["102", "100"]) is None
+    assert choice_of_reply("10²", ["102", "10²"]) == 1
+
+
 @settings(max_examples=200)
 @given(st.data())
 def test_a_reply_that_takes_back_or_doubts_chooses_nothing(data: st.DataObject) -> None:

@@ -54,6 +54,7 @@ _MARKED = (  # anywhere; group 1 is what remains
     re.compile(r"(?<!\w)__(?=[^\s_])([^_]+)(?<=[^\s_])__(?!\w)"),
     re.compile(r"`([^`]+)`"),
 )
+_FULL_WIDTH = {0x3000: 0x20} | {code + 0xFEE0: code for code in range(0x21, 0x7F)}
 _QUOTES = "\"'“”‘’«»"
 _SEEN = "videos?|frames?|images?|grids?|pictures?|clips?|scenes?|contents?|information|evidence|context"
 _NOUN = r"(?:answer|option|choice|response)"
@@ -153,7 +154,7 @@ def _label(option: str) -> str | None:
 
 def _unwrapped(text: str) -> str:
     """The text without what only formats it."""
-    text = unicodedata.normalize("NFKC", text)
+    text = _normal(text)
     for _ in range(4):  # layers, such as JSON in a code fence
         before = text
         for around in _WRAPPED:
@@ -163,6 +164,11 @@ def _unwrapped(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def _normal(text: str) -> str:
+    """One form of each character, and full-width letters as plain ones; 10² stays another text than 102."""
+    return unicodedata.normalize("NFC", text).translate(_FULL_WIDTH)
 
 
 def _without_marks(text: str) -> str:
@@ -186,7 +192,7 @@ def _of_json(text: str) -> str:
 
 def _plain(text: str) -> str:
     """A text as it is compared: without case, formatting, quotes around it and a full stop at its end."""
-    text = _without_marks(unicodedata.normalize("NFKC", text))
+    text = _without_marks(_normal(text))
     return _without_quotes(" ".join(text.casefold().split()))
 
 

@@ -84,6 +84,10 @@ def test_a_table_by_another_name(name: str, tmp_path: Path) -> None:
         (HEADER + ROW.replace("\n", ",\n"), r"line 2: expected 9 fields as in the header, found 10"),
         (HEADER + "v,1,what\n", r"line 2: expected 9 fields as in the header, found 3"),
         (
+            HEADER.replace("\n", ",\n") + ROW.replace("\n", ",x\n"),
+            r"line 2: 'x' stands behind the last column",
+        ),
+        (
             HEADER + "v,1,what, then,tea,cup,jug,pot,cup,next\n",
             r"line 2: expected 9 fields .*found 10; quote a",
         ),

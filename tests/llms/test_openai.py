@@ -93,6 +93,7 @@ def test_a_cap_needs_counted_tokens(serve: Serve, usage: Any) -> None:
         ({"content": " B\n"}, "stop", ("B", False)), ({"content": "B"}, None, ("B", False)),
         ({"content": "B"}, 7, ("B", False)),
         ({"content": "B or"}, "length", ("B or", True)), ({"content": "B or"}, "MAX_TOKENS", ("B or", True)),
+        ({"content": "B or"}, "max_output_tokens", ("B or", True)), ({"content": "B"}, {"type": "length"}, ("B", True)),
         ({"content": None, "reasoning": "Well"}, "length", ("", True)), (None, "length", ("", True)),
         ({"content": [{"type": "text", "text": "B"}]}, "stop", ("B", False)),
         ({"content": [{"type": "thinking", "thinking": "A"}, {"type": "text", "text": "B"}]}, "stop", ("B", False)),

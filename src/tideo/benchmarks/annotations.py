@@ -74,6 +74,11 @@ def csv_rows(path: Path, *, columns: Sequence[str]) -> Iterator[tuple[str, dict[
                 f"{path} line {line}: expected {len(names)} fields as in the header, found {len(row)}; quote a field "
                 "that holds the separator, and give every column its place in the header"
             )
+        if stray := [cell.strip() for cell in row[width:] if cell.strip()]:
+            raise UserError(
+                f"{path} line {line}: {stray[0]!r} stands behind the last column that has a name; quote a field that "
+                "holds the separator, or name the column"
+            )
         fields = zip(names, row, strict=False)  # of unnamed columns at the end a row may have fewer
         yield f"{path} line {line}", {name: value for name, value in fields if name}
 

@@ -53,5 +53,5 @@ def _of_the_user(path: object) -> bool:
     if not isinstance(path, str | bytes):
         return False
     where = Path(os.fsdecode(path)).absolute()
-    installed = (*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")), Path(__file__).parents[1])
-    return not any(where.is_relative_to(folder) for folder in installed)
+    installed = [str(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return not any(where.is_relative_to(folder) for folder in (*installed, Path(__file__).parents[1]))

@@ -187,7 +187,9 @@ def encode(
 
     if not of_benchmark and (is_text(path) if path.is_file() else any(path.glob(SHARDS))):
         if sampler is not None:
-            raise UserError("--sampler chooses frames of videos, and a Tideo has none to choose: leave it out")
+            raise UserError(
+                "--sampler chooses frames of videos, and a Tideo has none to choose: leave it out"
+            )
         tideos = [to_tideo(record) for record in load(path)]
         result = encode_tideos(tideos, encoder=encoder, out=out, num_frames=num_frames, ray=ray)
     else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 MAX_BYTES = 16 * 2**20  # far beyond the longest reply of any model
-_CUT = {"length", "max_tokens", "model_length"}  # OpenAI's, Anthropic's and Mistral's word for it
+_CUT = re.compile("length|max_tokens|max_output_tokens")  # OpenAI's, Anthropic's and Gemini's words for it
 _BROKEN_OFF = {"error", "abort"}  # OpenRouter's and vLLM's
 _HELD_BACK = {"content_filter", "safety", "recitation"}  # OpenAI's and Gemini's
 
@@ -64,7 +65,7 @@ def _of_choice(choice: Any) -> Completion:
         raise Unreadable(f"broke off ({str(choice.get('error') or finish)[:200]})")
     if finish in _HELD_BACK:
         raise Unreadable("was held back by the server's content filter")
-    text, truncated = _text(message.get("content")).strip(), finish in _CUT
+    text, truncated = _text(message.get("content")).strip(), bool(_CUT.search(finish))
     if not text and not truncated:
         thoughts = message.get("reasoning_content") or message.get("reasoning")
         raise Unreadable("holds thoughts and no text" if thoughts else "holds no text")

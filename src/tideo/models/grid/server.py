@@ -94,7 +94,9 @@ class Remote(GridModel):
         text = without_thoughts(reply.text)
         choice, failure = None, None
         # What a cut reply would have gone on to say may be against its first words; a description is only shorter.
-        if text is None or (reply.truncated and (sample.options or not text)):
+        if text is None and not reply.truncated:
+            failure = f"the reply ends within a thought: {reply.text[:200]!r}"
+        elif text is None or (reply.truncated and (sample.options or not text)):
             failure = (
                 f"the reply was cut at {limit} tokens, set a higher max_new_tokens: {reply.text[:200]!r}"
             )

@@ -126,7 +126,9 @@ def find_llm(name: str, *, beside: Path) -> str:
     """A directory, looked for in `beside` first, else the Hugging Face id that `name` must then be."""
     if name and (beside / name).is_dir():
         return str(beside / name)
-    if not name or not Path(name).is_dir() and (is_path(name) or (name.count("/") != 1 and name not in names())):
+    if not name or (
+        not Path(name).is_dir() and (is_path(name) or (name.count("/") != 1 and name not in names()))
+    ):
         raise UserError(
             f"the language model {name!r} is not a directory, nor is {beside / name}: "
             "give its directory or its Hugging Face id"
