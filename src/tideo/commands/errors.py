@@ -54,4 +54,4 @@ def _of_the_user(path: object) -> bool:
         return False
     where = Path(os.fsdecode(path)).absolute()
     installed = [str(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return not any(where.is_relative_to(folder) for folder in (*installed, Path(__file__).parents[1]))
+    return not any(where.is_relative_to(folder) for folder in [*installed, str(Path(__file__).parents[1])])
