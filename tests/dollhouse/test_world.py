@@ -178,6 +178,7 @@ def test_a_trained_guesser_stays_at_chance(
     assert max(right.values()) < 0.30, right
 
 
+@pytest.mark.slow
 def test_a_trained_guesser_finds_a_leak() -> None:
     """The same fit where every second right option carries a mark: or the tests above prove nothing."""
 

@@ -238,6 +238,7 @@ def test_a_memory_is_a_matrix_of_captions() -> None:
         Memory(values_MD=torch.arange(3), encoder="clip")
 
 
+@pytest.mark.slow
 def test_projection_makes_no_second_copy_of_the_memory() -> None:
     """92 MB of memory, within 30 MB; the full matrix would take 19 MB, three times."""
     if not Path("/proc/self/clear_refs").exists():

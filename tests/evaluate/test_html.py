@@ -174,6 +174,7 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path, text: str | 
         write_report([tmp_path], out=tmp_path / "page.html")
 
 
+@pytest.mark.slow
 def test_the_demo(
     exported: Path,
     model: ZeroShot,

@@ -163,6 +163,7 @@ def test_detail_of_a_frame() -> None:
 # --- a run --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_folder_is_checked_and_the_good_are_kept(clean: list[Tideo], tmp_path: Path, tideo: Cli) -> None:
     folder = tmp_path / "tideos"
     mixed, places = planted(clean[:16], "order", share=0.25)

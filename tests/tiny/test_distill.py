@@ -145,6 +145,7 @@ def test_a_finetuning_starts_from_the_folder(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_a_finetuning_needs_no_drawing_of_the_same_grids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
