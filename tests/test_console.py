@@ -172,6 +172,26 @@ def test_a_signal_before_the_imports(tmp_path: Path) -> None:
     assert (process.returncode, err) == (130, "tideo: interrupted\n")
 
 
+def test_a_signal_after_the_work_changes_no_exit_code() -> None:
+    code = """
+import os, time
+from tideo import console
+class Slow:
+    def __del__(self, write=os.write, sleep=time.sleep):
+        write(1, b"ending")
+        sleep(1)
+console.catch_signals()
+console.slow = Slow()
+console.leave(0)
+"""
+    with started(code=code) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(6) == "ending"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_processes_end_with_the_command(tmp_path: Path) -> None:
     make = ["dollhouse", "make", "--split", "test", "--num", "60", "--out", "out"]
     with started(*make, cwd=tmp_path) as process:

@@ -5,6 +5,7 @@ It needs nothing but Python, so that a command can be interrupted before its imp
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import signal
@@ -101,6 +102,7 @@ def catch_signals() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
+    atexit.register(_ignore_signals)  # the first to be registered runs last
     # The process that removes the semaphores of one that was ended would report each of them.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     show = sys.unraisablehook
@@ -127,10 +129,15 @@ def interrupted() -> int | None:
     """The exit code for the first signal received; None if there was none. After the call no other one is raised."""
     if not _received:
         return None
+    _ignore_signals()
+    return EXIT_CODES[_received[0]]
+
+
+def _ignore_signals() -> None:
+    """For a process that ends: all is written, and Python would let a signal end it with another code."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number in (*EXIT_CODES, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
-    return EXIT_CODES[_received[0]]
 
 
 def leave(code: int) -> NoReturn:
