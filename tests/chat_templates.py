@@ -75,8 +75,8 @@ FAMILIES = {
             user="[user]\n\nWORDS<end_of_utterance>",
             assistant="[assistant]\n\nWORDS<end_of_utterance>",
             waiting="[assistant]\n\n",
-            before="{% set told = 'No <think> here.' %}",
-        ).replace("{{ bos_token }}", "{{ bos_token }}[system]\n\n{{ told }}<end_of_utterance>"),
+            before="{% set note = 'No <think> here.' %}",
+        ).replace("{{ bos_token }}", "{{ bos_token }}[system]\n\n{{ note }}<end_of_utterance>"),
         example="<s>[system]\n\nNo <think> here.<end_of_utterance>"
         "[user]\n\n<image>why?<end_of_utterance>[assistant]\n\nto read<end_of_utterance>",
     ),
@@ -113,7 +113,7 @@ FAMILIES = {
         ),
         example=_CHATML_EXAMPLE + "<think>\n\n</think>\n\nto read<|im_end|>",
     ),
-    "smollm 3, thinking unless told": Family(
+    "smollm 3, thinking by default": Family(
         template=chat_template(
             user=_CHATML_USER,
             assistant="<|im_start|>assistant\n{% if mode != '/think' %}<think>\n\n</think>\n{% endif %}"

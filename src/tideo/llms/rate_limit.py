@@ -34,7 +34,7 @@ class Pace:
         with self._lock:
             begins_s = max(self._clock(), self._next_s, self._tokens_due_s)
             self._next_s = begins_s + self._gap_s
-        # Another thread may be told to wait during this sleep.
+        # The server may ask another thread to wait during this sleep.
         while (left_s := max(begins_s, self._held_until_s) - self._clock()) > 0:
             self._sleep(left_s)
 

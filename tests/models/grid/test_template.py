@@ -141,7 +141,7 @@ def _forcing(model: Any, ids: Sequence[int]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (
             {"waiting": "Reply: "},
@@ -155,14 +155,14 @@ def _forcing(model: Any, ids: Sequence[int]) -> Any:
         ({"assistant": "ASSISTANT: {{ m.content[0].text[:10] }} "}, "changes the reply .* to 'washing di "),
     ],
 )  # fmt: skip
-def test_a_template_that_cannot_be_scored_is_refused_in_a_line(changes: dict[str, str], told: str) -> None:
+def test_a_template_that_cannot_be_scored_is_refused_in_a_line(changes: dict[str, str], message: str) -> None:
     parts = {"user": "USER: WORDS ", "assistant": "ASSISTANT: WORDS ", "waiting": "ASSISTANT: "} | changes
     model, processor = with_template(chat_template(**parts))
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         ImageChat(model, processor=processor, name="m")
     assert str(refused.value).startswith("model m: ")
     assert "\n" not in str(refused.value)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         Chat(processor, image_size=SIDE)
 
 
