@@ -33,8 +33,9 @@ from tideo.models.prompts import (
     summary_prompt,
 )
 from tideo.models.topa.checkpoint import PrefixLMConfig, find_llm, load_llm, read_config
-from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
+from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.init_projection import ridge_projection
+from tideo.train.topa.tasks import collate_examples
 from tideo.types import Features, UserError
 
 ADAPTERS = ("llama-adapter", "lora", "none")

@@ -10,7 +10,7 @@ Shapes: B batch, L tokens, T frames, S frame slots, D feature width, H hidden wi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from tideo.loading import Loading
 from tideo.models import likelihood
 from tideo.models.likelihood import OptionScores
 from tideo.models.prompts import IGNORE, PromptTokens, encode, end_ids
@@ -223,18 +224,37 @@ class PrefixLM(nn.Module):
             write_lora(directory, self.llm, config=config)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, *, llm: str | None = None) -> PrefixLM:
+    def from_pretrained(
+        cls, directory: str | Path, *, llm: str | None = None, loading: Loading | None = None
+    ) -> PrefixLM:
         """Load what `save_pretrained` wrote, in eval mode; `llm` replaces the config's name of the language model.
+
+        `loading`: how the language model is loaded; a dtype that is not auto replaces the config's.
 
         Raises UserError if a file is missing, or if its shapes are not those of this LLM and config.
         """
         directory = Path(directory)
         config = read_config(directory)
         config = dataclasses.replace(config, llm=llm or find_llm(config.llm, beside=directory))
-        base, tokenizer = load_llm(config.llm, dtype=config.dtype, rope_theta=config.rope_theta)
+        loading = loading or Loading()
+        if loading.attn != "auto" and config.adapter == "llama-adapter":
+            raise UserError(
+                f"attn={loading.attn}: adapter llama-adapter has its own attention; leave attn out"
+            )
+        if loading.dtype == "auto":
+            loading = dataclasses.replace(loading, dtype=config.dtype)
+        base, tokenizer = load_llm(config.llm, loading=loading, rope_theta=config.rope_theta)
         model = cls(config, llm=base, tokenizer=tokenizer)
         model.load_trained(directory)
-        return model.eval()
+        return model.beside_llm_().eval()
+
+    def beside_llm_(self) -> PrefixLM:
+        """Move what is trained, other than LoRA, to the device of the language model's embeddings."""
+        device = self.llm.get_input_embeddings().weight.device
+        for part in (self.visual_proj, self.temporal_emb, self.adapter):
+            if part is not None:
+                part.to(device)
+        return self
 
     def load_trained(self, directory: str | Path) -> None:
         """Replace the trained tensors with those of a directory that `save_pretrained` wrote."""
@@ -277,18 +297,3 @@ class PrefixLM(nn.Module):
                 )
             features = features.values_TD
         return torch.as_tensor(features)
-
-
-def collate_examples(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """The keywords of `PrefixLM.forward` for a batch of examples, padded to the longest one; for a Trainer."""
-    length = max(len(e["input_ids"]) for e in examples)
-    videos = [torch.as_tensor(e["video_TD"]) for e in examples]
-    return {
-        "input_ids_BL": torch.tensor(
-            [e["input_ids"] + [0] * (length - len(e["input_ids"])) for e in examples]
-        ),
-        "labels_BL": torch.tensor([e["labels"] + [IGNORE] * (length - len(e["labels"])) for e in examples]),
-        "video_BTD": nn.utils.rnn.pad_sequence(videos, batch_first=True),
-        "num_frames_B": torch.tensor([len(v) for v in videos]),
-        "video_start_B": torch.tensor([e["video_start"] for e in examples]),
-    }

@@ -8,6 +8,7 @@ from typing import Literal
 from tideo import registry
 from tideo.bundled import check_encoder, model_source
 from tideo.device import has_bfloat16
+from tideo.loading import Loading
 from tideo.types import UserError
 
 
@@ -54,16 +55,16 @@ class PrealignTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrealignConfig:
+class PrealignConfig(Loading):
     """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
 
     `tideos` is a TextVid file, a folder that `tideo textvid` wrote or a registered source of Tideos; at most
     `num_tideos` of them are used. `features` is a folder that `tideo encode` made of them; without it the training
-    encodes the captions. `calibration` is a folder of videos like those of later questions, or a registered source of
-    frames; they set the threshold of familiarity. `attn` is an attention implementation of transformers, auto its
-    default. `memory` is what the rows of the projection's memory are: single captions, as published, or whole textual
-    frames. `from_llm` initialises the projection by ridge regression onto the LLM's own embeddings of the captions.
-    `projected` is the share of examples whose text features are projected onto the memory, as image features are.
+    encodes the captions. `calibration` is a folder of videos like those of later questions, or a registered source
+    of frames; they set the threshold of familiarity. `memory` is what the rows of the projection's memory are:
+    single captions, as published, or whole textual frames. `from_llm` initialises the projection by ridge
+    regression onto the LLM's own embeddings of the captions. `projected` is the share of examples whose text
+    features are projected onto the memory, as image features are.
     """
 
     llm: str
@@ -90,14 +91,13 @@ class PrealignConfig:
     reduction: str = "mean"
     temperature: float = 100.0
     calibration: str | None = None
-    attn: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     train: PrealignTraining
     seed: int = 0
 
     @property
     def unused(self) -> dict[str, str]:
         """Field that changes nothing → the reason."""
-        unused = {}
+        unused = {"device_map": "a training has train.deepspeed"}
         if self.adapter != "llama-adapter":
             unused["adapter_len"] = f"adapter={self.adapter} has no length"
         if self.adapter != "lora":
@@ -107,6 +107,7 @@ class PrealignConfig:
         return unused
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.attn != "auto" and self.adapter == "llama-adapter":
             raise UserError(f"attn={self.attn}: adapter llama-adapter has its own attention; set attn=auto")
         if not 0 <= self.projected <= 1 or (self.projected and self.memory != "frames"):

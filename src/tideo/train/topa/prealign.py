@@ -23,16 +23,17 @@ from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.encode import encoded
 from tideo.encoders.familiarity import calibrated
 from tideo.encoders.features import frame_features, sampled, tideo_features
+from tideo.loading import Loading
 from tideo.models.prompts import IGNORE
 from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
-from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
+from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
 from tideo.textvid.schema import load, to_tideo
 from tideo.train.calibration import calibration_frames
 from tideo.train.topa.config import PrealignConfig, PrealignTraining
 from tideo.train.topa.init_projection import init_from_llm_
 from tideo.train.topa.memory import make_memory, projected_texts
-from tideo.train.topa.tasks import Examples
+from tideo.train.topa.tasks import Examples, collate_examples
 from tideo.train.trainer import begin, fit, trainer_arguments
 from tideo.types import Features, Tideo, UserError
 
@@ -50,7 +51,7 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
     torch.manual_seed(config.seed)
     if not begin(out, recipe=config, resume=resume, last_file=SETTINGS_FILE):
         return out
-    encoder = load_encoder(config.encoder)
+    encoder = load_encoder(config.encoder, loading=Loading(device=config.device))
     tideos = read_tideos(config)
     if config.features is None:
         cache_dir = out.parent / "text_features"
@@ -108,9 +109,7 @@ def _projected(config: PrealignConfig, features: Sequence[Features]) -> list[Fea
 def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
     """The PrefixLM of a recipe, before training."""
     name = located(config.llm)
-    llm, tokenizer = load_llm(name, dtype="auto")
-    if config.attn != "auto":
-        llm.set_attn_implementation(config.attn)
+    llm, tokenizer = load_llm(name, loading=config.loading, place=False)
     return PrefixLM(
         PrefixLMConfig(
             llm=name,

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
-from tideo.models.prompts import FORMS, answer_prompt, style, summary_prompt
+from tideo.models.prompts import FORMS, IGNORE, answer_prompt, style, summary_prompt
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.config import TaskWeights
 from tideo.types import Features, Question, Tideo, UserError
@@ -109,6 +110,21 @@ class Examples(Dataset[dict[str, Any]]):
 
     def _summarise(self, tideo: Tideo, rng: random.Random) -> tuple[str, str]:
         return summary_prompt(style=self.style), tideo.summary + self.style.end
+
+
+def collate_examples(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """The keywords of `PrefixLM.forward` for a batch of examples, padded to the longest one; for a Trainer."""
+    length = max(len(e["input_ids"]) for e in examples)
+    videos = [torch.as_tensor(e["video_TD"]) for e in examples]
+    return {
+        "input_ids_BL": torch.tensor(
+            [e["input_ids"] + [0] * (length - len(e["input_ids"])) for e in examples]
+        ),
+        "labels_BL": torch.tensor([e["labels"] + [IGNORE] * (length - len(e["labels"])) for e in examples]),
+        "video_BTD": nn.utils.rnn.pad_sequence(videos, batch_first=True),
+        "num_frames_B": torch.tensor([len(v) for v in videos]),
+        "video_start_B": torch.tensor([e["video_start"] for e in examples]),
+    }
 
 
 def shuffled(question: Question, rng: random.Random) -> Question:
