@@ -204,8 +204,15 @@ def qwen2_vl() -> tuple[Any, Any]:
 _BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava, "llava_next": llava_next, "idefics3": idefics3, "qwen2_vl": qwen2_vl,
 }  # fmt: skip
-_WITH_VIDEO = ("qwen2_5_vl", "qwen3_vl", "smolvlm")  # tiny_video_vlms.py; their tests are skipped without the extra
+_WITH_VIDEO = (
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "smolvlm",
+)  # tiny_video_vlms.py; their tests are skipped without the extra
 FAMILIES = (*_BUILDERS, *_WITH_VIDEO)
+SEEN = {
+    family: 28 if family == "llava" else 56 for family in FAMILIES
+}  # the largest side that each sees as it is
 
 
 def made(family: str, *, seed: int = 0) -> tuple[Any, Any]:
@@ -227,6 +234,5 @@ def saved(family: str, directory: Path) -> Path:
     model, processor = made(family)
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
-    if family == "llava":
-        GridSettings(image_size=VISION.image_size).save(directory)
+    GridSettings(image_size=SEEN[family]).save(directory)
     return directory
