@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -200,15 +201,29 @@ def qwen2_vl() -> tuple[Any, Any]:
     return model, processor
 
 
-FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
+_BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava, "llava_next": llava_next, "idefics3": idefics3, "qwen2_vl": qwen2_vl,
 }  # fmt: skip
+_WITH_VIDEO = (
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "smolvlm",
+)  # tiny_video_vlms.py; their tests are skipped without the extra
+FAMILIES = (*_BUILDERS, *_WITH_VIDEO)
+SEEN = {
+    family: 28 if family == "llava" else 56 for family in FAMILIES
+}  # the largest side that each sees as it is
 
 
 def made(family: str, *, seed: int = 0) -> tuple[Any, Any]:
     """A random model in eval mode, weights large enough for scores to differ, and its processor."""
+    builders = _BUILDERS
+    if family in _WITH_VIDEO:
+        for module in ("torchvision", "num2words"):
+            pytest.importorskip(module, reason=f"its processor needs {module}: pip install 'tideo[vlm]'")
+        from tiny_video_vlms import BUILDERS as builders
     torch.manual_seed(seed)
-    model, processor = FAMILIES[family]()
+    model, processor = builders[family]()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -219,6 +234,5 @@ def saved(family: str, directory: Path) -> Path:
     model, processor = made(family)
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
-    if family == "llava":
-        GridSettings(image_size=VISION.image_size).save(directory)
+    GridSettings(image_size=SEEN[family]).save(directory)
     return directory

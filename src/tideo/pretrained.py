@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
+from tideo.registry import require
 from tideo.types import UserError
 
 # What its loaders raise for a folder or a repository that is incomplete, damaged or of another kind.
@@ -27,6 +31,25 @@ def reason(error: BaseException, source: str) -> str:
     if isinstance(error, SafetensorError):
         return f"a file of its weights is damaged or incomplete ({text}): get it anew"
     return f"{text} is missing" if isinstance(error, KeyError) else text
+
+
+def check_packages(error: BaseException) -> None:
+    """Raises UserError where a model could not be loaded because a package that its processor needs is missing.
+
+    Also where torchvision is installed for another torch: then transformers can import no image processor at all.
+    """
+    for module in ("torchvision", "num2words"):  # Qwen-VL's and SmolVLM's video processors
+        if module in str(error).lower() and find_spec(module) is None:
+            require(module)
+    if find_spec("torchvision") is None:
+        return
+    try:
+        import_module("torchvision")
+    except FAULTS as fault:
+        raise UserError(
+            f"torchvision {version('torchvision')} does not work with torch {version('torch')} ({fault}): install the "
+            "two together, as PyTorch's page says, or run pip uninstall torchvision if no model of yours needs it"
+        ) from error
 
 
 def check_whole(loading_info: Mapping[str, Any], name: str) -> None:

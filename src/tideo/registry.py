@@ -52,10 +52,11 @@ EXTRAS: dict[str, str] = {
     "flash_attn": "flash_attn",
     "gradio": "serve",
     "open_clip": "open_clip",
+    "num2words": "vlm",
     "openai": "openai",
     "pycocoevalcap": "captions",
     "ray": "ray",
-    "torchvision": "qwen",
+    "torchvision": "vlm",
     "uvicorn": "serve",
     "vllm": "vllm",
 }

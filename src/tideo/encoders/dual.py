@@ -20,7 +20,7 @@ import torch
 
 from tideo.bundled import model_source, names
 from tideo.loading import Loading
-from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
+from tideo.pretrained import FAULTS, OWN_CODE, check_packages, check_whole, reason
 from tideo.registry import load, require, targets
 from tideo.types import UserError
 
@@ -139,6 +139,7 @@ def load_encoder(name: str, *, loading: Loading | None = None) -> DualEncoder:
     except UserError:
         raise
     except FAULTS as error:
+        check_packages(error)
         raise UserError(f"{failure}: {reason(error, name)}") from error
 
 

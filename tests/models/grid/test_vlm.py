@@ -22,7 +22,7 @@ from tideo.models.interface import Controls
 from tideo.models.load import load_model
 from tideo.types import Sample, UserError, Video
 from tiny import save_llm, videos_in
-from tiny_vlms import FAMILIES, made, saved
+from tiny_vlms import FAMILIES, SEEN, made, saved
 
 SIDE = 28  # of what the tiny LLaVA sees
 QUESTIONS = [
@@ -38,7 +38,7 @@ def picture(seed: int = 0, side: int = 56) -> Image.Image:
 
 def tiny(family: str, **settings: object) -> GridVLM:
     model, processor = made(family)
-    settings = {"image_size": SIDE if family == "llava" else 336} | settings
+    settings = {"image_size": SEEN[family]} | settings
     return GridVLM(model, processor=processor, settings=GridSettings(**settings), name=family, key="key")  # type: ignore[arg-type]
 
 

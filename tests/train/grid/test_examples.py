@@ -12,7 +12,8 @@ from grid_training import (
     conversation,
 )
 from tideo.models.prompts import IGNORE
-from tideo.train.grid.examples import Chat, ChatExamples
+from tideo.train.grid.examples import Chat, ChatExamples, check_packing
+from tideo.types import UserError
 from tiny_vlms import FAMILIES, made
 
 
@@ -35,16 +36,11 @@ def test_an_example_is_what_the_processor_makes(family: str, num: int) -> None:
         assert example["input_ids"] == whole["input_ids"][0].tolist()
         scored = [n for n in example["labels"] if n != IGNORE]
         told = processor.tokenizer.decode(scored)
-        end = {
-            "llava": "</s>",
-            "llava_next": "</s>",
-            "idefics3": "<end_of_utterance>",
-            "qwen2_vl": "<|im_end|>",
-        }
-        assert told.strip() == turn.reply + end[family]
+        end = "</s>" if "llava" in family else "<|im_end|>" if "qwen" in family else "<end_of_utterance>"
+        assert told.strip() == turn.reply + end
 
 
-@pytest.mark.parametrize("family", ["llava", "llava_next"])
+@pytest.mark.parametrize("family", ["llava", "llava_next", "idefics3", "smolvlm"])
 def test_packed_questions_have_the_losses_of_separate_ones(family: str) -> None:
     model, processor = made(family)
     asked = [conversation(0), conversation(1)]
@@ -55,6 +51,13 @@ def test_packed_questions_have_the_losses_of_separate_ones(family: str) -> None:
     assert apart["attention_mask"].ndim == 2
     with torch.no_grad():
         assert model(**together).loss.item() == pytest.approx(model(**apart).loss.item(), abs=1e-5)
+
+
+def test_qwen_takes_no_packed_questions() -> None:
+    model, _ = made("qwen2_vl")
+    check_packing(model, 1)
+    with pytest.raises(UserError, match=r"packed=3: .* positions of its own.*set packed=1"):
+        check_packing(model, 3)
 
 
 def test_every_pass_asks_every_question_once_in_another_order() -> None:

@@ -2,34 +2,65 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from math import isqrt
 from typing import Any
 
 from tideo.bundled import model_source
 from tideo.loading import Loading
 from tideo.models.grid.settings import GridSettings
-from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
-from tideo.registry import require
+from tideo.pretrained import FAULTS, OWN_CODE, check_packages, check_whole, reason
 from tideo.types import UserError
 
+log = logging.getLogger(__name__)
 
-def input_side(processor: Any) -> int | None:
-    """The side in pixels of the one square input of a model; None if it takes any size of image, or several crops."""
+
+def seen_side(processor: Any, side: int) -> int | None:
+    """At how many pixels a side a model sees a square image of `side`, at most `side`; None if its processor says none.
+
+    Qwen-VL rounds to whole merged patches within a budget of pixels, LLaVA-NeXT and Idefics3 cut into tiles, LLaVA-1.5
+    has one square input.
+    """
     images = processor.image_processor
-    if hasattr(images, "image_grid_pinpoints") or getattr(images, "do_image_splitting", False):
+    if hasattr(images, "merge_size") and hasattr(images, "get_number_of_image_patches"):
+        patches = int(images.get_number_of_image_patches(side, side, {}))
+        return min(side, isqrt(patches) * int(images.patch_size))
+    if places := getattr(images, "image_grid_pinpoints", None):
+        return min(side, max(min(place) for place in places))
+    size = dict(images.size or {})
+    if isinstance(getattr(images, "max_image_size", None), Mapping):
+        longest = (size if images.do_image_splitting else images.max_image_size).get("longest_edge")
+        return None if longest is None else min(side, longest)
+    if getattr(images, "do_image_splitting", False) or getattr(images, "crop_to_patches", False):
         return None
-    size = images.crop_size if getattr(images, "do_center_crop", False) else images.size
-    sides = [side for name in ("height", "width") if (side := dict(size or {}).get(name))]
-    return max(sides) if len(sides) == 2 else None
+    if getattr(images, "do_center_crop", False):
+        size = dict(images.crop_size)
+    sides = [length for name in ("height", "width") if (length := size.get(name))]
+    return min(side, *sides) if len(sides) == 2 else None
 
 
 def check_image_size(processor: Any, settings: GridSettings, *, name: str) -> None:
-    """Raises UserError if the grid is larger than the model's input, since scaling it down would blur its cells."""
-    side = input_side(processor)
-    if side is not None and settings.image_size > side:
-        raise UserError(
-            f"a grid of {settings.image_size} pixels a side is larger than the {side} that {name} sees: "
-            f"set image_size={side}"
-        )
+    """Raises UserError if the grid is larger than the model's input, since scaling it down would blur its cells.
+
+    Qwen-VL's rounding to whole patches is a warning.
+    """
+    side = settings.image_size
+    seen = seen_side(processor, side)
+    if seen is None or seen == side:
+        return
+    images = processor.image_processor
+    step = int(images.patch_size) * int(images.merge_size) if hasattr(images, "merge_size") else 0
+    if side - seen < step:
+        whole = [str(near) for near in (seen, seen + step) if seen_side(processor, near) == near]
+        log.warning(
+            "%s sees images in multiples of %d pixels, so a grid of %d a side at %d: it sees image_size=%s as it is",
+            name, step, side, seen, " or ".join(whole),
+        )  # fmt: skip
+        return
+    raise UserError(
+        f"a grid of {side} pixels a side is larger than the {seen} that {name} sees: set image_size={seen}"
+    )
 
 
 def load_vlm(source: str, *, loading: Loading, place: bool = True) -> tuple[Any, Any]:
@@ -40,17 +71,19 @@ def load_vlm(source: str, *, loading: Loading, place: bool = True) -> tuple[Any,
     """
     failure = f"the image-text model {source!r} cannot be loaded"
     source = model_source(source, failure=failure)
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-
-    from tideo.models.grid.template import ChatTemplate
-
     try:
+        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+
+        from tideo.models.grid.template import ChatTemplate
+
         processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
         if getattr(processor, "image_processor", None) is None:
             raise UserError(
                 f"model {source}: it has no image processor, so it cannot be shown a grid; "
                 "expected an image-text-to-text model"
             )
+        # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
+        processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
         ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
         saved = getattr(AutoConfig.from_pretrained(source, **OWN_CODE), "dtype", None)
         options = {"attn_implementation": "sdpa"} | loading.options(saved=saved, place=place)
@@ -65,8 +98,7 @@ def load_vlm(source: str, *, loading: Loading, place: bool = True) -> tuple[Any,
     except UserError:
         raise
     except FAULTS as error:
-        if "torchvision" in str(error).lower():  # such as the image processors of Qwen
-            require("torchvision")
+        check_packages(error)
         raise UserError(f"{failure}: {reason(error, source)}") from error
     check_whole(loading_info, f"the image-text model {source!r}")
     return model.eval(), processor

@@ -81,6 +81,15 @@ def _order(num: int, draw: str) -> list[int]:
     return order
 
 
+def check_packing(model: Any, packed: int) -> None:
+    """Raises UserError for packed questions about images that have positions in two dimensions, as Qwen-VL's have."""
+    if packed > 1 and hasattr(getattr(model, "model", model), "get_rope_index"):
+        raise UserError(
+            f"packed={packed}: {type(model).__name__} gives the tokens of an image positions of its own, which packed "
+            "questions would not have; set packed=1"
+        )
+
+
 class Chat:
     """Tokenises turns with a processor and its chat template; every reply ends with its end token."""
 

@@ -27,6 +27,7 @@ from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
 from tideo.train.grid.config import LLAVA, FinetuneConfig, deepspeed_file
 from tideo.train.grid.conversations import Conversation, annotated, pasted
+from tideo.train.grid.examples import check_packing
 from tideo.train.grid.llava_json import read_llava, write_llava
 from tideo.train.grid.stage import freeze, mean_loss, run_stage, training_arguments
 from tideo.train.grid.trainer import GridTrainer
@@ -57,6 +58,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     conversations, held_out = training_set(config)
     base, processor = starting_model(config)
     check_image_size(processor, config.grid, name=config.model)
+    check_packing(base, config.packed)
     if torch.accelerator.is_available() and not (config.quantised or config.train.parallel):
         base.to(PartialState().device)  # the tower and the captions' loss run before the Trainer
     model = freeze(base, config)
