@@ -92,52 +92,22 @@ class _Guard(torch._C._acc.DeviceGuard):
 
 
 def _index(device: Any) -> int:
-    index = (
-        DEVICES.current
-        if device is None
-        else device
-        if isinstance(device, int)
-        else torch.device(device).index
-    )
+    index = device if device is None or isinstance(device, int) else torch.device(device).index
     return DEVICES.current if index is None else index
 
 
 # --- kernels --------------------------------------------------------------------------------------
 
 # Operations that make a tensor of none, whose own kernels would write into an empty one and change its size.
-FACTORIES = [
-    "empty",
-    "empty_strided",
-    "empty_permuted",
-    "arange",
-    "full",
-    "zeros",
-    "ones",
-    "rand",
-    "randn",
-    "randint",
-    "randperm",
-    "eye",
-    "linspace",
-    "logspace",
-    "scalar_tensor",
-    "tril_indices",
-    "triu_indices",
-    "hann_window",
-]
+FACTORIES = (
+    "empty", "empty_strided", "empty_permuted", "arange", "full", "zeros", "ones", "rand", "randn", "randint",
+    "randperm", "eye", "linspace", "logspace", "scalar_tensor", "tril_indices", "triu_indices",
+)  # fmt: skip
 # Operations whose operands come without Python's key, as inside torch.tensor(…, device=…).
-COPIES = [
-    "_copy_from",
-    "_to_copy",
-    "copy_",
-    "fill_.Scalar",
-    "zero_",
-    "set_.source_Tensor",
-    "_local_scalar_dense",
-]
+COPIES = ("_copy_from", "_to_copy", "copy_", "fill_.Scalar", "zero_", "set_.source_Tensor", "_local_scalar_dense")
 # Under autocast, as CUDA has it; the others compute in the type of their operands.
-IN_HALF = ["linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv2d", "scaled_dot_product_attention"]
-IN_FLOAT32 = ["layer_norm", "softmax.int", "log_softmax.int", "cross_entropy_loss", "nll_loss"]
+IN_HALF = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv2d", "scaled_dot_product_attention")
+IN_FLOAT32 = ("layer_norm", "softmax.int", "log_softmax.int", "cross_entropy_loss", "nll_loss")
 
 
 def _register() -> None:

@@ -79,14 +79,15 @@ class StandIn(torch.Tensor):
     def __new__(cls, inner: torch.Tensor, index: int) -> StandIn:
         if inner.dtype == torch.bfloat16 and not DEVICES.bfloat16:
             raise RuntimeError(f"{NAME}:{index} has no bfloat16")
-        outer = torch.Tensor._make_wrapper_subclass(
-            cls,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            device=torch.device(NAME, index),
-        )
+        with torch.inference_mode(inner.is_inference()):  # a view of a parameter is none, even in that mode
+            outer = torch.Tensor._make_wrapper_subclass(
+                cls,
+                inner.size(),
+                strides=inner.stride(),
+                storage_offset=inner.storage_offset(),
+                dtype=inner.dtype,
+                device=torch.device(NAME, index),
+            )
         outer.inner, outer.block = inner, _block(inner, index)
         return outer
 
