@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# Operations that make a tensor of what Python or NumPy holds, move it, or look at it otherwise. No work of a model.
+MOVES = {
+    *("lift_fresh", "detach", "detach_", "alias", "_to_copy", "to", "copy_", "select", "slice", "view", "reshape"),
+    *("unsqueeze", "squeeze", "stack", "cat", "resolve_conj", "resolve_neg", "empty", "unbind", "clone", "t"),
+    *("expand", "permute", "arange", "_unsafe_view", "split"),
+}
 
-class Placed(TorchDispatchMode):
-    """(operation, device) → calls, of the operations whose operands are all on this device; numbers do not count."""
+
+class Operations(TorchDispatchMode):
+    """(operation, device) → calls, of operations with all operands on one device; a number is on none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,3 +33,20 @@ class Placed(TorchDispatchMode):
         if len(places) == 1:
             self.calls[func.overloadpacket.__name__, *places] += 1
         return out
+
+
+@contextmanager
+def all_on(device: str, *, at_least: int = 20) -> Iterator[None]:
+    """Asserts that all operations of the block which compute something did so on this device."""
+    with Operations() as operations:
+        yield
+    computed = {call: num for call, num in operations.calls.items() if call[0] not in MOVES}
+    elsewhere = {call: num for call, num in computed.items() if call[1] != device}
+    assert not elsewhere, f"not on {device}: {elsewhere}"
+    assert sum(computed.values()) >= at_least, f"nothing is computed on {device}: {computed}"
+
+
+def lies_on(device: str, *modules: torch.nn.Module) -> bool:
+    """Whether all parameters and buffers do, of modules that have some."""
+    tensors = [x for module in modules for x in (*module.parameters(), *module.buffers())]
+    return bool(tensors) and {str(x.device) for x in tensors} == {device}

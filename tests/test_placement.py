@@ -1,0 +1,133 @@
+"""Models, encoder and memory compute where they are told to, and the answers are those of the CPU."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from placement import all_on, lies_on
+from tideo.bundled import ASSETS
+from tideo.encoders.dual import load_encoder
+from tideo.encoders.familiarity import video_familiarity
+from tideo.encoders.features import frame_features
+from tideo.encoders.memory import Memory, project
+from tideo.loading import Loading
+from tideo.models.load import load_model
+from tideo.textvid.reader import Reader
+from tideo.types import Answer, Features, Frames, Question, Sample, Video
+from videos import encode, picture
+
+ATOL = 1e-3  # of a log-likelihood; the memory is in half precision on a GPU
+SAMPLES = (
+    ("what is the man doing?", ("pouring tea", "reading a book", "sleeping")),
+    ("what does he do then?", ("washing dishes", "a book")),
+    ("what happens?", ()),
+)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Video:
+    path = tmp_path_factory.mktemp("videos") / "a.mp4"
+    encode(path, num=20)
+    return Video(id="a", path=str(path))
+
+
+def frames(num: int = 4) -> Frames:
+    rgb_THWC = np.stack([picture(i, width=64, height=64) for i in range(num)])
+    return Frames(rgb_THWC=rgb_THWC, pts_s_T=np.arange(num, dtype=np.float64), video_id="a")
+
+
+def answers(model: Any, video: Video) -> list[Answer]:
+    samples = [Sample(id=q, video=video, question=q, options=options) for q, options in SAMPLES]
+    return model.answer(video, samples, seen=model.look(video))
+
+
+def modules_of(model: Any) -> list[torch.nn.Module]:
+    parts = [model, *getattr(model, "models", ())]
+    return [m for part in parts for m in vars(part).values() if isinstance(m, torch.nn.Module)]
+
+
+def same(ours: list[Answer], expected: list[Answer], *, atol: float) -> bool:
+    assert not any(a.error for a in ours), ours
+    return all(
+        a.text == b.text and np.allclose(a.loglikelihoods, b.loglikelihoods, atol=atol)
+        for a, b in zip(ours, expected, strict=True)
+    )
+
+
+@cache
+def on_cpu(name: str, video: Video) -> tuple[list[Answer], str | None]:
+    model = load_model(name, args=["device=cpu"])
+    return answers(model, video), model.out_of_distribution(model.look(video))
+
+
+@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid", "dollhouse-fusion"])
+def test_a_bundled_model_answers_on_the_gpu_as_on_the_cpu(name: str, gpu: str, video: Video) -> None:
+    expected, warning = on_cpu(name, video)
+    model = load_model(name, args=[f"device={gpu}"])
+    assert lies_on(gpu, *modules_of(model))
+    with all_on(gpu):
+        assert same(answers(model, video), expected, atol=ATOL)
+    with all_on(gpu):
+        assert model.out_of_distribution(model.look(video)) == warning
+
+
+@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
+def test_auto_takes_the_gpu_and_cpu_keeps_off_it(name: str, gpu: str, video: Video) -> None:
+    on_auto = load_model(name)
+    assert lies_on(f"{torch.device(gpu).type}:0", *modules_of(on_auto))
+    on_cpu = load_model(name, args=["device=cpu"])
+    assert lies_on("cpu", *modules_of(on_cpu))
+    with all_on("cpu"):
+        answers(on_cpu, video)
+
+
+def test_an_encoder_computes_on_the_gpu(gpu: str) -> None:
+    plain, ours = (load_encoder("dollhouse-clip", loading=Loading(device=d)) for d in ("cpu", gpu))
+    assert ours.id == plain.id
+    with all_on(gpu):
+        text_ND, images_TD = ours.encode_text(["a cat", "he pours tea"]), ours.encode_images(frames().rgb_THWC)
+    np.testing.assert_allclose(text_ND, plain.encode_text(["a cat", "he pours tea"]), atol=1e-5)
+    np.testing.assert_allclose(images_TD, plain.encode_images(frames().rgb_THWC), atol=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [None, 5])
+def test_a_memory_lies_on_the_gpu_in_half_precision(gpu: str, tmp_path: Path, top_k: int | None) -> None:
+    rng = np.random.default_rng(0)
+    rows_MD = rng.standard_normal((3000, 32)).astype(np.float32) + 0.7
+    rows_MD /= np.linalg.norm(rows_MD, axis=1, keepdims=True)
+    plain = Memory(values_MD=torch.from_numpy(rows_MD), encoder="clip")
+    plain.save(tmp_path / "memory.safetensors")
+    ours = Memory.load(tmp_path / "memory.safetensors", device=gpu)
+    assert (str(ours.values_MD.device), ours.values_MD.dtype) == (gpu, torch.float16)
+    queries = Features(values_TD=rows_MD[:7], pts_s_T=None, modality="image", encoder="clip")
+    with all_on(gpu):
+        projected = project(queries, ours, top_k=top_k)
+    cosines_T = (projected.values_TD * project(queries, plain, top_k=top_k).values_TD).sum(axis=1)
+    assert cosines_T.min() > 1 - 1e-5
+    assert video_familiarity(queries, ours) == pytest.approx(video_familiarity(queries, plain), abs=1e-3)
+
+
+def test_a_reader_reads_on_the_gpu(gpu: str) -> None:
+    questions = [
+        Question(kind="", question=q, options=options, answer=0, open_answer=options[0])
+        for q, options in SAMPLES
+        if options
+    ]
+    plain, ours = (Reader.load("dollhouse-lm", loading=Loading(device=d)) for d in ("cpu", gpu))
+    with all_on(gpu):
+        scores = ours.scores(["a man pours tea", "he reads"], questions)
+    for row, expected in zip(scores, plain.scores(["a man pours tea", "he reads"], questions), strict=True):
+        np.testing.assert_allclose(row, expected, atol=ATOL)
+
+
+def test_features_of_frames_are_of_the_host(gpu: str) -> None:
+    encoder = load_encoder("dollhouse-clip", loading=Loading(device=gpu))
+    features = frame_features(frames(), encoder)
+    memory = Memory.load(ASSETS / "dollhouse-topa" / "memory.safetensors", device=gpu)
+    assert isinstance(project(features, memory).values_TD, np.ndarray)
