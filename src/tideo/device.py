@@ -20,10 +20,9 @@ def has_bfloat16(device: torch.device | None = None) -> bool:
     """
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
-        return True
+        supported = getattr(torch.get_device_module(device), "is_bf16_supported", None)
+        return supported is None or bool(supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
