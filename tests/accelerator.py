@@ -104,7 +104,15 @@ FACTORIES = (
     "randperm", "eye", "linspace", "logspace", "scalar_tensor", "tril_indices", "triu_indices",
 )  # fmt: skip
 # Operations whose operands come without Python's key, as inside torch.tensor(…, device=…).
-COPIES = ("_copy_from", "_to_copy", "copy_", "fill_.Scalar", "zero_", "set_.source_Tensor", "_local_scalar_dense")
+COPIES = (
+    "_copy_from",
+    "_to_copy",
+    "copy_",
+    "fill_.Scalar",
+    "zero_",
+    "set_.source_Tensor",
+    "_local_scalar_dense",
+)
 # Under autocast, as CUDA has it; the others compute in the type of their operands.
 IN_HALF = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv2d", "scaled_dot_product_attention")
 IN_FLOAT32 = ("layer_norm", "softmax.int", "log_softmax.int", "cross_entropy_loss", "nll_loss")

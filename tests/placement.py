@@ -13,7 +13,19 @@ from torch.utils._pytree import tree_leaves
 
 # Operations that make a tensor of what Python or NumPy holds, move it, or look at it otherwise. No work of a model.
 MOVES = {
-    *("lift_fresh", "detach", "detach_", "alias", "_to_copy", "to", "copy_", "select", "slice", "view", "reshape"),
+    *(
+        "lift_fresh",
+        "detach",
+        "detach_",
+        "alias",
+        "_to_copy",
+        "to",
+        "copy_",
+        "select",
+        "slice",
+        "view",
+        "reshape",
+    ),
     *("unsqueeze", "squeeze", "stack", "cat", "resolve_conj", "resolve_neg", "empty", "unbind", "clone", "t"),
     *("expand", "permute", "arange", "_unsafe_view", "split"),
 }

@@ -91,7 +91,10 @@ def test_an_encoder_computes_on_the_gpu(gpu: str) -> None:
     plain, ours = (load_encoder("dollhouse-clip", loading=Loading(device=d)) for d in ("cpu", gpu))
     assert ours.id == plain.id
     with all_on(gpu):
-        text_ND, images_TD = ours.encode_text(["a cat", "he pours tea"]), ours.encode_images(frames().rgb_THWC)
+        text_ND, images_TD = (
+            ours.encode_text(["a cat", "he pours tea"]),
+            ours.encode_images(frames().rgb_THWC),
+        )
     np.testing.assert_allclose(text_ND, plain.encode_text(["a cat", "he pours tea"]), atol=1e-5)
     np.testing.assert_allclose(images_TD, plain.encode_images(frames().rgb_THWC), atol=1e-5)
 

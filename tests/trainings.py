@@ -19,7 +19,17 @@ import accelerator
 from placement import Operations
 
 # What a model's layers consist of.
-LAYERS = {"mm", "addmm", "bmm", "baddbmm", "linear", "convolution", "embedding", "native_layer_norm", "_softmax"}
+LAYERS = {
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "linear",
+    "convolution",
+    "embedding",
+    "native_layer_norm",
+    "_softmax",
+}
 
 
 @contextmanager
@@ -29,7 +39,9 @@ def watched(facts: dict[str, Any]) -> Iterator[None]:
 
     def after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-            states = [s for s in optimizer.state[parameter].values() if isinstance(s, torch.Tensor) and s.ndim]
+            states = [
+                s for s in optimizer.state[parameter].values() if isinstance(s, torch.Tensor) and s.ndim
+            ]
             places.update(str(x.device) for x in (parameter, parameter.grad, *states) if x is not None)
 
     hook = register_optimizer_step_post_hook(after_step)
@@ -55,7 +67,7 @@ def prealigned(device: str, folder: Path) -> Path:
         dump([from_tideo(tideo_of(a, seed=0)) for a in ask_split("train", num=4)], folder / "textvid.json")
     config = PrealignConfig(
         llm=str(folder / "llm"), encoder=str(folder / "clip"), tideos=str(folder / "textvid.json"),
-        prompt_style="plain", adapter="llama-adapter", from_llm=True, device=device,
+        prompt_style="plain", adapter="llama-adapter", device=device,
         train=PrealignTraining(steps=2, batch=2, lr=1e-2, bf16=False, save_steps=1, log_steps=1),
     )  # fmt: skip
     return prealign(config, out=folder / f"out-{device.replace(':', '')}" / "topa")

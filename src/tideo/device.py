@@ -41,7 +41,8 @@ def threads_for(model: nn.Module) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         torch.accelerator.empty_cache()
         raise UserError(
-            "the GPU's memory is not enough: take fewer or smaller frames, or a smaller dtype"
+            "the GPU's memory is not enough: take fewer or smaller frames (num_frames; rows, cols, image_size), or "
+            "smaller weights (dtype=bf16, load_4bit=true)"
         ) from error
     finally:
         torch.set_num_threads(before)
