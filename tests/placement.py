@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from tideo.types import Answer, Sample, Video
 
 # Operations that make a tensor of what Python or NumPy holds, move it, or look at it otherwise. No work of a model.
 MOVES = {
@@ -62,3 +65,24 @@ def lies_on(device: str, *modules: torch.nn.Module) -> bool:
     """Whether all parameters and buffers do, of modules that have some."""
     tensors = [x for module in modules for x in (*module.parameters(), *module.buffers())]
     return bool(tensors) and {str(x.device) for x in tensors} == {device}
+
+
+SAMPLES = (
+    ("what is the man doing?", ("pouring tea", "reading a book", "sleeping")),
+    ("what does he do then?", ("washing dishes", "a book")),
+    ("what happens?", ()),
+)
+
+
+def answers(model: Any, video: Video) -> list[Answer]:
+    """To two questions with options and an open one."""
+    samples = [Sample(id=q, video=video, question=q, options=options) for q, options in SAMPLES]
+    return model.answer(video, samples, seen=model.look(video))
+
+
+def assert_same(ours: list[Answer], expected: list[Answer], *, atol: float, texts: bool = True) -> None:
+    """Log-likelihoods within `atol`; where `texts`, the same words too."""
+    for a, b in zip(ours, expected, strict=True):
+        assert a.error is None, a.error
+        np.testing.assert_allclose(a.loglikelihoods, b.loglikelihoods, atol=atol)
+        assert a.text == b.text or not texts

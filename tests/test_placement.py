@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from placement import all_on, lies_on
+import accelerator
+from placement import SAMPLES, all_on, answers, assert_same, lies_on
 from tideo.bundled import ASSETS
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.familiarity import video_familiarity
@@ -19,15 +20,10 @@ from tideo.encoders.memory import Memory, project
 from tideo.loading import Loading
 from tideo.models.load import load_model
 from tideo.textvid.reader import Reader
-from tideo.types import Answer, Features, Frames, Question, Sample, Video
+from tideo.types import Answer, Features, Frames, Question, UserError, Video
 from videos import encode, picture
 
 ATOL = 1e-3  # of a log-likelihood; the memory is in half precision on a GPU
-SAMPLES = (
-    ("what is the man doing?", ("pouring tea", "reading a book", "sleeping")),
-    ("what does he do then?", ("washing dishes", "a book")),
-    ("what happens?", ()),
-)
 
 
 @pytest.fixture(scope="module")
@@ -42,22 +38,9 @@ def frames(num: int = 4) -> Frames:
     return Frames(rgb_THWC=rgb_THWC, pts_s_T=np.arange(num, dtype=np.float64), video_id="a")
 
 
-def answers(model: Any, video: Video) -> list[Answer]:
-    samples = [Sample(id=q, video=video, question=q, options=options) for q, options in SAMPLES]
-    return model.answer(video, samples, seen=model.look(video))
-
-
 def modules_of(model: Any) -> list[torch.nn.Module]:
     parts = [model, *getattr(model, "models", ())]
     return [m for part in parts for m in vars(part).values() if isinstance(m, torch.nn.Module)]
-
-
-def same(ours: list[Answer], expected: list[Answer], *, atol: float) -> bool:
-    assert not any(a.error for a in ours), ours
-    return all(
-        a.text == b.text and np.allclose(a.loglikelihoods, b.loglikelihoods, atol=atol)
-        for a, b in zip(ours, expected, strict=True)
-    )
 
 
 @cache
@@ -66,25 +49,76 @@ def on_cpu(name: str, video: Video) -> tuple[list[Answer], str | None]:
     return answers(model, video), model.out_of_distribution(model.look(video))
 
 
-@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid", "dollhouse-fusion"])
+@pytest.mark.parametrize(
+    "name", ["dollhouse-topa", "dollhouse-grid", pytest.param("dollhouse-fusion", marks=pytest.mark.slow)]
+)
 def test_a_bundled_model_answers_on_the_gpu_as_on_the_cpu(name: str, gpu: str, video: Video) -> None:
     expected, warning = on_cpu(name, video)
     model = load_model(name, args=[f"device={gpu}"])
     assert lies_on(gpu, *modules_of(model))
     with all_on(gpu):
-        assert same(answers(model, video), expected, atol=ATOL)
+        assert_same(answers(model, video), expected, atol=ATOL)
     with all_on(gpu):
         assert model.out_of_distribution(model.look(video)) == warning
 
 
-@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
-def test_auto_takes_the_gpu_and_cpu_keeps_off_it(name: str, gpu: str, video: Video) -> None:
-    on_auto = load_model(name)
-    assert lies_on(f"{torch.device(gpu).type}:0", *modules_of(on_auto))
-    on_cpu = load_model(name, args=["device=cpu"])
-    assert lies_on("cpu", *modules_of(on_cpu))
+def test_auto_takes_the_gpu_and_cpu_keeps_off_it(gpu: str, video: Video) -> None:
+    assert lies_on(f"{torch.device(gpu).type}:0", *modules_of(load_model("dollhouse-grid")))
+    model = load_model("dollhouse-grid", args=["device=cpu"])
+    assert lies_on("cpu", *modules_of(model))
     with all_on("cpu"):
-        answers(on_cpu, video)
+        answers(model, video)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [["dtype=bf16"], ["dtype=fp16"], ["attn=eager"], ["attn=sdpa"]])
+@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
+def test_other_precisions_and_attentions(name: str, settings: list[str], gpu: str, video: Video) -> None:
+    model = load_model(name, args=[f"device={gpu}", *settings])
+    with all_on(gpu):
+        ours = answers(model, video)
+    half = settings[0].startswith("dtype")
+    assert_same(ours, on_cpu(name, video)[0], atol=0.5 if half else ATOL, texts=not half)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("bits", ["load_4bit=true", "load_8bit=true"])
+@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
+def test_quantised_weights(name: str, bits: str, video: Video) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = load_model(name, args=["device=cuda:0", bits])
+    assert_same(answers(model, video), on_cpu(name, video)[0], atol=5.0, texts=False)
+    assert any(
+        type(m).__module__.startswith("bitsandbytes") for part in modules_of(model) for m in part.modules()
+    )
+
+
+@pytest.mark.parametrize("name", ["dollhouse-grid"])
+def test_a_video_that_does_not_fit_fails_alone(name: str, video: Video) -> None:
+    with accelerator.devices() as devices:
+        model = load_model(name, args=["device=standin:1"])
+        expected = answers(model, video)
+        with (
+            accelerator.devices(limit=devices.live[1] + 50_000),
+            pytest.raises(UserError, match="GPU's memory"),
+        ):
+            answers(model, video)
+        assert_same(answers(model, video), expected, atol=0.0)
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_is_too_small_says_what_would_fit(video: Video) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    torch.cuda.empty_cache()
+    total = torch.cuda.mem_get_info(0)[1]
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(0) + 4e6) / total, 0)
+    try:
+        with pytest.raises(UserError, match=r"does not fit on cuda:0: its weights take .* are free; set "):
+            load_model("dollhouse-grid", args=["device=cuda:0"])
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, 0)
+    assert not any(a.error for a in answers(load_model("dollhouse-grid", args=["device=cuda:0"]), video))
 
 
 def test_an_encoder_computes_on_the_gpu(gpu: str) -> None:
