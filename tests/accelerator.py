@@ -25,13 +25,14 @@ from accelerator_tensor import DEVICES, NAME, Devices, aten, run
 @contextlib.contextmanager
 def devices(*, count: int = 2, limit: int | None = None, bfloat16: bool = True) -> Iterator[Devices]:
     """The machine has this many devices while the block runs; `limit` is the memory of each in bytes."""
-    before = DEVICES.count, DEVICES.limit, DEVICES.bfloat16
+    before = DEVICES.count, DEVICES.limit, DEVICES.bfloat16, DEVICES.current
     DEVICES.count, DEVICES.limit, DEVICES.bfloat16 = count, limit, bfloat16
+    DEVICES.current = 0
     DEVICES.peak.clear()
     try:
         yield DEVICES
     finally:
-        DEVICES.count, DEVICES.limit, DEVICES.bfloat16 = before
+        DEVICES.count, DEVICES.limit, DEVICES.bfloat16, DEVICES.current = before
 
 
 class _Module:

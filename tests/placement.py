@@ -35,7 +35,10 @@ MOVES = {
 
 
 class Operations(TorchDispatchMode):
-    """(operation, device) → calls, of operations with all operands on one device; a number is on none."""
+    """(operation, device) → calls, of operations on floating-point tensors that all lie on one device.
+
+    A number lies on none. A processor's counting of its patches, in integers, is no work of a model.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +48,7 @@ class Operations(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor) and x.ndim]
         places = {str(x.device) for x in tensors}
-        if len(places) == 1:
+        if len(places) == 1 and any(x.is_floating_point() for x in tensors):
             self.calls[func.overloadpacket.__name__, *places] += 1
         return out
 

@@ -32,6 +32,7 @@ def threads_for(model: nn.Module) -> Iterator[None]:
     """Run a small model on one thread: more gain nothing, and cost much time when other programs use the cores.
 
     Raises UserError where the GPU's memory is not enough: of one video that is too long, the run's others are answered.
+    So it does for a model on several devices that mixes them up.
     """
     before = torch.get_num_threads()
     if sum(p.numel() for p in model.parameters()) < SMALL_PARAMETERS:
@@ -43,6 +44,14 @@ def threads_for(model: nn.Module) -> Iterator[None]:
         raise UserError(
             "the GPU's memory is not enough: take fewer or smaller frames (num_frames; rows, cols, image_size), or "
             "smaller weights (dtype=bf16, load_4bit=true)"
+        ) from error
+    except RuntimeError as error:
+        devices = sorted({str(parameter.device) for parameter in model.parameters()})
+        if "Expected all tensors to be on the same device" not in str(error) or len(devices) == 1:
+            raise
+        raise UserError(
+            f"the model lies on {' and '.join(devices)}, and does not compute when it is spread: leave device_map out, "
+            "and set load_4bit=true if one device is too small for it"
         ) from error
     finally:
         torch.set_num_threads(before)

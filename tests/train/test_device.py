@@ -13,8 +13,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import accelerator
 from conftest import REPOSITORY
+from tideo.train.trainer import trainer_arguments
 from trainings import trained
+
+
+def test_one_process_trains_on_one_device(tmp_path: Path) -> None:
+    with accelerator.devices(count=2) as devices:
+        arguments = trainer_arguments(
+            tmp_path, steps=1, batch=2, seed=0, bf16=False, save_steps=1, log_steps=1,
+            device=torch.device("standin:1"),
+        )  # fmt: skip
+        assert (arguments.device, arguments.n_gpu, devices.current) == (torch.device("standin:1"), 1, 1)
+        assert arguments.train_batch_size == 2  # the Trainer would give each GPU as many
+
 
 KINDS = ["prealign", "finetune"]
 

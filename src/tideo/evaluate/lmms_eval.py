@@ -29,7 +29,8 @@ def manifest() -> ModelManifest:
 class Tideo(lmms):
     """`model` as for `tideo eval`; every other argument is one of `--model-args`, and so is lmms-eval's `--device`.
 
-    Videos come as their paths. An option's loss is the negative of its score under the model's own reduction, so that the lowest is tideo's choice.
+    Videos come as their paths. An option's loss is the negative of its score under the model's own reduction, so that
+    the lowest is tideo's choice.
     """
 
     is_simple = True
