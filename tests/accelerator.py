@@ -4,15 +4,16 @@
         model = load_model("dollhouse-topa", args=["device=standin:1"])
 
 It refuses what CUDA refuses: operands on two devices, NumPy arrays of its tensors, more memory than a device has, and,
-where set, bfloat16. Importing this module registers the device for the rest of the process, but only within `devices`
-does torch find it. A backward pass runs on index 0 alone, and only if there was none in this process before the
-import: torch starts the threads of a device with the first one.
+where set, bfloat16. The first use of `devices` registers the device for the rest of the process, but only within
+`devices` does torch find it. A backward pass runs on index 0 alone, and only if there was none in this process before
+that: torch starts the threads of a device with the first one.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from accelerator_tensor import DEVICES, NAME, Devices, aten, run
 @contextlib.contextmanager
 def devices(*, count: int = 2, limit: int | None = None, bfloat16: bool = True) -> Iterator[Devices]:
     """The machine has this many devices while the block runs; `limit` is the memory of each in bytes."""
+    _register()
     before = DEVICES.count, DEVICES.limit, DEVICES.bfloat16, DEVICES.current
     DEVICES.count, DEVICES.limit, DEVICES.bfloat16 = count, limit, bfloat16
     DEVICES.current = 0
@@ -119,20 +121,34 @@ IN_HALF = ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "conv2d", "scale
 IN_FLOAT32 = ("layer_norm", "softmax.int", "log_softmax.int", "cross_entropy_loss", "nll_loss")
 
 
-def _register() -> None:
-    """A kernel for all that does not reach `StandIn.__torch_dispatch__`."""
+@cache
+def _register() -> tuple[torch.library.Library, ...]:
+    """The device, and a kernel for all that does not reach `StandIn.__torch_dispatch__`; they live as long as this."""
+    own, found = torch._C._accelerator_getAccelerator(), torch._C._accelerator_getAccelerator
+    empty_cache, module = torch.accelerator.empty_cache, _Module()
+    _setup_privateuseone_for_python_backend(
+        rename=NAME, backend_module=module, hook=_Hook(), device_guard=_Guard()
+    )
+    torch._C._accelerator_getAccelerator = lambda: found() if DEVICES.count else own
+    # torch's own asserts an allocator in C++.
+    torch.accelerator.empty_cache = lambda: module.empty_cache() if DEVICES.count else empty_cache()
+    library, autocast = (
+        torch.library.Library("aten", "IMPL"),
+        torch.library.Library("_", "IMPL", "AutocastPrivateUse1"),
+    )
     for name in FACTORIES:
         packet = getattr(aten, name)
         for func in (getattr(packet, overload) for overload in packet.overloads()):
             names = {argument.name for argument in func._schema.arguments}
             if "device" in names and not names & {"generator", "names"}:
-                _library.impl(func, _kernel(func), "PrivateUse1")
+                library.impl(func, _kernel(func), "PrivateUse1")
     for func in map(_overload, COPIES):
-        _library.impl(func, _kernel(func), "PrivateUse1")
+        library.impl(func, _kernel(func), "PrivateUse1")
     for kinds, dtype in ((IN_HALF, None), (IN_FLOAT32, torch.float32)):
         for func in map(_overload, kinds):
-            _library.impl(func, _autocast_kernel(func, dtype), "AutocastPrivateUse1")
-    _autocast.fallback(torch.library.fallthrough_kernel)
+            library.impl(func, _autocast_kernel(func, dtype), "AutocastPrivateUse1")
+    autocast.fallback(torch.library.fallthrough_kernel)
+    return library, autocast
 
 
 def _overload(name: str) -> Any:
@@ -157,17 +173,3 @@ def _autocast_kernel(func: Any, dtype: torch.dtype | None) -> Callable[..., Any]
             return func(*tree_map(cast, args), **tree_map(cast, kwargs))
 
     return kernel
-
-
-_accelerator = torch._C._accelerator_getAccelerator()  # of the machine itself
-_found = torch._C._accelerator_getAccelerator
-_empty_cache = torch.accelerator.empty_cache
-_setup_privateuseone_for_python_backend(
-    rename=NAME, backend_module=_Module(), hook=_Hook(), device_guard=_Guard()
-)
-_library = torch.library.Library("aten", "IMPL")
-_autocast = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")
-_register()
-torch._C._accelerator_getAccelerator = lambda: _found() if DEVICES.count else _accelerator
-# torch's own asserts an allocator in C++.
-torch.accelerator.empty_cache = lambda: torch.standin.empty_cache() if DEVICES.count else _empty_cache()

@@ -83,9 +83,14 @@ def answers(model: Any, video: Video) -> list[Answer]:
     return model.answer(video, samples, seen=model.look(video))
 
 
-def assert_same(ours: list[Answer], expected: list[Answer], *, atol: float, texts: bool = True) -> None:
-    """Log-likelihoods within `atol`; where `texts`, the same words too."""
+def tolerance(device: str) -> float:
+    """Of a log-likelihood in float32: a GPU convolves with 10 bits (TF32), and adds in another order."""
+    return 5e-2 if device.startswith("cuda") else 1e-3
+
+
+def assert_same(ours: list[Answer], expected: list[Answer], *, atol: float) -> None:
+    """Log-likelihoods within `atol`, and if it is small, the same words."""
     for a, b in zip(ours, expected, strict=True):
         assert a.error is None, a.error
         np.testing.assert_allclose(a.loglikelihoods, b.loglikelihoods, atol=atol)
-        assert a.text == b.text or not texts
+        assert a.text == b.text or atol > 1e-2

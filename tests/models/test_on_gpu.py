@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from placement import all_on, answers, assert_same
+from placement import all_on, answers, assert_same, tolerance
 from tideo.loading import Loading
 from tideo.models.grid.settings import GridSettings
 from tideo.models.grid.vlm import GridVLM
@@ -31,7 +31,7 @@ def test_a_family_of_image_text_models(family: str, gpu: str, tmp_path: Path) ->
     model.to(gpu)
     with all_on(gpu):
         ours = answers(vlm, video)
-    assert_same(ours, expected, atol=1e-3)
+    assert_same(ours, expected, atol=tolerance(gpu))
 
 
 @pytest.mark.parametrize("adapter", ["llama-adapter", "lora", "none"])

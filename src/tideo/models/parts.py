@@ -31,13 +31,17 @@ def parts(name: str, *, args: Sequence[str] = ()) -> list[str]:
     of_loading, rest = split_settings(args, Loading)
     loading, folder = override(Loading(), of_loading, option=OPTION), folder_of(name)
     if (folder / FUSION_FILE).is_file():
-        names = override(FusionSettings.load(folder), rest, option=OPTION).models
+        names = _settings(FusionSettings.load(folder), rest).models
         within = [str(folder / n) if (folder / n).is_dir() else n for n in names]
         return [f"{Path(n).name}: {part}" for n in within for part in parts(n, args=of_loading)]
     if (folder / SETTINGS_FILE).is_file():
-        settings = override(Settings.load(folder), rest, option=OPTION)
-        return _text_only(folder, settings, loading=loading)
+        return _text_only(folder, _settings(Settings.load(folder), rest), loading=loading)
     return [_pretrained(located(name), "image-text model", loading=loading, attn="sdpa")]
+
+
+def _settings(stored: Any, args: Sequence[str]) -> Any:
+    """With those of the arguments that are its fields; `find_model` has seen to the others."""
+    return override(stored, split_settings(args, type(stored))[0], option=OPTION)
 
 
 def _text_only(folder: Path, settings: Settings, *, loading: Loading) -> list[str]:
