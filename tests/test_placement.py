@@ -12,10 +12,8 @@ import torch
 
 import accelerator
 from placement import SAMPLES, all_on, answers, assert_same, lies_on, tolerance
-from tideo.bundled import ASSETS
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.familiarity import video_familiarity
-from tideo.encoders.features import frame_features
 from tideo.encoders.memory import Memory, project
 from tideo.loading import Loading
 from tideo.models.load import load_model
@@ -48,7 +46,11 @@ def on_cpu(name: str, video: Video) -> tuple[list[Answer], str | None]:
 
 
 @pytest.mark.parametrize(
-    "name", ["dollhouse-topa", "dollhouse-grid", pytest.param("dollhouse-fusion", marks=pytest.mark.slow)]
+    "name",
+    [
+        "dollhouse-topa",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("dollhouse-grid", "dollhouse-fusion")),
+    ],
 )
 def test_a_bundled_model_answers_on_the_gpu_as_on_the_cpu(name: str, gpu: str, video: Video) -> None:
     expected, warning = on_cpu(name, video)
@@ -61,6 +63,7 @@ def test_a_bundled_model_answers_on_the_gpu_as_on_the_cpu(name: str, gpu: str, v
     assert ours == warning or (ours is not None and warning is not None and gpu.startswith("cuda"))
 
 
+@pytest.mark.slow
 def test_auto_takes_the_gpu_and_cpu_keeps_off_it(gpu: str, video: Video) -> None:
     assert lies_on(f"{torch.device(gpu).type}:0", *modules_of(load_model("dollhouse-grid")))
     model = load_model("dollhouse-grid", args=["device=cpu"])
@@ -94,10 +97,10 @@ def test_quantised_weights(name: str, bits: str, video: Video) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["dollhouse-grid"])
-def test_a_video_that_does_not_fit_fails_alone(name: str, video: Video) -> None:
+@pytest.mark.slow
+def test_a_video_that_does_not_fit_fails_alone(video: Video) -> None:
     with accelerator.devices() as devices:
-        model = load_model(name, args=["device=standin:1"])
+        model = load_model("dollhouse-grid", args=["device=standin:1"])
         expected = answers(model, video)
         with (
             accelerator.devices(limit=devices.live[1] + 50_000),
@@ -164,10 +167,3 @@ def test_a_reader_reads_on_the_gpu(gpu: str) -> None:
         scores = ours.scores(["a man pours tea", "he reads"], questions)
     for row, expected in zip(scores, plain.scores(["a man pours tea", "he reads"], questions), strict=True):
         np.testing.assert_allclose(row, expected, atol=tolerance(gpu))
-
-
-def test_features_of_frames_are_of_the_host(gpu: str) -> None:
-    encoder = load_encoder("dollhouse-clip", loading=Loading(device=gpu))
-    features = frame_features(frames(), encoder)
-    memory = Memory.load(ASSETS / "dollhouse-topa" / "memory.safetensors", device=gpu)
-    assert isinstance(project(features, memory).values_TD, np.ndarray)

@@ -82,6 +82,7 @@ def test_the_model_must_be_named(plugin: ModuleType) -> None:
         plugin.Tideo(batch_size=1, device="cpu")
 
 
+@pytest.mark.slow
 def test_its_device_is_a_setting_of_the_model(plugin: ModuleType, gpu: str) -> None:
     model = plugin.Tideo(model="dollhouse-topa", device=gpu).tideo
     assert lies_on(gpu, model.lm)

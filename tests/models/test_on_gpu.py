@@ -34,7 +34,9 @@ def test_a_family_of_image_text_models(family: str, gpu: str, tmp_path: Path) ->
     assert_same(ours, expected, atol=tolerance(gpu))
 
 
-@pytest.mark.parametrize("adapter", ["llama-adapter", "lora", "none"])
+@pytest.mark.parametrize(
+    "adapter", ["llama-adapter", *(pytest.param(a, marks=pytest.mark.slow) for a in ("lora", "none"))]
+)
 def test_an_adapter_of_a_language_model(adapter: str, gpu: str, tmp_path: Path) -> None:
     llm, tokenizer = load_llm(str(save_llm(tmp_path / "llm")), loading=Loading(device="cpu"))
     config = PrefixLMConfig(
