@@ -88,6 +88,8 @@ def test_other_precisions_and_attentions(name: str, settings: list[str], gpu: st
 @pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
 def test_quantised_weights(name: str, bits: str, video: Video) -> None:
     pytest.importorskip("bitsandbytes")
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
     model = load_model(name, args=["device=cuda:0", bits])
     for answer in answers(model, video):
         assert answer.error is None
