@@ -58,7 +58,7 @@ def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     build(monkeypatch, cuda=None)
     assert (gpus.seen_by_drivers(), gpus.why_idle()) == ({}, None)
     assert Loading().torch_device() == torch.device("cpu")
-    assert "is a build for the CPU alone, and no GPU's driver is found" in refused("cuda")
+    assert "is a build for the CPU alone, and no GPU's driver is found; set device=cpu" in refused("cuda")
     build(monkeypatch, cuda="12.8", error=NONE)
     assert "no GPU's driver is found (Found no NVIDIA driver on your system)" in refused("cuda:1")
     assert "finds no accelerator here; set device=cpu" in refused("xpu")
@@ -112,4 +112,7 @@ def test_gpus_of_amd_are_nodes_with_simd_units(machine: Path, monkeypatch: pytes
 
 def test_mps_is_of_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
-    assert refused("mps") == "device=mps: mps is the GPU of a Mac, and this is none"
+    assert (
+        refused("mps")
+        == "device=mps: mps is the GPU of a Mac, and this is none; set device=cpu or leave it out"
+    )

@@ -15,6 +15,7 @@ HIDING = {
     "NVIDIA": ("CUDA_VISIBLE_DEVICES",),
     "AMD": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"),
 }
+LEAVE_OUT = "set device=cpu or leave it out"
 
 
 def seen_by_drivers() -> dict[str, int]:
@@ -64,22 +65,22 @@ def why_idle() -> str | None:
 
 
 def absent(device: str) -> str:
-    """Why torch has no such device, in one line without the end; for a device that `device=` names."""
+    """Why torch has no such device as `device=` names, and what to do, in one line."""
     import torch
 
     kind = device.partition(":")[0]
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if kind == "mps" and sys.platform != "darwin":
-        return "mps is the GPU of a Mac, and this is none"
+        return f"mps is the GPU of a Mac, and this is none; {LEAVE_OUT}"
     if accelerator is not None:
         return f"torch finds {accelerator.type} here; set device={accelerator.type} or leave it out"
     if kind != "cuda":
-        return f"torch {torch.__version__} finds no accelerator here; set device=cpu or leave it out"
+        return f"torch {torch.__version__} finds no accelerator here; {LEAVE_OUT}"
     if (reason := why_idle()) is not None:
         return reason
     if torch.version.cuda is None and torch.version.hip is None:
-        return f"torch {torch.__version__} is a build for the CPU alone, and no GPU's driver is found"
-    return f"no GPU's driver is found ({_fault()})"
+        return f"torch {torch.__version__} is a build for the CPU alone, and no GPU's driver is found; {LEAVE_OUT}"
+    return f"no GPU's driver is found ({_fault()}); {LEAVE_OUT}"
 
 
 def _fault() -> str:
