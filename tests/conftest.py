@@ -117,3 +117,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no folder `shared` beside this checkout")
     return SHARED
+
+
+@pytest.fixture(params=["standin:1", pytest.param("cuda:0", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a device that is no CPU: of the stand-in for a GPU, and of a real one where `-m gpu` asks for it."""
+    with _device(request.param):
+        yield request.param
+
+
+@contextlib.contextmanager
+def _device(name: str) -> Iterator[None]:
+    import torch
+
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            pytest.skip("torch finds no CUDA device")
+        yield
+        return
+    import accelerator
+
+    with accelerator.devices(count=2):
+        yield

@@ -281,9 +281,12 @@ def test_doctor_names_what_the_machine_has(tideo: Tideo) -> None:
     assert (f"{len(bad)} of" in done.stderr) == bool(bad)
 
 
-def test_doctor_reports_a_cache_that_cannot_be_written(tideo_process: Tideo, tmp_path: Path) -> None:
+def test_doctor_reports_a_cache_that_cannot_be_written(
+    tideo: Tideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
-    done = tideo_process("doctor", HF_HUB_CACHE=str(tmp_path / "file"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file"))
+    done = tideo("doctor")
     assert done.returncode == 3
     assert re.search(r"^NO  cache .*cannot be written \(Not a directory\): set HF_HOME", done.stdout, re.M)
 

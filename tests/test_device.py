@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import accelerator
 from tideo.config import override
 from tideo.device import has_bfloat16, threads_for
 from tideo.recipes.dollhouse_grid import dollhouse_grid
@@ -47,3 +48,16 @@ def test_a_full_gpu_is_a_fault_of_what_it_was_shown(monkeypatch: pytest.MonkeyPa
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
     assert torch.get_num_threads() == threads
+
+
+def test_a_model_that_cannot_be_spread_says_so() -> None:
+    with accelerator.devices(count=2):
+        layers = [torch.nn.Linear(1, 1).to(f"standin:{index}") for index in (0, 1)]
+        spread = torch.nn.Sequential(*layers)
+        message = (
+            "the model lies on standin:0 and standin:1, and does not compute when it is spread: leave devi"
+        )
+        with pytest.raises(UserError, match=message), threads_for(spread):
+            spread(torch.ones(1, 1, device="standin:0"))
+        with pytest.raises(RuntimeError, match="Expected all tensors"), threads_for(layers[0]):
+            layers[0](torch.ones(1, 1))

@@ -20,10 +20,9 @@ def has_bfloat16(device: torch.device | None = None) -> bool:
     """
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
-        return True
+        supported = getattr(torch.get_device_module(device), "is_bf16_supported", None)
+        return supported is None or bool(supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
@@ -33,6 +32,7 @@ def threads_for(model: nn.Module) -> Iterator[None]:
     """Run a small model on one thread: more gain nothing, and cost much time when other programs use the cores.
 
     Raises UserError where the GPU's memory is not enough: of one video that is too long, the run's others are answered.
+    So it does for a model on several devices that mixes them up.
     """
     before = torch.get_num_threads()
     if sum(p.numel() for p in model.parameters()) < SMALL_PARAMETERS:
@@ -42,7 +42,16 @@ def threads_for(model: nn.Module) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         torch.accelerator.empty_cache()
         raise UserError(
-            "the GPU's memory is not enough: take fewer or smaller frames, or a smaller dtype"
+            "the GPU's memory is not enough: take fewer or smaller frames (num_frames; rows, cols, image_size), or "
+            "smaller weights (dtype=bf16, load_4bit=true)"
+        ) from error
+    except RuntimeError as error:
+        devices = sorted({str(parameter.device) for parameter in model.parameters()})
+        if "Expected all tensors to be on the same device" not in str(error) or len(devices) == 1:
+            raise
+        raise UserError(
+            f"the model lies on {' and '.join(devices)}, and does not compute when it is spread: leave device_map out, "
+            "and set load_4bit=true if one device is too small for it"
         ) from error
     finally:
         torch.set_num_threads(before)

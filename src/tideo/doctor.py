@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import platform
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tideo import registry
 from tideo.bundled import ASSETS
 from tideo.device import has_bfloat16
+from tideo.gpus import hidden, why_idle
+from tideo.loading import Loading
+from tideo.models.load import shipped
+from tideo.models.parts import parts
 from tideo.runs import git_commit, versions
+from tideo.types import UserError
 
 # The videos of the benchmarks come in these codecs; the encoder is for videos that tideo renders.
 DECODERS = ("h264", "hevc", "av1", "vp9")
@@ -30,9 +36,15 @@ class Check:
     ok: bool | None = None
 
 
-def doctor() -> list[Check]:
-    """Run all checks. Something that is missing is a failed check, never an exception."""
-    return [*_versions(), _entry_points(), _device(), *_codecs(), _cache(), *_extras(), *_models()]
+def doctor(models: Sequence[str] = (), *, args: Sequence[str] = ()) -> list[Check]:
+    """Run all checks. Something that is missing is a failed check, never an exception.
+
+    `models`: what these would use with the settings `args`, key=value pairs, besides the ones known by name.
+    """
+    return [
+        *_versions(), _entry_points(), *_devices(), *_codecs(), _cache(), *_extras(), *_models(),
+        *(_uses(name) for name in shipped()), *(_uses(name, args=args) for name in models),
+    ]  # fmt: skip
 
 
 def _versions() -> list[Check]:
@@ -49,18 +61,41 @@ def _entry_points() -> Check:
     return Check(area="system", name="entry points", detail=detail if missing else "found", ok=not missing)
 
 
-def _device() -> Check:
+def _devices() -> list[Check]:
+    """Each GPU that torch finds, or the CPU; and a GPU that would lie idle, which is a failure unless it is hidden."""
     import torch
 
-    if torch.cuda.is_available():
-        detail = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    elif torch.backends.mps.is_available():
-        detail = "mps"
-    else:
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
         detail = (
             f"cpu, {torch.get_num_threads()} threads, {'' if has_bfloat16() else 'no '}bfloat16 instructions"
         )
-    return Check(area="device", name="torch", detail=detail, ok=True)
+        found = [Check(area="device", name="torch", detail=detail, ok=True)]
+    else:
+        devices = [torch.device(accelerator.type, i) for i in range(torch.accelerator.device_count())]
+        found = [Check(area="device", name=str(d), detail=_described(d), ok=True) for d in devices]
+        if len({check.detail for check in found}) > 1:
+            detail = (
+                "the GPUs differ: each of several processes gets as much work, so the smallest one limits all"
+            )
+            found.append(Check(area="device", name="mixed", detail=detail))
+    if (reason := why_idle()) is not None:
+        found.append(Check(area="device", name="idle GPU", detail=reason, ok=None if hidden() else False))
+    try:
+        Loading().torch_device()
+    except UserError as error:  # more processes than devices
+        found.append(Check(area="device", name="processes", detail=str(error), ok=False))
+    return found
+
+
+def _described(device: Any) -> str:
+    """Name, memory and number format of a GPU, as far as torch tells them."""
+    import torch
+
+    module = torch.get_device_module(device)
+    name = module.get_device_name(device) if hasattr(module, "get_device_name") else device.type
+    memory = f", {module.mem_get_info(device)[1] / 1e9:.0f} GB" if hasattr(module, "mem_get_info") else ""
+    return f"{name}{memory}, {'' if has_bfloat16(device) else 'no '}bfloat16"
 
 
 def _codecs() -> list[Check]:
@@ -118,3 +153,11 @@ def _models() -> list[Check]:
         )
         for path in weights
     ]
+
+
+def _uses(name: str, *, args: Sequence[str] = ()) -> Check:
+    """What a model would use here; a setting that this machine does not take is a failure."""
+    try:
+        return Check(area="uses", name=name, detail="; ".join(parts(name, args=args)), ok=True)
+    except UserError as error:
+        return Check(area="uses", name=name, detail=str(error), ok=False)

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from tideo.gpus import absent
 from tideo.registry import require
 from tideo.types import UserError
 
@@ -47,6 +48,8 @@ class Loading:
             raise UserError(f"dtype={self.dtype}: expected auto, bf16, fp16 or fp32")
         if self.load_4bit and self.load_8bit:
             raise UserError("load_4bit and load_8bit exclude each other: set one of them")
+        if self.quantised and self.device == "cpu":
+            raise self._no_gpu()
         if self.device_map is not None and self.device != "auto":
             raise UserError(
                 f"device_map={self.device_map} chooses the devices itself: leave device={self.device} out"
@@ -76,9 +79,13 @@ class Loading:
         if device.type == "cpu":
             return torch.device("cpu")
         if accelerator is None or device.type != accelerator.type:
-            has = f"torch {torch.__version__} finds {accelerator.type if accelerator else 'no accelerator'} here"
-            raise UserError(f"device={self.device}: {has}; `tideo doctor` says what there is")
+            raise UserError(f"device={self.device}: {absent(self.device)}")
         count, rank = torch.accelerator.device_count(), os.environ.get("LOCAL_RANK")
+        if device.index is not None and (processes := _processes_here()) > 1:
+            raise UserError(
+                f"device={self.device} puts all {processes} processes of this machine on one device: set "
+                f"device={device.type} or leave it out, and each takes its own"
+            )
         if device.index is None and rank is not None and int(rank) >= count:
             raise UserError(
                 f"process {rank} of this machine has no {device.type} device of its own, there are {count}: "
@@ -118,15 +125,31 @@ class Loading:
         options: dict[str, Any] = {"dtype": self.torch_dtype(saved)}
         if self.attn != "auto":
             if self.attn == "flash_attention_2":
-                require("flash_attn")
+                self._check_flash(device, saved=saved)
             options["attn_implementation"] = self.attn
         if self.quantised:
             options["quantization_config"] = self._quantisation(device)
         if self.device_map is not None:
+            if (processes := _processes_here()) > 1:
+                raise UserError(
+                    f"device_map={self.device_map} spreads each of {processes} processes over all GPUs: start one "
+                    "process, or leave device_map out"
+                )
             options["device_map"] = self.device_map
         elif device.type != "cpu" and (place or self.quantised):
             options["device_map"] = {"": device}
         return options
+
+    def _no_gpu(self) -> UserError:
+        name, bits = ("load_4bit", "4") if self.load_4bit else ("load_8bit", "8")
+        return UserError(f"{bits}-bit weights need a GPU and bitsandbytes: leave {name} out")
+
+    def _check_flash(self, device: torch.device, *, saved: Any) -> None:
+        if device.type == "cpu":
+            raise UserError("attn=flash_attention_2 needs a GPU: set attn=sdpa or leave it out")
+        if DTYPES.get(self.dtype, str(saved).removeprefix("torch.")) == "float32" and not self.quantised:
+            raise UserError("attn=flash_attention_2 computes in bf16 or fp16 alone: set dtype=bf16")
+        require("flash_attn")
 
     def _quantisation(self, device: torch.device) -> Any:
         import torch
@@ -134,9 +157,8 @@ class Loading:
 
         from tideo.device import has_bfloat16
 
-        name, bits = ("load_4bit", "4") if self.load_4bit else ("load_8bit", "8")
         if device.type == "cpu":
-            raise UserError(f"{bits}-bit weights need a GPU and bitsandbytes: leave {name} out")
+            raise self._no_gpu()
         require("bitsandbytes")
         if self.load_8bit:
             return BitsAndBytesConfig(load_in_8bit=True)
@@ -146,6 +168,11 @@ class Loading:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16 if has_bfloat16(device) else torch.float16,
         )
+
+
+def _processes_here() -> int:
+    """How many processes of a run share this machine, as torchrun and accelerate launch tell each of them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def _parsed(name: str) -> torch.device:

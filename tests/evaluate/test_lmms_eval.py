@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from conftest import REPOSITORY
+from placement import lies_on
 from tideo.dollhouse.export import make
 from tideo.models.interface import ModelSettings, VideoModel
 from tideo.types import Answer, Sample, UserError, Video
@@ -79,6 +80,15 @@ def request(doc_id: int, question: str, last: object) -> SimpleNamespace:
 def test_the_model_must_be_named(plugin: ModuleType) -> None:
     with pytest.raises(UserError, match=r"give --model_args model=NAME"):
         plugin.Tideo(batch_size=1, device="cpu")
+
+
+@pytest.mark.slow
+def test_its_device_is_a_setting_of_the_model(plugin: ModuleType, gpu: str) -> None:
+    model = plugin.Tideo(model="dollhouse-topa", device=gpu).tideo
+    assert lies_on(gpu, model.lm)
+    assert str(model.memory.values_MD.device) == gpu
+    with pytest.raises(UserError, match="device=abacus: torch knows no such device"):
+        plugin.Tideo(model="dollhouse-topa", device="abacus")
 
 
 def test_losses_come_back_in_the_order_of_the_requests(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from tideo.commands.options import finish
+import typer
+
+from tideo.commands.options import ModelArgs, finish, pairs
+from tideo.types import UserError
 
 
 def list_names(
@@ -18,11 +21,18 @@ def list_names(
         print(f"{name:20} {doc}".rstrip())
 
 
-def doctor() -> None:
-    """Check what works on this machine."""
+def doctor(
+    models: Annotated[
+        list[str] | None, typer.Option("--model", metavar="M", help="Also say what this model would use.")
+    ] = None,
+    model_args: ModelArgs = "",
+) -> None:
+    """Check what works on this machine, and what models would use."""
     from tideo.doctor import doctor as run_checks
 
-    checks = run_checks()
+    if model_args and not models:
+        raise UserError("--model-args is of the models that --model names: give --model, or leave it out")
+    checks = run_checks(models or (), args=pairs(model_args))
     for check in checks:
         sign = {True: "ok", False: "NO", None: "--"}[check.ok]
         print(f"{sign}  {check.area:8} {check.name:14} {check.detail}")

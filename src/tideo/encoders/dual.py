@@ -12,13 +12,14 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from tideo.bundled import model_source, names
+from tideo.fitting import fitting
 from tideo.loading import Loading
 from tideo.pretrained import FAULTS, OWN_CODE, check_packages, check_whole, reason
 from tideo.registry import load, require, targets
@@ -135,7 +136,8 @@ def load_encoder(name: str, *, loading: Loading | None = None) -> DualEncoder:
     failure = f"cannot load the dual encoder {name}"
     name = model_source(name, failure=failure, of_hub=loader is _load_hugging_face)
     try:
-        return _assemble(**loader(name), name=name, device=loading.torch_device(), dtype=_dtype(loading))
+        with fitting(name, replace(loading, dtype=_dtype(loading)), quantises=False):
+            return _assemble(**loader(name), name=name, device=loading.torch_device(), dtype=_dtype(loading))
     except UserError:
         raise
     except FAULTS as error:

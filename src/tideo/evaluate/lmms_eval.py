@@ -27,9 +27,10 @@ def manifest() -> ModelManifest:
 
 
 class Tideo(lmms):
-    """`model` as for `tideo eval`; every other argument is one of `--model-args`. Videos come as their paths.
+    """`model` as for `tideo eval`; every other argument is one of `--model-args`, and so is lmms-eval's `--device`.
 
-    An option's loss is the negative of its score under the model's own reduction, so that the lowest is tideo's choice.
+    Videos come as their paths. An option's loss is the negative of its score under the model's own reduction, so that
+    the lowest is tideo's choice.
     """
 
     is_simple = True
@@ -37,12 +38,13 @@ class Tideo(lmms):
     def __init__(
         self, model: str = "", batch_size: Any = 1, device: str | None = None, **settings: Any
     ) -> None:
-        super().__init__()  # lmms-eval gives batch_size and device to every model; ours choose both themselves
+        super().__init__()  # lmms-eval gives batch_size to every model; ours choose it themselves
         if not model:
             raise UserError(
                 "which model of tideo is to answer? give --model_args model=NAME: one of tideo list models, a folder "
                 "that training wrote, or a Hugging Face id"
             )
+        settings |= {} if device is None else {"device": device}
         self.tideo = load_model(model, args=[f"{name}={value}" for name, value in settings.items()])
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:

@@ -40,7 +40,7 @@ def find_model(name: str, *, args: Args = ()) -> Load:
 
     Raises UserError as `load_model`.
     """
-    if name not in _shipped() and name in registry.targets("models"):
+    if name not in shipped() and name in registry.targets("models"):
         return _registered(name, args)
     for prefix, find in BY_PREFIX.items():
         if name.startswith(prefix):
@@ -61,11 +61,11 @@ def find_model(name: str, *, args: Args = ()) -> Load:
 
 def model_names() -> dict[str, str]:
     """name → a line about it, for models that ship with the package and those that other packages register."""
-    shipped = {name: _headline(ASSETS / name) for name in _shipped()}
-    return dict(sorted((registry.describe("models") | shipped).items()))
+    ours = {name: _headline(ASSETS / name) for name in shipped()}
+    return dict(sorted((registry.describe("models") | ours).items()))
 
 
-def _shipped() -> list[str]:
+def shipped() -> list[str]:
     """The bundled models that answer; the others are an encoder and a language model."""
     marks = (SETTINGS_FILE, FUSION_FILE, GRID_FILE)
     return [name for name in names() if any((ASSETS / name / mark).is_file() for mark in marks)]
@@ -73,13 +73,18 @@ def _shipped() -> list[str]:
 
 def _folder(name: str) -> tuple[Path, Callable[[Path, str, Args], Load] | None]:
     """The folder of a model and its loader. A Hugging Face id that Tideo did not publish is an image-text model."""
-    folder = Path(located(name) if name not in names() or name in _shipped() else name)
+    folder = Path(located(name) if name not in names() or name in shipped() else name)
     if folder.exists() or not _HUB_ID.fullmatch(name):
         return folder, _loader_of(folder)
     from tideo.models import hub
 
     ours = hub.fetched(name)
     return (ours, _loader_of(ours)) if ours is not None else (hub.grid_settings(name), _grid)
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a model that has one; for an image-text model of the hub, that of its settings."""
+    return _folder(name)[0]
 
 
 def _loader_of(folder: Path) -> Callable[[Path, str, Args], Load] | None:

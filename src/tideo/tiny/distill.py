@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 from tideo.bundled import located
 from tideo.encoders.features import frame_features
 from tideo.encoders.memory import project
+from tideo.loading import Loading
 from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.models.topa.model import ZeroShot
 from tideo.tiny.grid_episodes import grids_with_frames
@@ -115,7 +116,8 @@ def _distill(
     train_only(model, ("tower", "projector"))
     grids = grids_with_frames(num=config.num, settings=config.grid, seed=config.seed)
     chat = _CachedChat(processor, image_size=config.grid.image_size)
-    arguments = training_arguments(training, seed=config.seed, out=out / "steps")
+    device = Loading().torch_device()
+    arguments = training_arguments(training, seed=config.seed, out=out / "steps", device=device)
     world = PartialState().num_processes
     per_step = training.batch * training.accumulate * world
     set_steps(arguments, training, num_examples=len(grids), per_step=per_step)

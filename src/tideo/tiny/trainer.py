@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tideo.train import trainer as general
@@ -40,7 +41,7 @@ def cpu_arguments(
         warmup_steps=warmup_steps,
         lr_scheduler_type="linear",
         save_total_limit=2,
-        use_cpu=True,
+        device=torch.device("cpu"),
         dataloader_drop_last=True,
     )
 

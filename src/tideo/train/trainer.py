@@ -27,7 +27,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from tideo.device import has_bfloat16
 from tideo.runs import same_recipe, write_run
+from tideo.train.one_device import on_one_device
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -42,10 +44,16 @@ def trainer_arguments(
     bf16: bool,
     save_steps: int,
     log_steps: int,
+    device: torch.device,
     accumulate: int = 1,
     **others: Any,
 ) -> TrainingArguments:
-    """The arguments that all trainings have in common; `others` add to these, or replace them."""
+    """The arguments that all trainings have in common; `others` add to these, or replace them.
+
+    Raises UserError for bf16 on a GPU without it.
+    """
+    if bf16 and device.type != "cpu" and not has_bfloat16(device):
+        raise UserError(f"train.bf16=true: {device} has no bfloat16; set train.bf16=false")
     shared = {
         "output_dir": str(out),
         "max_steps": steps,
@@ -54,7 +62,7 @@ def trainer_arguments(
         "lr_scheduler_type": "cosine",
         "seed": seed,
         "bf16": bf16,
-        "use_cpu": not torch.accelerator.is_available(),
+        "use_cpu": device.type == "cpu",
         "save_steps": save_steps,
         "save_total_limit": 1,
         "logging_steps": log_steps,
@@ -65,7 +73,7 @@ def trainer_arguments(
         "disable_tqdm": True,
         "report_to": [],
     }
-    return TrainingArguments(**shared | others)
+    return on_one_device(TrainingArguments(**shared | others), device)
 
 
 class StopAtNaN(TrainerCallback):

@@ -8,6 +8,7 @@ from math import isqrt
 from typing import Any
 
 from tideo.bundled import model_source
+from tideo.fitting import fitting
 from tideo.loading import Loading
 from tideo.models.grid.settings import GridSettings
 from tideo.pretrained import FAULTS, OWN_CODE, check_packages, check_whole, reason
@@ -87,14 +88,15 @@ def load_vlm(source: str, *, loading: Loading, place: bool = True) -> tuple[Any,
         ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
         saved = getattr(AutoConfig.from_pretrained(source, **OWN_CODE), "dtype", None)
         options = {"attn_implementation": "sdpa"} | loading.options(saved=saved, place=place)
-        model, loading_info = AutoModelForImageTextToText.from_pretrained(
-            source,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **OWN_CODE,
-            **options,
-        )
+        with fitting(source, loading):
+            model, loading_info = AutoModelForImageTextToText.from_pretrained(
+                source,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **OWN_CODE,
+                **options,
+            )
     except UserError:
         raise
     except FAULTS as error:

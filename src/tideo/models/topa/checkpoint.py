@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tideo.bundled import is_path, located, model_source, names
 from tideo.config import from_plain
+from tideo.fitting import fitting
 from tideo.loading import Loading
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.types import UserError
@@ -153,11 +154,13 @@ def load_llm(
         config = AutoConfig.from_pretrained(source, **OWN_CODE)
         if rope_theta is not None:
             config.rope_parameters = {"rope_type": "default", "rope_theta": rope_theta}
-        options = (loading or Loading()).options(saved=getattr(config, "dtype", None), place=place)
-        llm, loading_info = AutoModelForCausalLM.from_pretrained(
-            source, config=config, use_safetensors=True, ignore_mismatched_sizes=True,
-            output_loading_info=True, **OWN_CODE, **options,
-        )  # fmt: skip
+        loading = loading or Loading()
+        options = loading.options(saved=getattr(config, "dtype", None), place=place)
+        with fitting(source, loading):
+            llm, loading_info = AutoModelForCausalLM.from_pretrained(
+                source, config=config, use_safetensors=True, ignore_mismatched_sizes=True,
+                output_loading_info=True, **OWN_CODE, **options,
+            )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(source, **OWN_CODE)
     except UserError:
         raise

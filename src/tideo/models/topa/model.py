@@ -25,6 +25,7 @@ from tideo.encoders.familiarity import below, video_familiarity
 from tideo.encoders.features import frame_features, tideo_features
 from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.encoders.memory import Memory, project
+from tideo.fitting import fitting
 from tideo.loading import Loading
 from tideo.models.answering import answers_to, timed
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel, other_order
@@ -82,11 +83,14 @@ class ZeroShot(VideoModel):
         loading = loading or Loading()
         for_encoder = Loading(device=loading.device, dtype=loading.dtype)
         encoder = load_encoder(str(beside) if beside.is_dir() else settings.encoder, loading=for_encoder)
-        lm = PrefixLM.from_pretrained(directory, loading=loading)
+        with fitting(str(directory), loading):
+            lm = PrefixLM.from_pretrained(directory, loading=loading)
+        with fitting(str(directory / MEMORY_FILE), loading, quantises=False):
+            memory = Memory.load(directory / MEMORY_FILE, device=lm.device)
         return cls(
             lm,
             encoder=encoder,
-            memory=Memory.load(directory / MEMORY_FILE, device=lm.device),
+            memory=memory,
             settings=settings,
             name=name or str(directory),
             key=key_of(

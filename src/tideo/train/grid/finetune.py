@@ -52,15 +52,16 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     if not begin(out, recipe=config, resume=resume, last_file=GRID_FILE):
         return out
     # Made before the model, since ZeRO-3 shards weights while they are read.
-    arguments = training_arguments(config.train, seed=config.seed, out=out / "steps")
+    device = config.torch_device()
+    arguments = training_arguments(config.train, seed=config.seed, out=out / "steps", device=device)
     model_source(config.model, failure=f"the image-text model {config.model!r} cannot be loaded")
     torch.manual_seed(config.seed)
     conversations, held_out = training_set(config)
     base, processor = starting_model(config)
     check_image_size(processor, config.grid, name=config.model)
     check_packing(base, config.packed)
-    if torch.accelerator.is_available() and not (config.quantised or config.train.parallel):
-        base.to(PartialState().device)  # the tower and the captions' loss run before the Trainer
+    if not (config.quantised or config.train.parallel):
+        base.to(device)  # the tower and the captions' loss run before the Trainer
     model = freeze(base, config)
     measured = [] if config.train.parallel else held_out  # a sharded model runs in the Trainer only
     before = mean_loss(model, measured, processor=processor, config=config)

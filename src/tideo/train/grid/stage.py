@@ -40,7 +40,7 @@ def freeze(model: Any, config: FinetuneConfig) -> Any:
     train_only(model, config.modules)
     if not config.lora_rank:
         return model
-    if config.load_4bit:
+    if config.quantised:
         from peft import prepare_model_for_kbit_training
 
         model = prepare_model_for_kbit_training(model)
@@ -167,7 +167,9 @@ def check_parallel(training: GridTraining) -> None:
         )
 
 
-def training_arguments(training: GridTraining, *, seed: int, out: Path) -> TrainingArguments:
+def training_arguments(
+    training: GridTraining, *, seed: int, out: Path, device: torch.device
+) -> TrainingArguments:
     """The Trainer's arguments, for one step until `set_steps` sets the number."""
     deepspeed = deepspeed_file(training.parallel)
     if deepspeed:
@@ -182,6 +184,7 @@ def training_arguments(training: GridTraining, *, seed: int, out: Path) -> Train
         bf16=training.bf16,
         save_steps=training.save_steps,
         log_steps=training.log_steps,
+        device=device,
         learning_rate=training.lr,
         weight_decay=training.weight_decay,
         gradient_checkpointing=training.gradient_checkpointing,

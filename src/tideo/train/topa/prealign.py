@@ -176,6 +176,7 @@ def _trainer(
         bf16=train.bf16,
         save_steps=train.save_steps,
         log_steps=train.log_steps,
+        device=config.torch_device(),
         warmup_steps=round(train.warmup * steps),
         deepspeed=train.deepspeed,
     )
