@@ -46,7 +46,9 @@ def test_the_page_has_every_step() -> None:
     ours = [words[words.index("tideo") + 1] for words in commands() if "tideo" in words]
     assert {"doctor", "ask", "eval", "prealign", "finetune"} <= set(ours)
     assert {words[0] for words in commands()} == {"pip", "tideo", "accelerate"}
-    named = {word for words in commands() for word in words if re.fullmatch(r"[\w.-]+/[\w.-]+-(hf|Instruct)", word)}
+    named = {
+        word for words in commands() for word in words if re.fullmatch(r"[\w.-]+/[\w.-]+-(hf|Instruct)", word)
+    }
     assert named == set(MODELS)
 
 
@@ -77,7 +79,7 @@ def stand_in(words: Sequence[str], *, models: dict[str, str]) -> list[str]:
     if training and not planned:
         own = ("llm=llm", "encoder=clip") if "prealign" in words else (f"model={models[LLAVA]}", *ON_A_CPU)
         words += [part for setting in (*SHORT, *own) for part in ("--set", setting)]
-    launch = "-m accelerate.commands.launch --cpu --num_processes 2".split() if launched else []
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"] if launched else []
     return [sys.executable, *launch, "-m", "tideo", *words]
 
 
