@@ -281,9 +281,7 @@ class PrefixLM(nn.Module):
         if self.adapter is None:
             return {}
         return {
-            "gated_video": self.adapter(
-                self.llm, video_start_B=video_start_B, video_end_B=video_start_B + num_slots_B
-            )
+            "gated_video": self.adapter(video_start_B=video_start_B, video_end_B=video_start_B + num_slots_B)
         }
 
     def _values(self, features: VideoFeatures) -> torch.Tensor:
