@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import shutil
 import sys
 import time
@@ -28,6 +27,7 @@ from transformers import (
 )
 
 from tideo.runs import same_recipe, write_run
+from tideo.train.finite import StopAtNaN
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -66,35 +66,6 @@ def trainer_arguments(
         "report_to": [],
     }
     return TrainingArguments(**shared | others)
-
-
-class StopAtNaN(TrainerCallback):
-    """Raises UserError once the loss or what is trained is no number, so that no such weights are saved.
-
-    transformers trains on (https://github.com/huggingface/trl/issues/6702). The weights are looked at before each
-    checkpoint and at the last step.
-    """
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        loss = (kwargs.get("logs") or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
-            self._stop(state, f"the loss is {loss}")
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if control.should_save or state.global_step == state.max_steps:
-            for name, parameter in kwargs["model"].named_parameters():
-                if parameter.requires_grad and not torch.isfinite(parameter).all():
-                    self._stop(state, f"{name} holds values that are no numbers")
-
-    def _stop(self, state: TrainerState, what: str) -> None:
-        raise UserError(
-            f"step {state.global_step}: {what}, and nothing is learned from here on: "
-            "start again, in another --out, with a lower train.lr or with train.bf16=false"
-        )
 
 
 class ProgressLines(TrainerCallback):
@@ -164,7 +135,7 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
     """
     trainer.remove_callback(PrinterCallback)  # it prints the losses once more, on standard out
     trainer.add_callback(ProgressLines())
-    trainer.add_callback(StopAtNaN())
+    trainer.add_callback(StopAtNaN(trainer))
     folder = Path(str(trainer.args.output_dir))
     last = last_checkpoint(folder) if resume else None
     if last is not None:

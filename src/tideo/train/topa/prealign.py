@@ -30,6 +30,7 @@ from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
 from tideo.textvid.schema import load, to_tideo
 from tideo.train.calibration import calibration_frames
+from tideo.train.finite import CheckedTrainer
 from tideo.train.topa.config import PrealignConfig, PrealignTraining
 from tideo.train.topa.init_projection import init_from_llm_
 from tideo.train.topa.memory import make_memory, projected_texts
@@ -130,7 +131,7 @@ def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
     )
 
 
-class _PrealignTrainer(Trainer):
+class _PrealignTrainer(CheckedTrainer):
     """Checkpoints hold the trained tensors alone, as `PrefixLM.save_pretrained` writes them."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:

@@ -66,10 +66,15 @@ class Examples(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.batch * self.steps
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        rng = random.Random(f"example/{self.seed}/{index}")
+    def name_of(self, index: int) -> str:
+        return f"Tideo {self.tideos[self._which(index)].id}"
+
+    def _which(self, index: int) -> int:
         epoch, place = divmod(index, len(self.tideos))
-        which = self._order(epoch)[place]
+        return self._order(epoch)[place]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng, which = random.Random(f"example/{self.seed}/{index}"), self._which(index)
         shares = (self.weights.choose, self.weights.answer, self.weights.summarise)
         step = random.Random(f"task/{self.seed}/{index // self.batch}")
         prompt, answer = self._tasks[step.choices(list(self._tasks), weights=shares)[0]](
