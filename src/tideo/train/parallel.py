@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,6 +69,22 @@ def sharding(parallel: str | None) -> Sharding:
         optimizer=stage >= 1,
         offload=zero.get("offload_optimizer", {}).get("device", "none") != "none",
     )
+
+
+def layers(model: Any) -> list[str]:
+    """The classes of layers that FSDP shards one by one: of those that a model names, the ones that it has."""
+    return sorted({type(m).__name__ for m in model.modules()} & set(model._no_split_modules))
+
+
+def whole_state(model: Any) -> dict[str, torch.Tensor]:
+    """The parameters that learn, whole and on the CPU, whatever shards them. Every process must call this."""
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if any(hasattr(p, "ds_id") for p in learning.values()):  # ZeRO-3's own mark
+        zero: Any = registry.require("deepspeed").zero
+        with zero.GatheredParameters(list(learning.values())):
+            return {name: p.detach().cpu().clone() for name, p in learning.items()}
+    whole = {n: p.full_tensor() if hasattr(p, "full_tensor") else p for n, p in learning.items()}
+    return {name: p.detach().cpu() for name, p in whole.items()}
 
 
 def check_parallel(parallel: str | None) -> None:

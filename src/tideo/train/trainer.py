@@ -26,6 +26,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from tideo.processes import Processes
 from tideo.runs import same_recipe, write_run
 from tideo.train.finite import StopAtNaN
 from tideo.types import UserError
@@ -120,11 +121,13 @@ def begin(
                 f"{out} holds checkpoints of a run: give --resume to go on, or another --out to start anew"
             )
         same_recipe(out, recipe)
-    if last_file is not None and not stopped:
-        (Path(out) / last_file).unlink(
-            missing_ok=True
-        )  # else a former run's weights would pass for this run's
-    write_run(out, recipe=recipe, seed=recipe.seed)
+    processes = Processes.launched()
+    processes.wait()  # none writes before all have read the same
+    if processes.first:
+        if last_file is not None and not stopped:  # else a former run's weights would pass for this run's
+            (Path(out) / last_file).unlink(missing_ok=True)
+        write_run(out, recipe=recipe, seed=recipe.seed)
+    processes.wait()
     return True
 
 

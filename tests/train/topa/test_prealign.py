@@ -14,10 +14,10 @@ from tideo.models.topa.checkpoint import load_llm
 from tideo.models.topa.model import ZeroShot
 from tideo.textvid.schema import dump, from_tideo, load, to_tideo
 from tideo.tiny.lm import LMConfig, Stage
-from tideo.train.topa import prealign as module
 from tideo.train.topa.config import PrealignConfig, PrealignTraining
 from tideo.train.topa.prealign import prealign, read_tideos
 from tideo.train.topa.tasks import Examples, TaskWeights, shuffled
+from tideo.train.topa.trainer import PrealignTrainer
 from tideo.types import Question, UserError
 from tiny import save_clip, save_llm
 
@@ -74,13 +74,13 @@ def test_a_run_cut_short_goes_on_to_the_same_weights(
         save(self, *args, **kwargs)
         raise Killed
 
-    save = module._PrealignTrainer._save_checkpoint
-    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
+    save = PrealignTrainer._save_checkpoint
+    monkeypatch.setattr(PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
     with pytest.raises(Killed):
         prealign(config(parts), out=tmp_path / "cut")
     with pytest.raises(UserError, match="give --resume to go on"):
         prealign(config(parts), out=tmp_path / "cut")
-    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", save)
+    monkeypatch.setattr(PrealignTrainer, "_save_checkpoint", save)
     resumed = load_file(prealign(config(parts), out=tmp_path / "cut", resume=True) / "model.safetensors")
     for name in whole:
         torch.testing.assert_close(resumed[name], whole[name])
@@ -221,11 +221,11 @@ def test_another_number_of_processes_is_told(
         save(self, *args, **kwargs)
         raise Killed
 
-    save = module._PrealignTrainer._save_checkpoint
-    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
+    save = PrealignTrainer._save_checkpoint
+    monkeypatch.setattr(PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
     with pytest.raises(Killed):
         prealign(config(parts), out=tmp_path)
-    monkeypatch.setattr(module._PrealignTrainer, "_save_checkpoint", save)
+    monkeypatch.setattr(PrealignTrainer, "_save_checkpoint", save)
     checkpoint = tmp_path / "steps" / "checkpoint-2"
     (checkpoint / "rng_state.pth").rename(checkpoint / "rng_state_0.pth")
     (checkpoint / "rng_state_1.pth").touch()  # as two processes leave it

@@ -215,13 +215,22 @@ class PrefixLM(nn.Module):
         """Set the projection's weight to `weight_HD`, for example that of a ridge regression."""
         self.visual_proj.weight.copy_(weight_HD)
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json and the trained tensors, LoRA to lora/ in PEFT's layout; the LLM is not copied."""
+    def save_pretrained(
+        self, directory: str | Path, *, state: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        """Write config.json and the trained tensors, LoRA to lora/ in PEFT's layout; the LLM is not copied.
+
+        `state` has the tensors of a model that is sharded.
+        """
         directory, config = Path(directory), self.prefix_config
+        state = self.state_dict() if state is None else state
         write_config(directory, config)
-        write_tensors(directory / "model.safetensors", self.trained_state())
+        write_tensors(
+            directory / "model.safetensors", {n: t for n, t in state.items() if not n.startswith("llm.")}
+        )
         if config.adapter == "lora":
-            write_lora(directory, self.llm, config=config)
+            lora = {n.removeprefix("llm."): t for n, t in state.items() if n.startswith("llm.")}
+            write_lora(directory, self.llm, config=config, state=lora)
 
     @classmethod
     def from_pretrained(

@@ -30,7 +30,7 @@ from tideo.train.grid.patch_features import (
     use_features,
 )
 from tideo.train.grid.trainer import GridTrainer, reply_loss
-from tideo.train.parallel import FSDP, check_parallel, deepspeed_file
+from tideo.train.parallel import FSDP, check_parallel, deepspeed_file, layers
 from tideo.train.trainer import fit, trainer_arguments
 
 
@@ -76,7 +76,7 @@ def run_stage(
     num_examples = sum(-(-len(c.turns) // config.packed) for c in conversations)
     set_steps(arguments, training, num_examples=num_examples, per_step=per_step)
     if training.parallel == FSDP:
-        arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = ",".join(_layers(model))
+        arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = ",".join(layers(model))
     examples = ChatExamples(
         conversations, processor=processor, image_size=config.grid.image_size,
         num=arguments.max_steps * per_step, packed=config.packed, features=features, seed=config.seed,
@@ -190,8 +190,3 @@ def weights_key(weights: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _layers(model: Any) -> list[str]:
-    """The classes of layers that FSDP shards one by one: of those that a LLaVA names, the ones that this model has."""
-    return sorted({type(m).__name__ for m in model.modules()} & set(model._no_split_modules))

@@ -49,12 +49,8 @@ class Examples(Dataset[dict[str, Any]]):
         share_projected: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self.tideos, self.model = tideos, model
-        self.values = [torch.from_numpy(f.values_TD) for f in features]
-        self.projected, self.share_projected = (
-            [torch.from_numpy(f.values_TD) for f in projected],
-            share_projected,
-        )
+        self.tideos, self.features, self.model = tideos, features, model
+        self.projected, self.share_projected = projected, share_projected
         self.batch, self.steps, self.weights = batch, steps, weights
         self.choose_form, self.noise_std, self.seed = choose_form, noise_std, seed
         self.style = style(model.prefix_config.prompt_style)
@@ -81,9 +77,9 @@ class Examples(Dataset[dict[str, Any]]):
             self.tideos[which], rng
         )
         if rng.random() < self.share_projected:
-            values_TD = self.projected[which]
+            values_TD = torch.from_numpy(self.projected[which].values_TD)
         else:
-            values_TD = self._noisy(self.values[which], index)
+            values_TD = self._noisy(torch.from_numpy(self.features[which].values_TD), index)
         return self.model.encode_example(values_TD, prompt=prompt, answer=answer)
 
     def _shuffled(self, epoch: int) -> list[int]:
