@@ -28,6 +28,10 @@ class Processes:
     def wait(self) -> None:
         """Return when all processes have called this."""
         if self.size > 1:
+            import torch
             from accelerate import PartialState  # type: ignore[import-untyped]
 
-            PartialState(timeout=PATIENCE).wait_for_everyone()
+            # Without a GPU Accelerate sees one process, and would not wait, unless it is told.
+            state = PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
+            assert state.num_processes == self.size, f"{state.num_processes} of {self.size} processes"
+            state.wait_for_everyone()
