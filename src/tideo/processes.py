@@ -31,7 +31,8 @@ class Processes:
             import torch
             from accelerate import PartialState  # type: ignore[import-untyped]
 
-            # Without a GPU Accelerate sees one process, and would not wait, unless it is told.
-            state = PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
+            # On the CPU Accelerate sees one process, and would not wait, unless it is told.
+            on_cpu = os.environ.get("ACCELERATE_USE_CPU") == "true" or not torch.accelerator.is_available()
+            state = PartialState(cpu=on_cpu, timeout=PATIENCE)
             assert state.num_processes == self.size, f"{state.num_processes} of {self.size} processes"
             state.wait_for_everyone()

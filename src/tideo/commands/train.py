@@ -21,13 +21,13 @@ from tideo.commands.options import (
 )
 from tideo.types import UserError
 
-
 Plan = Annotated[bool, typer.Option("--plan", help="Only print parameters, memory and hours.")]
 Gpus = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs, by default 1.")
 ]
 Card = Annotated[
-    str | None, typer.Option(metavar="NAME", help="With --plan: the GPU, by default A100-40G; H100, RTX4090, …")
+    str | None,
+    typer.Option(metavar="NAME", help="With --plan: the GPU, by default A100-40G; H100, RTX4090, …"),
 ]
 ONLY_PLAN = (
     "--gpus and --card are for --plan; a training runs on the processes that `accelerate launch` starts"

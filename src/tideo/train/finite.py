@@ -30,8 +30,12 @@ class CheckedTrainer(Trainer):
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         return loss
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss, outputs = super().compute_loss(
+            model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
         if model.training and not torch.isfinite(loss):
             per_step = self.args.gradient_accumulation_steps
             number = self.state.global_step * per_step + self._counted[1] - 1

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from tideo import registry
+from tideo.loading import Loading
 from tideo.types import UserError
 
 FSDP = "fsdp"
@@ -69,6 +70,25 @@ def sharding(parallel: str | None) -> Sharding:
         optimizer=stage >= 1,
         offload=zero.get("offload_optimizer", {}).get("device", "none") != "none",
     )
+
+
+def check_loading(loading: Loading, parallel: str | None) -> None:
+    """Raises UserError for a device or a form of the weights that a training cannot have."""
+    if loading.device_map is not None:
+        raise UserError(
+            f"device_map={loading.device_map}: in a training train.parallel spreads a model, as in train.parallel=fsdp"
+        )
+    if ":" in loading.device:
+        kind, _, number = loading.device.partition(":")
+        raise UserError(
+            f"device={loading.device}: each process of a training takes its own; to choose one, set device={kind} "
+            f"and start it with CUDA_VISIBLE_DEVICES={number}"
+        )
+    if loading.quantised and sharding(parallel).weights:
+        raise UserError(
+            f"train.parallel={parallel} shards weights, and those in {'4' if loading.load_4bit else '8'} bits are not "
+            "sharded: set train.parallel=none or zero2"
+        )
 
 
 def layers(model: Any) -> list[str]:

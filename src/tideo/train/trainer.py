@@ -66,7 +66,10 @@ def trainer_arguments(
         "disable_tqdm": True,
         "report_to": [],
     }
-    return TrainingArguments(**shared | others)
+    arguments = TrainingArguments(**shared | others)
+    if arguments.n_gpu > 1:  # the Trainer would copy the model to all GPUs of this process (nn.DataParallel)
+        arguments._n_gpu = 1
+    return arguments
 
 
 class ProgressLines(TrainerCallback):

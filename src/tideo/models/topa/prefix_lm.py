@@ -10,7 +10,7 @@ Shapes: B batch, L tokens, T frames, S frame slots, D feature width, H hidden wi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 

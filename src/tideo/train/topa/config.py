@@ -10,7 +10,7 @@ from tideo import registry
 from tideo.bundled import check_encoder, model_source
 from tideo.device import has_bfloat16
 from tideo.loading import Loading
-from tideo.train.parallel import deepspeed_file
+from tideo.train.parallel import check_loading, deepspeed_file
 from tideo.types import UserError
 
 PUBLISHED_BATCH = 256  # of which base_lr is the rate, in the code of TOPA
@@ -136,7 +136,7 @@ class PrealignConfig(Loading):
     @property
     def unused(self) -> dict[str, str]:
         """Field that changes nothing → the reason."""
-        unused = {"device_map": "a training has train.deepspeed"}
+        unused = {}
         if self.adapter != "llama-adapter":
             unused["adapter_len"] = f"adapter={self.adapter} has no length"
         if self.adapter != "lora":
@@ -149,6 +149,7 @@ class PrealignConfig(Loading):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_loading(self, self.train.parallel)
         if self.attn != "auto" and self.adapter == "llama-adapter":
             raise UserError(f"attn={self.attn}: adapter llama-adapter has its own attention; set attn=auto")
         if not 0 <= self.projected <= 1 or (self.projected and self.memory != "frames"):

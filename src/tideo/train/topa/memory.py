@@ -25,6 +25,7 @@ from tideo.train.topa.features import StoredFeatures, fill_store
 from tideo.types import Tideo
 
 CAPTIONS = 4096  # captions that a process encodes at a time
+PROJECTED = 1024  # Tideos that a process projects at a time
 
 
 def caption_rows(
@@ -118,7 +119,7 @@ def projected_texts(
         lambda shard: map(projected, shard),
         dim=width,
         about=about,
-        shard=1024,
+        shard=PROJECTED,
         what="projecting texts",
     )
     return StoredFeatures(store, names)

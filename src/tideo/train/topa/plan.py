@@ -129,7 +129,11 @@ def parameters(model: PrefixLM) -> tuple[Counter[str], Counter[str]]:
 def memory_of(config: PrealignConfig, model: PrefixLM, lengths: Lengths, *, gpus: int) -> Memory:
     """The gated attention keeps its scores too: three times [batch, heads, tokens, tokens] in each layer."""
     total, learning = (sum(counts.values()) for counts in parameters(model))
-    settings, train, shared = model.llm.config.get_text_config(), config.train, sharding(config.train.parallel)
+    settings, train, shared = (
+        model.llm.config.get_text_config(),
+        config.train,
+        sharding(config.train.parallel),
+    )
     tokens = train.batch * lengths.longest
     activations = layer_activations(
         settings,
@@ -151,15 +155,17 @@ def memory_of(config: PrealignConfig, model: PrefixLM, lengths: Lengths, *, gpus
         optimizer=(states - host) / (gpus if shared.optimizer else 1),
         gathered=2.0 * (2 * layer + root) if shared.weights else 0.0,
         activations=activations,
-        # Each process reads the weights into the host's memory first, and holds all Tideos.
-        host=host + gpus * (frozen + TIDEO_BYTES * lengths.num_tideos),
+        # Each process holds all Tideos and, before they are sharded, all weights.
+        host=host + gpus * (TIDEO_BYTES * lengths.num_tideos + (frozen if shared.weights else 0.0)),
     )
 
 
 def weight_bytes(config: PrealignConfig, settings: Any) -> float:
-    """Bytes of a frozen weight."""
-    saved = getattr(settings, "dtype", None)
-    return 4.0 if saved in (torch.float32, "float32") else 2.0
+    """Bytes of a frozen weight; its dtype is the recipe's or, if that is auto, the one that it was saved in."""
+    if config.quantised:
+        return 0.5 if config.load_4bit else 1.0
+    saved = getattr(settings, "dtype", None) if config.dtype == "auto" else config.dtype
+    return 4.0 if str(saved).removeprefix("torch.") in ("float32", "fp32") else 2.0
 
 
 def lengths_of(config: PrealignConfig) -> Lengths:

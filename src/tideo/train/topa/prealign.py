@@ -30,7 +30,7 @@ from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
 from tideo.processes import Processes
 from tideo.textvid.schema import load, to_tideo
 from tideo.train.calibration import calibration_frames
-from tideo.train.parallel import FSDP, check_parallel, deepspeed_file, layers
+from tideo.train.parallel import FSDP, check_parallel, deepspeed_file, layers, sharding
 from tideo.train.topa.config import PrealignConfig
 from tideo.train.topa.features import StoredFeatures, encoded_tideos, features_in
 from tideo.train.topa.init_projection import init_from_llm_
@@ -52,6 +52,8 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
         )
     out, processes = Path(out), Processes.launched()
     check_parallel(config.train.parallel)
+    if config.torch_device().type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # before the processes find each other
     torch.manual_seed(config.seed)
     if not begin(out, recipe=config, resume=resume, last_file=SETTINGS_FILE):
         return out
@@ -122,7 +124,9 @@ def _features(
 def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
     """The PrefixLM of a recipe, before training."""
     name = located(config.llm)
-    llm, tokenizer = load_llm(name, loading=config.loading, place=False)
+    # Weights that the GPUs share stay in the host's memory until they are sharded: they may be too many for one.
+    whole = not sharding(config.train.parallel).weights
+    llm, tokenizer = load_llm(name, loading=config.loading, place=whole)
     return PrefixLM(
         PrefixLMConfig(
             llm=name,
@@ -172,6 +176,7 @@ def _trainer(
         ddp_find_unused_parameters=False,
         deepspeed=deepspeed_file(train.parallel),
         fsdp=train.parallel == FSDP,
+        use_cpu=config.torch_device().type == "cpu",
     )
     if train.parallel == FSDP:
         arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = ",".join(layers(model.llm))
@@ -200,7 +205,7 @@ def _save_memory(config: PrealignConfig, rows: StoredFeatures, *, out: Path) -> 
         return
     unfinished = out / "steps" / MEMORY_FILE
     write_memory(unfinished, map(torch.from_numpy, blocks), shape=shape, dtype=dtype, encoder=name)
-    encoder = load_encoder(config.encoder)
+    encoder = load_encoder(config.encoder, loading=Loading(device=config.device))
     known = calibration_frames(config.calibration, num_frames=config.max_frames, seed=config.seed)
     familiar = [frame_features(frames, encoder) for frames in known]
     calibrated(Memory.load(unfinished), familiar, temperature=config.temperature).save(out / MEMORY_FILE)

@@ -23,6 +23,8 @@ class PrealignTrainer(CheckedTrainer):
     model that FSDP shards is not.
     """
 
+    optimizer: torch.optim.Optimizer | None
+
     def __init__(self, *args: Any, training: PrealignTraining, **kwargs: Any) -> None:
         super().__init__(*args, data_collator=collate, compute_loss_func=share_of_step, **kwargs)
         self.training = training
@@ -31,7 +33,8 @@ class PrealignTrainer(CheckedTrainer):
         """AdamW without decay on vectors (biases, gates), as published; `proj_lr` as in the recipe."""
         if self.optimizer is not None:
             return self.optimizer
-        training, groups = self.training, {}
+        training = self.training
+        groups: dict[tuple[float, float], list[torch.Tensor]] = {}
         for name, parameter in (model or self.model).named_parameters():
             if parameter.requires_grad:
                 factor = training.proj_lr if name.startswith(("visual_proj", "temporal_emb")) else 1.0
