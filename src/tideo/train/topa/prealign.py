@@ -141,6 +141,7 @@ def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
             lora_targets=config.lora_targets,
             init_std=config.init_std,
             prompt_style=config.prompt_style,
+            dtype=config.dtype,
         ),
         llm=llm,
         tokenizer=tokenizer,
