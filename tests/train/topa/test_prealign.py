@@ -180,7 +180,7 @@ def test_a_run_that_learns_no_numbers_stops_at_once(parts: Path, tmp_path: Path)
         prealign(config(parts, train=last), out=tmp_path / "last")
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_batch_of_a_loss_that_is_no_number_is_named(accumulate: int, parts: Path, tmp_path: Path) -> None:
     """A Tideo with a letter for which the language model has no numbers; the checkpoint before it stays whole."""
     llm, tokenizer = load_llm(str(parts / "llm"))
