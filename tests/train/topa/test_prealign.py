@@ -115,6 +115,14 @@ def test_frames_as_memory_and_fewer_tideos(parts: Path) -> None:
     assert len(read_tideos(config(parts, tideos="dollhouse", num_tideos=3))) >= 3
 
 
+def test_the_language_model_is_frozen_in_the_recipes_dtype(parts: Path, tmp_path: Path) -> None:
+    train = replace(STEPS, steps=1, gradient_checkpointing=True)
+    out = prealign(config(parts, adapter="llama-adapter", dtype="bf16", train=train), out=tmp_path)
+    assert {t.dtype for t in load_file(out / "model.safetensors").values()} == {torch.float32}
+    lm = ZeroShot.load(out).lm  # and so it is loaded
+    assert {p.dtype for p in lm.llm.parameters()} == {torch.bfloat16}
+
+
 def test_options_move_but_not_where_one_speaks_of_others() -> None:
     question = Question(question="what?", options=("a", "b", "c", "d", "e"), answer=1)
     moved = [shuffled(question, random.Random(i)) for i in range(20)]
