@@ -52,7 +52,7 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
         )
     out, processes = Path(out), Processes.launched()
     check_parallel(config.train.parallel)
-    if config.torch_device().type == "cpu":
+    if processes.size > 1 and config.torch_device().type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # before the processes find each other
     torch.manual_seed(config.seed)
     if not begin(out, recipe=config, resume=resume, last_file=SETTINGS_FILE):
