@@ -45,14 +45,12 @@ class Root(torch.nn.Module):
         return {"loss": (self.weight * x).sqrt().mean()}
 
 
-def trained(data: Numbers, out: Path, *, batch: int, accumulate: int) -> Root:
-    model = Root()
+def train(data: Numbers, out: Path, *, batch: int, accumulate: int) -> None:
     arguments = trainer_arguments(
         out, steps=4, batch=batch, accumulate=accumulate, seed=0, bf16=False, save_steps=1, log_steps=100,
         learning_rate=1e-3,
     )  # fmt: skip
-    fit(CheckedTrainer(model=model, args=arguments, train_dataset=data))
-    return model
+    fit(CheckedTrainer(model=Root(), args=arguments, train_dataset=data))
 
 
 @pytest.mark.parametrize(
@@ -65,13 +63,9 @@ def trained(data: Numbers, out: Path, *, batch: int, accumulate: int) -> Root:
 )  # fmt: skip
 def test_the_step_is_not_taken(batch: int, accumulate: int, bad: float, told: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=told):
-        trained(Numbers(bad, at=9), tmp_path, batch=batch, accumulate=accumulate)
+        train(Numbers(bad, at=9), tmp_path, batch=batch, accumulate=accumulate)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-2"]
     assert (tmp_path / "checkpoint-2" / "trainer_state.json").is_file()
-
-
-def test_finite_numbers_train(tmp_path: Path) -> None:
-    assert torch.isfinite(trained(Numbers(2.0, at=9), tmp_path, batch=4, accumulate=1).weight).all()
 
 
 def test_the_batches_of_several_processes_are_told_apart() -> None:

@@ -115,6 +115,7 @@ def test_frames_as_memory_and_fewer_tideos(parts: Path) -> None:
     assert len(read_tideos(config(parts, tideos="dollhouse", num_tideos=3))) >= 3
 
 
+@pytest.mark.slow
 def test_the_language_model_is_frozen_in_the_recipes_dtype(parts: Path, tmp_path: Path) -> None:
     train = replace(STEPS, steps=1, gradient_checkpointing=True)
     out = prealign(config(parts, adapter="llama-adapter", dtype="bf16", train=train), out=tmp_path)
