@@ -66,7 +66,7 @@ def encode_tideos(
     of another encoder, and for an id that occurs twice.
     """
     failed = {t.id: "a frame without a caption" for t in tideos if lacks_captions(t)}
-    keys = {t.id: _tideo_key(t, num_frames=num_frames) for t in tideos if t.id not in failed}
+    keys = {t.id: tideo_key(t, num_frames=num_frames) for t in tideos if t.id not in failed}
     features_of = partial(tideo_features, num_frames=num_frames)
     return _encoded(
         tideos,
@@ -216,28 +216,8 @@ class EncodedFolder(Mapping[str, Features]):
         return sum(1 for _ in self)
 
 
-def encoded(
-    folder: str | Path, tideos: Sequence[Tideo], *, encoder: DualEncoder, num_frames: int
-) -> list[Features]:
-    """The features of these Tideos from a folder that `encode_tideos` filled.
-
-    Raises UserError for a folder of another encoder, and for a Tideo that is missing or was encoded before a change.
-    """
-    store = EncodedFolder(folder).store
-    if store.about.get("encoder") != encoder.id:
-        raise UserError(f"{folder} holds features of encoder {store.about.get('encoder')}, not {encoder.id}")
-    found = []
-    for tideo in tideos:
-        key = _tideo_key(tideo, num_frames=num_frames)
-        if key not in store:
-            raise UserError(
-                f"{folder} does not hold Tideo {tideo.id} with up to {num_frames} frames: run tideo encode again"
-            )
-        found.append(read_features(store, key))
-    return found
-
-
-def _tideo_key(tideo: Tideo, *, num_frames: int) -> str:
+def tideo_key(tideo: Tideo, *, num_frames: int) -> str:
+    """The key of a Tideo's rows: a hash of the captions of its frames."""
     return key_of([[f.captions for f in sampled(tideo.frames, num_frames)], num_frames])
 
 

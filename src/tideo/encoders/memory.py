@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from tideo.device import has_bfloat16
 from tideo.store.files import atomic_path
@@ -28,7 +27,8 @@ from tideo.types import Features, UserError
 
 # Rows of M read at a time. 1024 × 768 float32 are 3 MB; larger chunks leave the cache before their second use.
 CHUNK = 1024
-BLOCK = 2**15  # rows read at a time on another device, where large products are fast
+BLOCK = 2**15  # rows written at a time, and read on another device, where large products are fast
+SAFETENSORS_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -59,11 +59,14 @@ class Memory:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all. Encoder, size and threshold are JSON in its header."""
-        about = {"encoder": self.encoder, "num_captions": len(self), "threshold": self.threshold}
-        with atomic_path(path) as tmp:
-            save_file(
-                {"values": self.values_MD.contiguous()}, tmp, metadata={"tideo_memory": json.dumps(about)}
-            )
+        write_memory(
+            path,
+            self.values_MD.split(BLOCK),
+            shape=self.values_MD.shape,
+            dtype=self.values_MD.dtype,
+            encoder=self.encoder,
+            threshold=self.threshold,
+        )
 
     @classmethod
     def load(
@@ -101,6 +104,32 @@ def _placed(file: Any, *, dtype: torch.dtype | None, device: torch.device) -> to
     for start in range(0, len(placed), BLOCK):
         placed[start : start + BLOCK] = rows[start : start + BLOCK].to(device)
     return placed
+
+
+def write_memory(
+    path: str | Path,
+    blocks_MD: Iterable[torch.Tensor],
+    *,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    encoder: str,
+    threshold: float | None = None,
+) -> None:
+    """Write the file of `Memory.save` from blocks of rows, of which one at a time is in memory.
+
+    The bytes are those of safetensors' save_file, which would hold all rows twice.
+    """
+    about = {"encoder": encoder, "num_captions": shape[0], "threshold": threshold}
+    size = math.prod(shape) * dtype.itemsize
+    tensor = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [0, size]}
+    header = {"__metadata__": {"tideo_memory": json.dumps(about)}, "values": tensor}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as tmp, open(tmp, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for block_MD in blocks_MD:
+            file.write(block_MD.to("cpu", dtype).contiguous().view(torch.uint8).numpy().data)
+        file.flush()
 
 
 def project(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import shutil
 import sys
 import time
@@ -28,7 +27,9 @@ from transformers import (
 )
 
 from tideo.device import has_bfloat16
+from tideo.processes import Processes
 from tideo.runs import same_recipe, write_run
+from tideo.train.finite import StopAtNaN
 from tideo.train.one_device import on_one_device
 from tideo.types import UserError
 
@@ -74,35 +75,6 @@ def trainer_arguments(
         "report_to": [],
     }
     return on_one_device(TrainingArguments(**shared | others), device)
-
-
-class StopAtNaN(TrainerCallback):
-    """Raises UserError once the loss or what is trained is no number, so that no such weights are saved.
-
-    transformers trains on (https://github.com/huggingface/trl/issues/6702). The weights are looked at before each
-    checkpoint and at the last step.
-    """
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        loss = (kwargs.get("logs") or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
-            self._stop(state, f"the loss is {loss}")
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if control.should_save or state.global_step == state.max_steps:
-            for name, parameter in kwargs["model"].named_parameters():
-                if parameter.requires_grad and not torch.isfinite(parameter).all():
-                    self._stop(state, f"{name} holds values that are no numbers")
-
-    def _stop(self, state: TrainerState, what: str) -> None:
-        raise UserError(
-            f"step {state.global_step}: {what}, and nothing is learned from here on: "
-            "start again, in another --out, with a lower train.lr or with train.bf16=false"
-        )
 
 
 class ProgressLines(TrainerCallback):
@@ -157,11 +129,13 @@ def begin(
                 f"{out} holds checkpoints of a run: give --resume to go on, or another --out to start anew"
             )
         same_recipe(out, recipe)
-    if last_file is not None and not stopped:
-        (Path(out) / last_file).unlink(
-            missing_ok=True
-        )  # else a former run's weights would pass for this run's
-    write_run(out, recipe=recipe, seed=recipe.seed)
+    processes = Processes.launched()
+    processes.wait()  # none writes before all have read the same
+    if processes.first:
+        if last_file is not None and not stopped:  # else a former run's weights would pass for this run's
+            (Path(out) / last_file).unlink(missing_ok=True)
+        write_run(out, recipe=recipe, seed=recipe.seed)
+    processes.wait()
     return True
 
 
@@ -172,7 +146,7 @@ def fit(trainer: Trainer, *, resume: bool = False) -> None:
     """
     trainer.remove_callback(PrinterCallback)  # it prints the losses once more, on standard out
     trainer.add_callback(ProgressLines())
-    trainer.add_callback(StopAtNaN())
+    trainer.add_callback(StopAtNaN(trainer))
     folder = Path(str(trainer.args.output_dir))
     last = last_checkpoint(folder) if resume else None
     if last is not None:

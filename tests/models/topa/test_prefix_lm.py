@@ -33,6 +33,7 @@ from tideo.models.prompts import (
     summary_prompt,
 )
 from tideo.models.topa.checkpoint import PrefixLMConfig, find_llm, load_llm, read_config
+from tideo.models.topa.llama_adapter import attention_layers
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.init_projection import ridge_projection
 from tideo.train.topa.tasks import collate_examples
@@ -180,6 +181,30 @@ def test_questions_without_a_common_start_are_scored_one_by_one(llm_dir: Path) -
 
 def test_no_questions_have_no_scores(llm_dir: Path) -> None:
     assert build(llm_dir).question_loglikelihoods(video(4), questions=[]) == []
+
+
+def test_the_adapter_reads_quantised_projections(llm_dir: Path) -> None:
+    """Weights in 4 bits are bytes, whose dtype says nothing of what goes in."""
+
+    class Quantised(torch.nn.Module):
+        def __init__(self, linear: torch.nn.Linear) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False)
+            self.whole = linear.weight.detach().clone()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.is_floating_point()
+            return torch.nn.functional.linear(x, self.whole)
+
+    model = disturbed(build(llm_dir, adapter="llama-adapter"))
+    expected = model.loglikelihoods(video(4), prompt=PROMPT, options=OPTIONS)
+    for attention in attention_layers(model.llm):
+        attention.k_proj, attention.v_proj = Quantised(attention.k_proj), Quantised(attention.v_proj)
+    assert model.loglikelihoods(video(4), prompt=PROMPT, options=OPTIONS) == expected
+    batch = collate_examples([model.encode_example(video(4), prompt=PROMPT, answer="a cat")])
+    model.train()(**batch).loss.backward()
+    assert model.adapter is not None
+    assert model.adapter.query_LAD.grad is not None
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -454,10 +479,9 @@ def test_configs_that_do_not_fit(llm_dir: Path) -> None:
 def test_ridge_recovers_a_linear_map_and_starts_the_projection(llm_dir: Path) -> None:
     torch.manual_seed(2)
     features, weight = torch.randn(200, 16), torch.randn(32, 16)
-    torch.testing.assert_close(
-        ridge_projection(features, targets_NH=features @ weight.T, l2=1e-9), weight, atol=1e-4, rtol=1e-4
-    )
-    shrunk = ridge_projection(features, targets_NH=features @ weight.T, l2=1.0)
+    pairs = [(block, block @ weight.T) for block in features.split(64)]
+    torch.testing.assert_close(ridge_projection(pairs, l2=1e-9), weight, atol=1e-4, rtol=1e-4)
+    shrunk = ridge_projection(pairs, l2=1.0)
     assert 0.3 < (shrunk.norm() / weight.norm()).item() < 0.7  # features of unit variance: about 1 / (1 + l2)
     model = build(llm_dir)
     model.init_visual_proj_(weight)

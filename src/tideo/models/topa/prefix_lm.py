@@ -10,7 +10,7 @@ Shapes: B batch, L tokens, T frames, S frame slots, D feature width, H hidden wi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -206,22 +206,25 @@ class PrefixLM(nn.Module):
         """Trade time for memory in training; a Trainer calls this."""
         self.llm.gradient_checkpointing_enable(**options)
 
-    def trained_state(self) -> dict[str, torch.Tensor]:
-        """The trained tensors outside the LLM, by name."""
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("llm.")}
+    def trained_state(self, state: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """The trained tensors outside the LLM, by name; `state` has the whole tensors of a model that is sharded."""
+        state = self.state_dict() if state is None else state
+        return {name: tensor for name, tensor in state.items() if not name.startswith("llm.")}
 
     @torch.no_grad()
     def init_visual_proj_(self, weight_HD: torch.Tensor) -> None:
         """Set the projection's weight to `weight_HD`, for example that of a ridge regression."""
         self.visual_proj.weight.copy_(weight_HD)
 
-    def save_pretrained(self, directory: str | Path) -> None:
+    def save_pretrained(
+        self, directory: str | Path, *, state: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
         """Write config.json and the trained tensors, LoRA to lora/ in PEFT's layout; the LLM is not copied."""
         directory, config = Path(directory), self.prefix_config
         write_config(directory, config)
-        write_tensors(directory / "model.safetensors", self.trained_state())
+        write_tensors(directory / "model.safetensors", self.trained_state(state))
         if config.adapter == "lora":
-            write_lora(directory, self.llm, config=config)
+            write_lora(directory, self.llm, config=config, state=state)
 
     @classmethod
     def from_pretrained(
@@ -230,7 +233,6 @@ class PrefixLM(nn.Module):
         """Load what `save_pretrained` wrote, in eval mode; `llm` replaces the config's name of the language model.
 
         `loading`: how the language model is loaded; a dtype that is not auto replaces the config's.
-
         Raises UserError if a file is missing, or if its shapes are not those of this LLM and config.
         """
         directory = Path(directory)
@@ -281,9 +283,7 @@ class PrefixLM(nn.Module):
         if self.adapter is None:
             return {}
         return {
-            "gated_video": self.adapter(
-                self.llm, video_start_B=video_start_B, video_end_B=video_start_B + num_slots_B
-            )
+            "gated_video": self.adapter(video_start_B=video_start_B, video_end_B=video_start_B + num_slots_B)
         }
 
     def _values(self, features: VideoFeatures) -> torch.Tensor:
