@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from transformers import DynamicCache
 
+from tideo.models.packed import Kwargs, Row, TokenIds, TokenScores, embed, logprobs, packed, prefilled, selected
 from tideo.types import UserError
 
 LONG_PREFIX = 400  # tokens; `cached` was slower than `packed` at 150 and faster at 676
-TokenIds = Sequence[Sequence[int]]  # of each option
-TokenScores = list[torch.Tensor]  # of each option: float32 log-probabilities [tokens]
-Kwargs = Mapping[str, Any]  # of the model's forward
+Question = tuple[torch.Tensor, TokenIds]  # its stem, token ids [P] or embeddings [P, H], and its options
 
 
 class OptionScores(NamedTuple):
@@ -74,25 +72,60 @@ def question_loglikelihoods(
     model: nn.Module,
     *,
     prefix: torch.Tensor,
-    questions: Sequence[tuple[torch.Tensor, TokenIds]],
+    questions: Sequence[Question],
     model_kwargs: Kwargs | None = None,
 ) -> list[OptionScores]:
     """Score several questions after one shared prefix (the video), which is computed once.
 
-    A question is its stem (token ids [P] or embeddings [P, H], P at least 1) and its options' token ids.
     Each question is one packed forward on the prefix's cache, which is cropped back afterwards: a single mask
     over all questions would pay for attention between them.
     """
-    kwargs, prefix_PH = dict(model_kwargs or {}), embed(model, prefix)
-    lengths = [_check(model, len(prefix) + len(stem), options) for stem, options in questions]
+    kwargs = dict(model_kwargs or {})
+    (scores,) = batch_loglikelihoods(model, asked=[(prefix, questions)], model_kwargs=lambda _: kwargs)
+    return scores
+
+
+@torch.inference_mode()
+def batch_loglikelihoods(
+    model: nn.Module,
+    *,
+    asked: Sequence[tuple[torch.Tensor, Sequence[Question]]],
+    model_kwargs: Callable[[Sequence[int]], Kwargs],
+    at_once: int = 1,
+) -> list[list[OptionScores]]:
+    """As `question_loglikelihoods` for several prefixes: one forward for all of them, then `at_once` questions a forward.
+
+    `model_kwargs` gives those of a forward whose rows are these prefixes. Of a model without masks (flash and flex
+    attention, longer than a sliding window) every question is scored by itself.
+    """
+    lengths = [
+        _check(model, len(prefix) + len(stem), options)
+        for prefix, questions in asked
+        for stem, options in questions
+    ]
+    prefixes = [embed(model, prefix) for prefix, _ in asked]
     if not all(_takes_mask(model, length) for length in lengths):
-        wholes = [torch.cat([prefix_PH, embed(model, stem)]) for stem, _ in questions]
         return [
-            option_loglikelihoods(model, prefix=whole_PH, options_ids=options, model_kwargs=kwargs)
-            for whole_PH, (_, options) in zip(wholes, questions, strict=True)
+            [
+                option_loglikelihoods(
+                    model,
+                    prefix=torch.cat([prefix_PH, embed(model, stem)]),
+                    options_ids=options,
+                    model_kwargs=model_kwargs([p]),
+                )
+                for stem, options in questions
+            ]
+            for p, (prefix_PH, (_, questions)) in enumerate(zip(prefixes, asked, strict=True))
         ]
-    cache = _prefill(model, prefix_PH, kwargs)
-    return cached_loglikelihoods(model, cache=cache, questions=questions, model_kwargs=kwargs)
+    cache = prefilled(model, prefixes, model_kwargs(range(len(asked))))
+    return cached_loglikelihoods(
+        model,
+        cache=cache,
+        num_cached=[len(prefix_PH) for prefix_PH in prefixes],
+        asked=[questions for _, questions in asked],
+        model_kwargs=model_kwargs,
+        at_once=at_once,
+    )
 
 
 @torch.inference_mode()
@@ -100,94 +133,74 @@ def cached_loglikelihoods(
     model: nn.Module,
     *,
     cache: DynamicCache,
-    questions: Sequence[tuple[torch.Tensor, TokenIds]],
-    offset: int = 0,
-    model_kwargs: Kwargs | None = None,
-) -> list[OptionScores]:
-    """As `question_loglikelihoods`, after a prefix that is already in `cache`, for example an image.
+    num_cached: Sequence[int],
+    asked: Sequence[Sequence[Question]],
+    offsets: Sequence[int] | None = None,
+    model_kwargs: Callable[[Sequence[int]], Kwargs] = lambda _: {},
+    at_once: int = 1,
+) -> list[list[OptionScores]]:
+    """As `batch_loglikelihoods`, after prefixes that are already the rows of `cache`, for example images.
 
-    `offset` is added to the positions after the cache: some models give an image fewer positions than tokens.
-    Raises UserError also where no mask over the cache is exact.
+    `num_cached`: the tokens of each row before its padding. `offsets` are added to the positions after the cache: some
+    models give an image fewer positions than tokens. Raises UserError also where no mask over the cache is exact.
     """
-    kwargs, num_cached, scores = dict(model_kwargs or {}), cache.get_seq_length(), []
-    for stem, options in questions:
-        length = _check(model, num_cached + len(stem), options)
-        if not _takes_mask(model, length):
-            raise UserError(
-                f"{length} tokens cannot be scored on a cache by this model: its attention is flash or flex, or slides "
-                "over fewer; load it with attn_implementation='sdpa', or show it a smaller image"
+    where, rows = [], []
+    for p, (own, questions) in enumerate(zip(num_cached, asked, strict=True)):
+        for stem, options in questions:
+            if not _takes_mask(model, length := _check(model, own + len(stem), options)):
+                raise UserError(
+                    f"{length} tokens cannot be scored on a cache by this model: its attention is flash or flex, or "
+                    "slides over fewer; load it with attn_implementation='sdpa', or show it a smaller image"
+                )
+            where.append(p)
+            rows.append(
+                Row(embed(model, stem), options, position=own + (offsets[p] if offsets else 0), num_cached=own)
             )
-        scores.append(_sum(_packed(model, embed(model, stem), options, kwargs, cache=cache, offset=offset)))
-        cache.crop(num_cached - cache.get_seq_length())  # negative: how many tokens to drop
-    return scores
+    scores = iter(
+        _sum(tokens)
+        for chunk in _even(len(rows), at_once)
+        for tokens in _on_cache(model, rows[chunk], where[chunk], cache, model_kwargs)
+    )
+    return [[next(scores) for _ in questions] for questions in asked]
 
 
-def embed(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Token ids [...] to embeddings [..., H]; embeddings pass through."""
-    if tokens.is_floating_point():
-        return tokens
-    table = model.get_input_embeddings()
-    embeds: torch.Tensor = table(tokens.to(table.weight.device))
-    return embeds
-
-
-def _prefill(model: nn.Module, prefix_PH: torch.Tensor, kwargs: Kwargs) -> DynamicCache:
-    """The key-value cache of a prefix under plain causal attention."""
-    cache = DynamicCache()
-    if len(prefix_PH):
-        model(
-            inputs_embeds=prefix_PH[None], past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs
-        )
-    return cache
-
-
-def _packed(
+def _on_cache(
     model: nn.Module,
-    prefix_PH: torch.Tensor,
-    options: TokenIds,
-    kwargs: Kwargs,
-    *,
-    cache: DynamicCache | None = None,
-    offset: int = 0,
-) -> TokenScores:
+    rows: Sequence[Row],
+    where: Sequence[int],
+    cache: DynamicCache,
+    model_kwargs: Callable[[Sequence[int]], Kwargs],
+) -> list[TokenScores]:
+    """The rows after the prefixes `where` of the cache, which is left as it was."""
+    num = cache.get_seq_length()
+    if not num:
+        return packed(model, rows, model_kwargs(where), cache=DynamicCache())
+    if list(where) == list(range(len(cache.layers[0].keys))):
+        scores = packed(model, rows, model_kwargs(where), cache=cache)
+        cache.crop(num - cache.get_seq_length())  # negative: how many tokens to drop
+        return scores
+    return packed(model, rows, model_kwargs(where), cache=selected(cache, where))
+
+
+def _even(num: int, most: int) -> list[slice]:
+    """`num` items in as few parts as `most` items a part allow, of almost equal size."""
+    parts = -(-num // max(1, most))
+    edges = [i * num // parts for i in range(parts + 1)]
+    return [slice(start, end) for start, end in zip(edges, edges[1:], strict=False)]
+
+
+def _packed(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: Kwargs) -> TokenScores:
     """One forward over the prefix and all options; each option attends to the prefix and itself."""
-    device, num_prefix = prefix_PH.device, len(prefix_PH)
-    num_cached = cache.get_seq_length() if cache is not None else 0
-    # An option's last token predicts nothing, so it is no input.
-    inputs = [torch.tensor(ids[:-1], dtype=torch.long, device=device) for ids in options]
-    lengths = [len(ids) for ids in inputs]
-    embeds_SH = torch.cat([prefix_PH, embed(model, torch.cat(inputs)).to(prefix_PH.dtype)])
-    order_S = torch.arange(len(embeds_SH), device=device)
-    positions_S = torch.cat([order_S[:num_prefix], *(num_prefix + order_S[:n] for n in lengths)])
-    branches = torch.arange(len(inputs) + 1, device=device)  # 0 is the trunk, the prefix
-    branch_S = branches.repeat_interleave(torch.tensor([num_prefix, *lengths], device=device))
-    visible_SS = (order_S[:, None] >= order_S) & ((branch_S == 0) | (branch_S[:, None] == branch_S))
-    shape = (1, 1, len(order_S), num_cached + len(order_S))
-    mask = torch.zeros(shape, dtype=prefix_PH.dtype, device=device)
-    mask[..., num_cached:].masked_fill_(~visible_SS, torch.finfo(prefix_PH.dtype).min)
-    logits = model(
-        inputs_embeds=embeds_SH[None],
-        attention_mask=mask,
-        position_ids=(num_cached + offset + positions_S)[None],
-        past_key_values=cache,
-        use_cache=cache is not None,
-        logits_to_keep=order_S[num_prefix - 1 :],
-        **kwargs,
-    ).logits[0]
-    # Row 0, the prefix's last token, predicts the first token of every option.
-    ends = list(accumulate(lengths, initial=1))
-    places = [
-        (row, token)
-        for start, end, ids in zip(ends[:-1], ends[1:], options, strict=True)
-        for row, token in zip([0, *range(start, end)], ids, strict=True)
-    ]
-    return list(_logprobs(logits, places).split([len(ids) for ids in options]))
+    (scores,) = packed(model, [Row(prefix_PH, options)], kwargs)
+    return scores
 
 
 def _cached(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: Kwargs) -> TokenScores:
     """The prefix without its last token fills a cache; that token, which predicts, runs with the options."""
-    cache = _prefill(model, prefix_PH[:-1], kwargs)
-    return _packed(model, prefix_PH[-1:], options, kwargs, cache=cache)
+    cache, num_cached = prefilled(model, [prefix_PH[:-1]], kwargs), len(prefix_PH) - 1
+    row = Row(prefix_PH[-1:], options, position=num_cached, num_cached=num_cached)
+    (scores,) = packed(model, [row], kwargs, cache=cache)
+    return scores
 
 
 def _expanded(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: Kwargs) -> TokenScores:
@@ -196,7 +209,7 @@ def _expanded(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwar
     first_V = model(
         inputs_embeds=prefix_PH[None], past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs
     ).logits[0, -1]
-    firsts = _logprobs(first_V[None], [(0, ids[0]) for ids in options])
+    firsts = logprobs(first_V[None], [(0, ids[0]) for ids in options])
     padded = _padded_inputs(options, device=prefix_PH.device)
     if not padded.shape[1]:
         return list(firsts.split(1))
@@ -209,7 +222,7 @@ def _expanded(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwar
         **kwargs,
     ).logits
     return [
-        torch.cat([firsts[i : i + 1], _logprobs(logits[i], list(enumerate(ids[1:])))])
+        torch.cat([firsts[i : i + 1], logprobs(logits[i], list(enumerate(ids[1:])))])
         for i, ids in enumerate(options)
     ]
 
@@ -222,7 +235,7 @@ def _full(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: 
     logits = model(
         inputs_embeds=embeds_NSH, use_cache=False, logits_to_keep=padded.shape[1] + 1, **kwargs
     ).logits
-    return [_logprobs(logits[i], list(enumerate(ids))) for i, ids in enumerate(options)]
+    return [logprobs(logits[i], list(enumerate(ids))) for i, ids in enumerate(options)]
 
 
 METHODS: dict[str, Callable[..., TokenScores]] = {
@@ -286,13 +299,6 @@ def _padded_inputs(options_ids: TokenIds, *, device: torch.device) -> torch.Tens
     longest = max(map(len, options_ids))
     rows = [[*ids, *[0] * (longest - len(ids))][:-1] for ids in options_ids]
     return torch.tensor(rows, dtype=torch.long, device=device)
-
-
-def _logprobs(logits_SV: torch.Tensor, places: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """The float32 log-probability at each (row, token)."""
-    rows, tokens = torch.tensor(places, dtype=torch.long, device=logits_SV.device).reshape(-1, 2).T
-    logits_SV = logits_SV.float()
-    return logits_SV[rows, tokens] - logits_SV.logsumexp(-1)[rows]
 
 
 def _sum(tokens: Sequence[torch.Tensor]) -> OptionScores:

@@ -16,7 +16,7 @@ E head width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,10 @@ class GatedVideo:
     gate2_LH: torch.Tensor
     video_start_B: torch.Tensor
     video_end_B: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> GatedVideo:
+        """Of a forward whose rows are these of B."""
+        return replace(self, video_start_B=self.video_start_B[index], video_end_B=self.video_end_B[index])
 
 
 class LlamaAdapter(nn.Module):
