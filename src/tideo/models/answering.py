@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tideo.models.prompts import FORMS, open_prompt, style
@@ -35,7 +36,7 @@ def answers_to(
 ) -> list[list[Answer]]:
     """One Answer a sample: its options' log-likelihoods in this form, or generated text if it has none.
 
-    `score` gets all questions at once. If it raises UserError and all are about one thing, it gets each alone, and a
+    `score` gets all questions at once. If it raises UserError, it gets half of them, in the end each alone, and a
     question that the model cannot take (too long, no text) becomes an Answer with its error. Raises UserError for an
     unknown form.
     """
@@ -66,9 +67,10 @@ def answers_to(
             [(of.what, prompts(of.form, samples)) for of, samples in zip(shown, closed, strict=True)]
         )
     except UserError:
-        if len(shown) > 1:
-            raise
-        scored = [[None] * len(closed[0])]  # the error is about one question: scoring each alone finds it
+        if (half := len(shown) // 2) > 0:  # the error is about one question: scoring it alone finds it
+            parts = partial(answers_to, prompt_style=prompt_style, score=score, generate=generate)
+            return [*parts(shown[:half]), *parts(shown[half:])]
+        scored = [[None] * len(closed[0])]
     answers = []
     for of, found in zip(shown, map(iter, scored), strict=True):
         answers.append([answer(of, s, next(found) if s.options else None) for s in of.samples])

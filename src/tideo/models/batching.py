@@ -34,12 +34,17 @@ class Batching:
         if self.batch != "auto" and self.batch < 1:
             raise UserError(f"batch={self.batch}: expected auto, or how many questions share a forward pass")
 
-    def size(self, model: nn.Module) -> BatchSize:
+    def size(self, model: nn.Module, *, alone: str | None = None) -> BatchSize:
         """The sizes for this model, where it lies.
 
         `auto` on an accelerator starts small and grows as long as that makes it faster; on a CPU it is fixed, so that
-        a run gives the same numbers again.
+        a run gives the same numbers again. `alone` is the reason if the model takes one question at a time. Raises
+        UserError if it was set to take more.
         """
+        if alone is not None and self.batch not in ("auto", 1):
+            raise UserError(f"batch={self.batch}: {alone}, so questions are answered one by one; leave it out")
+        if alone is not None:
+            return BatchSize(1)
         if self.batch != "auto":
             return BatchSize(self.batch)
         device = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -263,8 +263,13 @@ def _choose_method(model: nn.Module, *, method: str | None, num_prefix: int, len
 
 def _takes_mask(model: nn.Module, length: int) -> bool:
     """Whether a [1, 1, S, C + S] mask is exact: neither with flash or flex attention nor beyond a window."""
+    return one_by_one(model) is None and length <= _window(model)
+
+
+def one_by_one(model: nn.Module) -> str | None:
+    """Why no two questions can share a forward pass of this model; None if they can."""
     attention: str = model.config.get_text_config()._attn_implementation
-    return not attention.startswith(("flash", "flex")) and length <= _window(model)
+    return f"{attention} takes no mask" if attention.startswith(("flash", "flex")) else None
 
 
 def _window(model: nn.Module) -> float:

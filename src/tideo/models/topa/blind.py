@@ -11,6 +11,7 @@ from tideo.loading import Loading
 from tideo.models.answering import Shown, timed
 from tideo.models.batching import BatchSize
 from tideo.models.interface import AS_TRAINED, Asked, BatchedModel, Controls
+from tideo.models.likelihood import one_by_one
 from tideo.models.topa.model import ask_lm, llm_key
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import TRAINED_FILES, Settings
@@ -44,7 +45,7 @@ class Blind(BatchedModel):
         return 0
 
     def batch_size(self) -> BatchSize:
-        return self.batching.size(self.lm)
+        return self.batching.size(self.lm, alone=one_by_one(self.lm.llm))
 
     def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
         """As `ZeroShot` with the control `blind`, whatever is shown."""

@@ -29,6 +29,7 @@ from tideo.loading import Loading
 from tideo.models.answering import Shown, answers_to, timed
 from tideo.models.batching import BatchSize
 from tideo.models.interface import AS_TRAINED, Asked, BatchedModel, Controls, VideoInput, other_order
+from tideo.models.likelihood import one_by_one
 from tideo.models.topa.checkpoint import find_llm
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.questions import question_loglikelihoods
@@ -103,7 +104,7 @@ class ZeroShot(BatchedModel):
         )
 
     def batch_size(self) -> BatchSize:
-        return self.batching.size(self.lm)
+        return self.batching.size(self.lm, alone=one_by_one(self.lm.llm))
 
     def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
         """All frames in one batch of the encoder, then the questions; each segment's prompt is begun once."""
