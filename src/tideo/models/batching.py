@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from tideo.device import OUT_OF_MEMORY, free_memory, is_small
-from tideo.types import UserError
+from tideo.types import Stopped, UserError
 
 log = logging.getLogger(__name__)
 Unit = TypeVar("Unit")
@@ -42,7 +42,9 @@ class Batching:
         UserError if it was set to take more.
         """
         if alone is not None and self.batch not in ("auto", 1):
-            raise UserError(f"batch={self.batch}: {alone}, so questions are answered one by one; leave it out")
+            raise UserError(
+                f"batch={self.batch}: {alone}, so questions are answered one by one; leave it out"
+            )
         if alone is not None:
             return BatchSize(1)
         if self.batch != "auto":
@@ -58,7 +60,10 @@ class BatchSize:
 
     def __init__(self, now: int, *, most: int | None = None) -> None:
         self.now, self.most, self.busy_s = now, most or now, 0.0
-        self._rate, self._rates = 0.0, [0.0, 0.0, 0]  # of the size before; questions, seconds and batches of this one
+        self._rate, self._rates = (
+            0.0,
+            [0.0, 0.0, 0],
+        )  # of the size before; questions, seconds and batches of this one
 
     def learn(self, num: int, seconds: float) -> None:
         """Note that a batch of `num` questions took so long; grow if the last step was worth it."""
@@ -134,6 +139,8 @@ def _answered(
             results = answer(batch, size.now)
         except torch.OutOfMemoryError:
             failure = UserError(OUT_OF_MEMORY)
+        except Stopped:
+            raise
         except UserError as error:
             failure = error
         if failure is None:
@@ -147,10 +154,10 @@ def _answered(
             waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
         else:
             free_memory()
-            if str(failure) == OUT_OF_MEMORY:  # this unit alone is too large, which says nothing of the others
+            if (
+                str(failure) == OUT_OF_MEMORY
+            ):  # this unit alone is too large, which says nothing of the others
                 size.now, size.most = before
             yield [(batch[0], failure)]
     if size.now < before[0]:
-        log.warning(
-            "the memory is not enough for %d questions a batch: %d from here on", before[0], size.now
-        )
+        log.warning("the memory is not enough for %d questions a batch: %d from here on", before[0], size.now)

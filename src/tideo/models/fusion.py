@@ -64,6 +64,10 @@ class FramesByModel(Frames):
 
     by_model: tuple[Frames | None, ...]
 
+    @property
+    def num_bytes(self) -> int:
+        return sum(frames.num_bytes for frames in self.by_model if frames is not None)
+
 
 class Fusion(BatchedModel):
     """`models` in the order of the settings' weights; each looks at its own frames."""
@@ -112,7 +116,8 @@ class Fusion(BatchedModel):
         seen_by_each = [self._seen_by_each(a.seen) for a in asked]
         by_model = [
             model.answer_many(
-                [replace(a, seen=seen[i]) for a, seen in zip(asked, seen_by_each, strict=True)], at_once=at_once
+                [replace(a, seen=seen[i]) for a, seen in zip(asked, seen_by_each, strict=True)],
+                at_once=at_once,
             )
             for i, model in enumerate(self.models)
         ]

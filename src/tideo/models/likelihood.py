@@ -11,14 +11,24 @@ Shapes: P prefix tokens, S tokens of one forward, C cached tokens, N options, H 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from transformers import DynamicCache
 
-from tideo.models.packed import Kwargs, Row, TokenIds, TokenScores, embed, logprobs, packed, prefilled, selected
+from tideo.models.packed import (
+    Kwargs,
+    Row,
+    TokenIds,
+    TokenScores,
+    embed,
+    logprobs,
+    packed,
+    prefilled,
+    selected,
+)
 from tideo.types import UserError
 
 LONG_PREFIX = 400  # tokens; `cached` was slower than `packed` at 150 and faster at 676
@@ -154,7 +164,9 @@ def cached_loglikelihoods(
                 )
             where.append(p)
             rows.append(
-                Row(embed(model, stem), options, position=own + (offsets[p] if offsets else 0), num_cached=own)
+                Row(
+                    embed(model, stem), options, position=own + (offsets[p] if offsets else 0), num_cached=own
+                )
             )
     scores = iter(
         _sum(tokens)

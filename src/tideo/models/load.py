@@ -184,7 +184,11 @@ def _of_local(args: Args) -> tuple[Loading, Batching, Args]:
     """How a model is loaded, how its questions are batched, and the other arguments."""
     of_loading, rest = split_settings(args, Loading)
     of_batching, rest = split_settings(rest, Batching)
-    return override(Loading(), of_loading, option=OPTION), override(Batching(), of_batching, option=OPTION), rest
+    return (
+        override(Loading(), of_loading, option=OPTION),
+        override(Batching(), of_batching, option=OPTION),
+        rest,
+    )
 
 
 def _headline(folder: Path) -> str:

@@ -78,7 +78,9 @@ def _mask(
     order_L = torch.arange(num_columns, device=branch_RL.device)
     keys_R1L, queries_RL1 = branch_RL[:, None], branch_RL[:, :, None]
     visible_RLL = (order_L[:, None] >= order_L) & ((keys_R1L == 0) | (keys_R1L == queries_RL1))
-    mask = torch.zeros(num_rows, 1, num_columns, num_cached + num_columns, dtype=dtype, device=branch_RL.device)
+    mask = torch.zeros(
+        num_rows, 1, num_columns, num_cached + num_columns, dtype=dtype, device=branch_RL.device
+    )
     hidden = torch.finfo(dtype).min
     mask[:, 0, :, num_cached:].masked_fill_(~visible_RLL, hidden)
     for r, row in enumerate(rows):

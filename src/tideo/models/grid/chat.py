@@ -25,7 +25,6 @@ from tideo.models.likelihood import (
 from tideo.models.prompts import common_start, end_ids
 from tideo.types import UserError
 
-
 # Families of which `_stacked` inputs give the answers of each turn alone (tests/models/grid/test_vlm.py). LLaVA-NeXT's
 # patches that are no part of an image, and Idefics' images that are all zero, are left out by the models themselves.
 TOGETHER = ("idefics3", "llava", "llava_next", "qwen2_5_vl", "qwen2_vl", "smolvlm")

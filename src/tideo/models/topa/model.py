@@ -121,9 +121,7 @@ class ZeroShot(BatchedModel):
             ]
             answers = ask_lm(self.lm, shown, at_once=at_once)
         times = [tuple(a.seen.pts_s_T.tolist()) if isinstance(a.seen, Frames) else () for a in asked]
-        with_times = [
-            [replace(a, pts_s=pts_s) for a in of] for of, pts_s in zip(answers, times, strict=True)
-        ]
+        with_times = [[replace(a, pts_s=pts_s) for a in of] for of, pts_s in zip(answers, times, strict=True)]
         return timed(with_times, started_s=started_s)
 
     def out_of_distribution(self, frames: Frames) -> str | None:

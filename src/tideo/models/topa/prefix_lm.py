@@ -137,7 +137,11 @@ class PrefixLM(nn.Module):
         tokens = encode(self.tokenizer, prompt, continuations=options)
         (prefix_PH,), kwargs = self.prefixes([(features, tokens)])
         return likelihood.option_loglikelihoods(
-            self.llm, prefix=prefix_PH, options_ids=tokens.continuations, method=method, model_kwargs=kwargs([0])
+            self.llm,
+            prefix=prefix_PH,
+            options_ids=tokens.continuations,
+            method=method,
+            model_kwargs=kwargs([0]),
         )
 
     @torch.inference_mode()

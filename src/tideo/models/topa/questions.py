@@ -41,7 +41,8 @@ def question_loglikelihoods(
     ]
     prefixes, kwargs = lm.prefixes(starts)
     questions = [
-        [(torch.tensor(t.after, device=lm.device), t.continuations) for t in asked_tokens[i]] for i in together
+        [(torch.tensor(t.after, device=lm.device), t.continuations) for t in asked_tokens[i]]
+        for i in together
     ]
     found = likelihood.batch_loglikelihoods(
         lm.llm,
