@@ -144,8 +144,12 @@ def _results(
     if asked:
         answers = model.answer_many(list(asked.values()), at_once=at_once)
         for unit, of_unit in zip(asked, answers, strict=True):
-            is_main = unit.control == MAIN and isinstance(unit.frames, Frames)
-            results[unit] = of_unit, is_main and model.out_of_distribution(unit.frames) is not None
+            unlike = (
+                unit.control == MAIN
+                and isinstance(unit.frames, Frames)
+                and model.out_of_distribution(unit.frames) is not None
+            )
+            results[unit] = of_unit, unlike
     return [results[unit] for unit in units]
 
 

@@ -26,7 +26,10 @@ GAIN = 1.05  # what a size twice as large must be worth
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """`batch`: how many questions share a forward pass, a number or `auto`. It changes no answer, so no key hashes it."""
+    """`batch`: how many questions share a forward pass, a number or `auto`.
+
+    It is no setting of the model: it does not change what is answered, so the keys of answers leave it out.
+    """
 
     batch: Literal["auto"] | int = "auto"
 

@@ -27,12 +27,10 @@ from tideo.models.packed import (
     logprobs,
     packed,
     prefilled,
-    selected,
 )
 from tideo.types import UserError
 
 LONG_PREFIX = 400  # tokens; `cached` was slower than `packed` at 150 and faster at 676
-Question = tuple[torch.Tensor, TokenIds]  # its stem, token ids [P] or embeddings [P, H], and its options
 
 
 class OptionScores(NamedTuple):
@@ -59,7 +57,7 @@ def option_loglikelihoods(
     tokens = token_loglikelihoods(
         model, prefix=prefix, options_ids=options_ids, method=method, model_kwargs=model_kwargs
     )
-    return _sum(tokens)
+    return summed(tokens)
 
 
 @torch.inference_mode()
@@ -72,133 +70,9 @@ def token_loglikelihoods(
     model_kwargs: Kwargs | None = None,
 ) -> TokenScores:
     """As `option_loglikelihoods`, but per token."""
-    length = _check(model, len(prefix), options_ids)
+    length = check_options(model, len(prefix), options_ids)
     name = _choose_method(model, method=method, num_prefix=len(prefix), length=length)
     return METHODS[name](model, embed(model, prefix), options_ids, dict(model_kwargs or {}))
-
-
-@torch.inference_mode()
-def question_loglikelihoods(
-    model: nn.Module,
-    *,
-    prefix: torch.Tensor,
-    questions: Sequence[Question],
-    model_kwargs: Kwargs | None = None,
-) -> list[OptionScores]:
-    """Score several questions after one shared prefix (the video), which is computed once.
-
-    Each question is one packed forward on the prefix's cache, which is cropped back afterwards: a single mask
-    over all questions would pay for attention between them.
-    """
-    kwargs = dict(model_kwargs or {})
-    (scores,) = batch_loglikelihoods(model, asked=[(prefix, questions)], model_kwargs=lambda _: kwargs)
-    return scores
-
-
-@torch.inference_mode()
-def batch_loglikelihoods(
-    model: nn.Module,
-    *,
-    asked: Sequence[tuple[torch.Tensor, Sequence[Question]]],
-    model_kwargs: Callable[[Sequence[int]], Kwargs],
-    at_once: int = 1,
-) -> list[list[OptionScores]]:
-    """As `question_loglikelihoods` for several prefixes: one forward for all of them, then `at_once` questions a forward.
-
-    `model_kwargs` gives those of a forward whose rows are these prefixes. Of a model without masks (flash and flex
-    attention, longer than a sliding window) every question is scored by itself.
-    """
-    lengths = [
-        _check(model, len(prefix) + len(stem), options)
-        for prefix, questions in asked
-        for stem, options in questions
-    ]
-    prefixes = [embed(model, prefix) for prefix, _ in asked]
-    if not all(_takes_mask(model, length) for length in lengths):
-        return [
-            [
-                option_loglikelihoods(
-                    model,
-                    prefix=torch.cat([prefix_PH, embed(model, stem)]),
-                    options_ids=options,
-                    model_kwargs=model_kwargs([p]),
-                )
-                for stem, options in questions
-            ]
-            for p, (prefix_PH, (_, questions)) in enumerate(zip(prefixes, asked, strict=True))
-        ]
-    cache = prefilled(model, prefixes, model_kwargs(range(len(asked))))
-    return cached_loglikelihoods(
-        model,
-        cache=cache,
-        num_cached=[len(prefix_PH) for prefix_PH in prefixes],
-        asked=[questions for _, questions in asked],
-        model_kwargs=model_kwargs,
-        at_once=at_once,
-    )
-
-
-@torch.inference_mode()
-def cached_loglikelihoods(
-    model: nn.Module,
-    *,
-    cache: DynamicCache,
-    num_cached: Sequence[int],
-    asked: Sequence[Sequence[Question]],
-    offsets: Sequence[int] | None = None,
-    model_kwargs: Callable[[Sequence[int]], Kwargs] = lambda _: {},
-    at_once: int = 1,
-) -> list[list[OptionScores]]:
-    """As `batch_loglikelihoods`, after prefixes that are already the rows of `cache`, for example images.
-
-    `num_cached`: the tokens of each row before its padding. `offsets` are added to the positions after the cache: some
-    models give an image fewer positions than tokens. Raises UserError also where no mask over the cache is exact.
-    """
-    where, rows = [], []
-    for p, (own, questions) in enumerate(zip(num_cached, asked, strict=True)):
-        for stem, options in questions:
-            if not _takes_mask(model, length := _check(model, own + len(stem), options)):
-                raise UserError(
-                    f"{length} tokens cannot be scored on a cache by this model: its attention is flash or flex, or "
-                    "slides over fewer; load it with attn_implementation='sdpa', or show it a smaller image"
-                )
-            where.append(p)
-            rows.append(
-                Row(
-                    embed(model, stem), options, position=own + (offsets[p] if offsets else 0), num_cached=own
-                )
-            )
-    scores = iter(
-        _sum(tokens)
-        for chunk in _even(len(rows), at_once)
-        for tokens in _on_cache(model, rows[chunk], where[chunk], cache, model_kwargs)
-    )
-    return [[next(scores) for _ in questions] for questions in asked]
-
-
-def _on_cache(
-    model: nn.Module,
-    rows: Sequence[Row],
-    where: Sequence[int],
-    cache: DynamicCache,
-    model_kwargs: Callable[[Sequence[int]], Kwargs],
-) -> list[TokenScores]:
-    """The rows after the prefixes `where` of the cache, which is left as it was."""
-    num = cache.get_seq_length()
-    if not num:
-        return packed(model, rows, model_kwargs(where), cache=DynamicCache())
-    if list(where) == list(range(len(cache.layers[0].keys))):
-        scores = packed(model, rows, model_kwargs(where), cache=cache)
-        cache.crop(num - cache.get_seq_length())  # negative: how many tokens to drop
-        return scores
-    return packed(model, rows, model_kwargs(where), cache=selected(cache, where))
-
-
-def _even(num: int, most: int) -> list[slice]:
-    """`num` items in as few parts as `most` items a part allow, of almost equal size."""
-    parts = -(-num // max(1, most))
-    edges = [i * num // parts for i in range(parts + 1)]
-    return [slice(start, end) for start, end in zip(edges, edges[1:], strict=False)]
 
 
 def _packed(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: Kwargs) -> TokenScores:
@@ -268,12 +142,12 @@ def _choose_method(model: nn.Module, *, method: str | None, num_prefix: int, len
                 f"method {method!r}: {length} tokens exceed the sliding window of {window:.0f}: use method 'full'"
             )
         return "full"
-    if method is None and not _takes_mask(model, length):
+    if method is None and not takes_mask(model, length):
         return "expanded"
     return method or ("packed" if num_prefix < LONG_PREFIX else "cached")
 
 
-def _takes_mask(model: nn.Module, length: int) -> bool:
+def takes_mask(model: nn.Module, length: int) -> bool:
     """Whether a [1, 1, S, C + S] mask is exact: neither with flash or flex attention nor beyond a window."""
     return one_by_one(model) is None and length <= _window(model)
 
@@ -293,7 +167,7 @@ def _window(model: nn.Module) -> float:
     return float(window)
 
 
-def _check(model: nn.Module, num_prefix: int, options_ids: TokenIds) -> int:
+def check_options(model: nn.Module, num_prefix: int, options_ids: TokenIds) -> int:
     """The length of the longest sequence. Raises UserError for what cannot be scored."""
     if num_prefix == 0 or not options_ids:
         raise UserError(f"nothing to score: {num_prefix} prefix tokens, {len(options_ids)} options")
@@ -318,5 +192,5 @@ def _padded_inputs(options_ids: TokenIds, *, device: torch.device) -> torch.Tens
     return torch.tensor(rows, dtype=torch.long, device=device)
 
 
-def _sum(tokens: Sequence[torch.Tensor]) -> OptionScores:
+def summed(tokens: Sequence[torch.Tensor]) -> OptionScores:
     return OptionScores(tuple(t.double().sum().item() for t in tokens), tuple(len(t) for t in tokens))

@@ -9,8 +9,8 @@ import torch
 
 from tideo.device import threads_for
 from tideo.loading import Loading
-from tideo.models.likelihood import question_loglikelihoods
 from tideo.models.prompts import FORMS, begin_ids, encode, style
+from tideo.models.shared_prefix import question_loglikelihoods
 from tideo.models.topa.checkpoint import load_llm
 from tideo.types import Question
 

@@ -15,14 +15,9 @@ from PIL import Image
 from transformers import DynamicCache
 
 from tideo.models.grid.template import PER_TOKEN, ChatTemplate
-from tideo.models.likelihood import (
-    OptionScores,
-    Question,
-    cached_loglikelihoods,
-    check_length,
-    one_by_one,
-)
+from tideo.models.likelihood import OptionScores, check_length, one_by_one
 from tideo.models.prompts import common_start, end_ids
+from tideo.models.shared_prefix import Question, cached_loglikelihoods
 from tideo.types import UserError
 
 # Families of which `_stacked` inputs give the answers of each turn alone (tests/models/grid/test_vlm.py). LLaVA-NeXT's
@@ -37,7 +32,7 @@ class _Prefix(NamedTuple):
 
     inputs: dict[str, torch.Tensor]
     last_image: int
-    questions: list[Question]
+    questions: Sequence[Question]
 
 
 class ImageChat:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from tideo.models import likelihood
 from tideo.models.likelihood import OptionScores
 from tideo.models.prompts import PromptTokens, encode
+from tideo.models.shared_prefix import batch_loglikelihoods
 from tideo.models.topa.prefix_lm import PrefixLM, VideoFeatures
 
 Questions = Sequence[tuple[str, Sequence[str]]]  # prompt and options
@@ -44,7 +44,7 @@ def question_loglikelihoods(
         [(torch.tensor(t.after, device=lm.device), t.continuations) for t in asked_tokens[i]]
         for i in together
     ]
-    found = likelihood.batch_loglikelihoods(
+    found = batch_loglikelihoods(
         lm.llm,
         asked=list(zip(prefixes, questions, strict=True)),
         model_kwargs=kwargs,
