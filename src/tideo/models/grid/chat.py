@@ -76,8 +76,10 @@ class ImageChat:
     def _prefix(self, images: Sequence[Image.Image], questions: Sequence[Words]) -> _Prefix:
         num_images = len(images)
         openings = [self.template.opening(turn, num_images=num_images) for turn, _ in questions]
-        encoded = [self._encode(opening, images) for opening in openings]
-        ids = [e["input_ids"][0].tolist() for e in encoded]
+        encoded = self._encode(openings[0], images)
+        first = encoded["input_ids"][0].tolist()
+        last_image = self._last_image_token(first)
+        ids = [first, *(self._ids(opening, images, after=(openings[0], first)) for opening in openings[1:])]
         stems, replies = [], []
         for opening, prompt_ids, (_, options) in zip(openings, ids, questions, strict=True):
             _, continuations, lost = self.template.tokens(opening, options)
@@ -85,19 +87,34 @@ class ImageChat:
             replies.append(continuations)
         # At least one token of every question stays behind the cache: it predicts the first token of the replies.
         shared = min(*(common_start(stems[0], stem) for stem in stems), *(len(stem) - 1 for stem in stems))
-        if (last_image := self._last_image_token(ids[0])) >= shared:
+        if last_image >= shared:
             raise UserError(
                 f"model {self.name}: its chat template puts images after the question; "
                 "expected them before it"
             )
         check_length(self.model, shared)
-        inputs = encoded[0] | {name: encoded[0][name][:, :shared] for name in PER_TOKEN if name in encoded[0]}
+        inputs = encoded | {name: encoded[name][:, :shared] for name in PER_TOKEN if name in encoded}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         tails = [
             (torch.tensor(stem[shared:], device=self.model.device), options)
             for stem, options in zip(stems, replies, strict=True)
         ]
         return _Prefix(inputs, last_image, tails)
+
+    def _ids(
+        self, opening: str, images: Sequence[Image.Image], *, after: tuple[str, Sequence[int]]
+    ) -> list[int]:
+        """The processor's tokens of an opening, `after` those of another one about the same images.
+
+        Where both differ behind the images only, these are not processed again.
+        """
+        other, ids = after
+        plain, of_other = self.template.plain(opening), self.template.plain(other)
+        same = common_start(plain, of_other)
+        kept = len(ids) - (len(of_other) - same)
+        if kept > self._last_image_token(ids) and list(ids[kept:]) == of_other[same:]:
+            return [*ids[:kept], *plain[same:]]
+        return list(self._encode(opening, images)["input_ids"][0].tolist())
 
     def _scores(self, prefixes: Sequence[_Prefix], *, at_once: int) -> list[list[OptionScores]]:
         cache = DynamicCache()
