@@ -23,9 +23,9 @@ MOST_WORKERS = 16  # of the default
 
 
 def default_workers() -> int:
-    """A thread for each core that this process may use."""
+    """A thread for each core that this process may use; processes that one launcher started share them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return min(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))), MOST_WORKERS)
 
 
 def decoded_ahead(

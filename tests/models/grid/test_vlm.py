@@ -124,7 +124,7 @@ def test_a_family_whose_inputs_are_not_known_to_stack_is_answered_one_by_one() -
     assert vlm.batch_size().now == 1
     vlm.batching = Batching(batch=8)
     with pytest.raises(
-        UserError, match="batch=8: the inputs of a other are not stacked, so questions are answered"
+        UserError, match="batch=8: inputs of model type other are not stacked, so questions are answered"
     ):
         vlm.batch_size()
 

@@ -46,7 +46,7 @@ class ImageChat:
     def alone(self) -> str | None:
         """Why no two questions can share a forward pass of this model; None if they can."""
         kind = self.model.config.model_type
-        return one_by_one(self.model) if kind in TOGETHER else f"the inputs of a {kind} are not stacked"
+        return one_by_one(self.model) if kind in TOGETHER else f"inputs of model type {kind} are not stacked"
 
     @torch.inference_mode()
     def loglikelihoods(self, asked: Sequence[Asked], *, at_once: int = 1) -> list[list[OptionScores]]:
