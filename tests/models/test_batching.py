@@ -110,8 +110,8 @@ def test_no_unit_is_lost_or_answered_twice(
     ("seconds_of", "expected"),
     [
         (lambda num: 1.0, 256),  # the time is that of the weights: every doubling is worth it
-        (lambda num: float(num), 8),  # the time is that of the questions: the first doubling was not
-        (lambda num: max(16.0, float(num)), 32),
+        (lambda num: float(num), 4),  # the time is that of the questions: none is
+        (lambda num: max(16.0, float(num)), 16),
         (lambda num: 1.0 if num <= 8 else 100.0, 8),  # worse: back to the size before
     ],
 )

@@ -135,7 +135,8 @@ def _answered(
 ) -> Iterator[list[tuple[Unit, Result | UserError]]]:
     before, waiting = (size.now, size.most), [units]
     while waiting:
-        batch = waiting.pop(0)
+        batch, *smaller = _batches(waiting.pop(0), size=size, weight=weight, fits=lambda _: True)
+        waiting[:0] = smaller  # if the size has become less
         started_s = time.perf_counter()
         failure: UserError | None = None
         try:
@@ -152,7 +153,7 @@ def _answered(
         elif str(failure) == OUT_OF_MEMORY and size.now > 1:
             free_memory()
             size.halve()
-            waiting[:0] = _batches(batch, size=size, weight=weight, fits=lambda _: True)
+            waiting.insert(0, batch)
         elif len(batch) > 1:
             waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
         else:
