@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python speed/answering.py [--model M]... [--videos 12] [--batch 4,8,16,32] [--repeats 3]
 
 Questions about rendered dollhouse videos, options scored by the model's own settings. Without --model: the bundled
-text-only and grid models, and a random LLaVA of 512 by 8 with the grid model's processor. The ways take turns within each
-repeat; the least time of the repeats counts: CPU time on a CPU, the time by the clock on an accelerator. Their
+text-only and grid models, and a random LLaVA of 512 by 8 with the grid model's processor. The ways take turns within
+each repeat; the least time of the repeats counts: CPU time on a CPU, the time by the clock on an accelerator. Their
 log-likelihoods must agree within 1e-4 on a CPU, or the run fails. The columns are speed-ups over `one by one`.
 
     one by one     a segment at a time, its questions one in a forward pass: batch=1

@@ -103,7 +103,7 @@ class Tideo(lmms):
         return Video(id=visuals[0], path=part["path"], start_s=float(part["start"]), end_s=float(part["end"]))
 
     def _answers(self, samples: dict[Video, list[Sample]]) -> list[Answer]:
-        """Each video is decoded once for all its questions, which share batches. A failure is printed, and remains one."""
+        """Each video is decoded once for all its questions. A failure is printed, and remains a failure."""
         answers: list[Answer] = []
 
         def looked() -> Iterator[Asked]:
@@ -113,11 +113,11 @@ class Tideo(lmms):
                 except VideoError as error:
                     answers.extend(Answer(sample_id=s.id, error=str(error)) for s in of_video)
 
-        def answer(batch: Sequence[Asked], at_once: int) -> list[list[Answer]]:
+        def answered(batch: Sequence[Asked], at_once: int) -> list[list[Answer]]:
             return self.tideo.answer_many(batch, at_once=at_once)
 
         size = self.tideo.batch_size()
-        for batch in in_batches(looked(), answer, size=size, weight=lambda asked: len(asked.samples)):
+        for batch in in_batches(looked(), answered, size=size, weight=lambda asked: len(asked.samples)):
             for asked, result in batch:
                 if isinstance(result, UserError):
                     result = [Answer(sample_id=s.id, error=str(result)) for s in asked.samples]
