@@ -6,13 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import torch
-from torch import nn
-
-from tideo.device import OUT_OF_MEMORY, free_memory, is_small
 from tideo.types import Stopped, UserError
+
+if TYPE_CHECKING:  # a model of another package may need no torch
+    from torch import nn
 
 log = logging.getLogger(__name__)
 Unit = TypeVar("Unit")
@@ -52,8 +51,9 @@ class Batching:
             return BatchSize(1)
         if self.batch != "auto":
             return BatchSize(self.batch)
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        if device.type == "cpu":
+        from tideo.device import is_small
+
+        if {p.device.type for p in model.parameters()} <= {"cpu"}:
             return BatchSize(ON_CPU if is_small(model) else 1)
         return BatchSize(START, most=MOST)
 
@@ -133,6 +133,10 @@ def _answered(
     size: BatchSize,
     weight: Callable[[Unit], int],
 ) -> Iterator[list[tuple[Unit, Result | UserError]]]:
+    from torch import OutOfMemoryError
+
+    from tideo.device import OUT_OF_MEMORY, free_memory
+
     before, waiting = (size.now, size.most), [units]
     while waiting:
         batch, *smaller = _batches(waiting.pop(0), size=size, weight=weight, fits=lambda _: True)
@@ -141,7 +145,7 @@ def _answered(
         failure: UserError | None = None
         try:
             results = answer(batch, size.now)
-        except torch.OutOfMemoryError:
+        except OutOfMemoryError:
             failure = UserError(OUT_OF_MEMORY)
         except Stopped:
             raise

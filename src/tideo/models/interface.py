@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tideo import registry
-from tideo.device import memory_reported
 from tideo.models.batching import Batching, BatchSize
 from tideo.models.prompts import FORMS
 from tideo.scoring import REDUCTIONS
@@ -190,6 +189,8 @@ class BatchedModel(VideoModel):
         self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
     ) -> list[Answer]:
         """One question in a forward pass. One that the model cannot take becomes an Answer with its error."""
+        from tideo.device import memory_reported
+
         with memory_reported():
             asked = Asked(video=video, samples=samples, seen=seen, controls=controls)
             (answers,) = self.answer_many([asked], at_once=1)
