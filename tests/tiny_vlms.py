@@ -227,6 +227,8 @@ def qwen2_5_vl() -> tuple[Any, Any]:
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava, "llava_next": llava_next, "idefics3": idefics3, "qwen2_vl": qwen2_vl,
+}  # fmt: skip
+RELATED: dict[str, Callable[[], tuple[Any, Any]]] = {
     "smolvlm": lambda: idefics3(SmolVLMConfig, SmolVLMForConditionalGeneration), "qwen2_5_vl": qwen2_5_vl,
 }  # fmt: skip
 
@@ -234,7 +236,7 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
 def made(family: str, *, seed: int = 0) -> tuple[Any, Any]:
     """A random model in eval mode, weights large enough for scores to differ, and its processor."""
     torch.manual_seed(seed)
-    model, processor = FAMILIES[family]()
+    model, processor = (FAMILIES | RELATED)[family]()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
