@@ -31,16 +31,11 @@ def has_bfloat16(device: torch.device | None = None) -> bool:
 OUT_OF_MEMORY = "the GPU's memory is not enough: take fewer or smaller frames, or a smaller dtype"
 
 
-def is_small(model: nn.Module) -> bool:
-    """Whether a model is so small that Python, not arithmetic, takes most of its time."""
-    return sum(p.numel() for p in model.parameters()) < SMALL_PARAMETERS
-
-
 @contextmanager
 def threads_for(model: nn.Module) -> Iterator[None]:
     """Run a small model on one thread: more gain nothing, and cost much time when other programs use the cores."""
     before = torch.get_num_threads()
-    if is_small(model):
+    if sum(p.numel() for p in model.parameters()) < SMALL_PARAMETERS:
         torch.set_num_threads(1)
     try:
         yield

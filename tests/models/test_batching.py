@@ -130,15 +130,15 @@ def test_after_too_little_memory_a_size_does_not_grow_again() -> None:
     assert size.now == 8
 
 
-def test_a_size_by_the_settings_and_the_model() -> None:
+def test_a_size_by_the_settings_and_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     small = torch.nn.Linear(2, 2)
     with torch.device("meta"):  # as an accelerator: no CPU
         on_accelerator = torch.nn.Linear(2, 2)
-    large = torch.nn.Linear(5000, 5000)
     assert Batching().size(small).now == ON_CPU
-    assert Batching().size(large).now == 1
     assert (Batching().size(on_accelerator).now, Batching().size(on_accelerator).most) == (START, 256)
     assert (Batching(batch=3).size(small).now, Batching(batch=3).size(small).most) == (3, 3)
+    monkeypatch.setattr("tideo.models.batching.LARGE", 5)
+    assert Batching().size(small).now == 1
     assert Batching().size(small, alone="flash takes no mask").now == 1
     with pytest.raises(
         UserError, match="batch=4: flash takes no mask, so questions are answered one by one; leave it"

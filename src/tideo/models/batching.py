@@ -18,7 +18,10 @@ Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
 START, MOST = 4, 256  # of `auto` on an accelerator
-ON_CPU = 8  # of `auto` for a small model; a large one gains nothing there (docs/benchmarks.md, Batches)
+ON_CPU = 16  # of `auto` (docs/benchmarks.md, Batches)
+LARGE = (
+    1_000_000_000  # parameters; on a CPU `auto` is 1 for them, as no exception says that memory ends there
+)
 TRIALS = 3  # batches of one size before the next is tried
 GAIN = 1.05  # what a size twice as large must be worth
 
@@ -51,10 +54,8 @@ class Batching:
             return BatchSize(1)
         if self.batch != "auto":
             return BatchSize(self.batch)
-        from tideo.device import is_small
-
         if {p.device.type for p in model.parameters()} <= {"cpu"}:
-            return BatchSize(ON_CPU if is_small(model) else 1)
+            return BatchSize(1 if sum(p.numel() for p in model.parameters()) > LARGE else ON_CPU)
         return BatchSize(START, most=MOST)
 
 
