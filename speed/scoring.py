@@ -30,7 +30,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tideo.models.likelihood import OptionScores, option_loglikelihoods, question_loglikelihoods
+from tideo.models.likelihood import OptionScores, option_loglikelihoods
+from tideo.models.shared_prefix import question_loglikelihoods
 
 Options = Sequence[Sequence[int]]
 Method = Callable[[LlamaForCausalLM, torch.Tensor, Options], OptionScores]

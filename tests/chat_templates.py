@@ -226,7 +226,7 @@ def trained(model: Any, chat: Chat, turn: Turn) -> list[float]:
 
 def check_scored_as_trained(model: Any, processor: Any, questions: Sequence[Any] = QUESTIONS) -> None:
     chat = Chat(processor, image_size=SIDE)
-    scored = ImageChat(model, processor=processor, name="m").loglikelihoods([picture(0)], questions=questions)
+    (scored,) = ImageChat(model, processor=processor, name="m").loglikelihoods([([picture(0)], questions)])
     for (user, options), scores in zip(questions, scored, strict=True):
         for option, total, count in zip(options, *scores, strict=True):
             logprobs = trained(model, chat, Turn(user=user, reply=option))

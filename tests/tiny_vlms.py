@@ -25,10 +25,14 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
     ProcessorMixin,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessorPil,
     Qwen2VLProcessor,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
 )
 
 from tideo.models.grid.settings import GridSettings
@@ -139,9 +143,12 @@ def llava_next() -> tuple[Any, Any]:
     return model, processor
 
 
-def idefics3() -> tuple[Any, Any]:
-    model = Idefics3ForConditionalGeneration(
-        Idefics3Config(
+def idefics3(
+    config: Any = Idefics3Config, model_of: Any = Idefics3ForConditionalGeneration
+) -> tuple[Any, Any]:
+    """Also SmolVLM, whose parts are the same."""
+    model = model_of(
+        config(
             vision_config={
                 "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
                 "image_size": 28, "patch_size": 7,
@@ -201,6 +208,24 @@ def qwen2_vl() -> tuple[Any, Any]:
     return model, processor
 
 
+def qwen2_5_vl() -> tuple[Any, Any]:
+    text = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+    model = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(
+            vision_config={
+                "hidden_size": 16, "out_hidden_size": 32, "intermediate_size": 24, "depth": 2, "num_heads": 2,
+                "patch_size": 7, "in_channels": 3, "window_size": 28, "fullatt_block_indexes": [1],
+            },
+            text_config=dict(vocab_size=len(tokenizer()), rope_parameters=text, **TEXT_CONFIG),
+            image_token_id=token("<|image_pad|>"),
+            video_token_id=token("<|video_pad|>"),
+            vision_start_token_id=token("<|vision_start|>"),
+            vision_end_token_id=token("<|vision_end|>"),
+        )
+    )  # fmt: skip
+    return model, qwen2_vl()[1]
+
+
 _BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava, "llava_next": llava_next, "idefics3": idefics3, "qwen2_vl": qwen2_vl,
 }  # fmt: skip
@@ -213,6 +238,11 @@ FAMILIES = (*_BUILDERS, *_WITH_VIDEO)
 SEEN = {
     family: 28 if family == "llava" else 56 for family in FAMILIES
 }  # the largest side that each sees as it is
+# The classes of these with the processors of others, which need no more packages.
+RELATED: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "smolvlm classes": lambda: idefics3(SmolVLMConfig, SmolVLMForConditionalGeneration),
+    "qwen2_5_vl classes": qwen2_5_vl,
+}  # fmt: skip
 
 
 def made(family: str, *, seed: int = 0) -> tuple[Any, Any]:
@@ -223,7 +253,7 @@ def made(family: str, *, seed: int = 0) -> tuple[Any, Any]:
             pytest.importorskip(module, reason=f"its processor needs {module}: pip install 'tideo[vlm]'")
         from tiny_video_vlms import BUILDERS as builders
     torch.manual_seed(seed)
-    model, processor = builders[family]()
+    model, processor = (builders | RELATED)[family]()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

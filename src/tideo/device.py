@@ -27,24 +27,23 @@ def has_bfloat16(device: torch.device | None = None) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+OUT_OF_MEMORY = (
+    "the GPU's memory is not enough: take fewer or smaller frames (num_frames; rows, cols, image_size), or "
+    "smaller weights (dtype=bf16, load_4bit=true)"
+)
+
+
 @contextmanager
 def threads_for(model: nn.Module) -> Iterator[None]:
     """Run a small model on one thread: more gain nothing, and cost much time when other programs use the cores.
 
-    Raises UserError where the GPU's memory is not enough: of one video that is too long, the run's others are answered.
-    So it does for a model on several devices that mixes them up.
+    Raises UserError for a model on several devices that mixes them up.
     """
     before = torch.get_num_threads()
     if sum(p.numel() for p in model.parameters()) < SMALL_PARAMETERS:
         torch.set_num_threads(1)
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        torch.accelerator.empty_cache()
-        raise UserError(
-            "the GPU's memory is not enough: take fewer or smaller frames (num_frames; rows, cols, image_size), or "
-            "smaller weights (dtype=bf16, load_4bit=true)"
-        ) from error
     except RuntimeError as error:
         devices = sorted({str(parameter.device) for parameter in model.parameters()})
         if "Expected all tensors to be on the same device" not in str(error) or len(devices) == 1:
@@ -55,3 +54,19 @@ def threads_for(model: nn.Module) -> Iterator[None]:
         ) from error
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def memory_reported() -> Iterator[None]:
+    """Raises UserError where the GPU's memory is not enough."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        free_memory()
+        raise UserError(OUT_OF_MEMORY) from error
+
+
+def free_memory() -> None:
+    """Give back what the accelerator's allocator keeps for later."""
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()

@@ -71,6 +71,10 @@ class Frames:
     def __len__(self) -> int:
         return len(self.pts_s_T)
 
+    @property
+    def num_bytes(self) -> int:
+        return int(self.rgb_THWC.nbytes)
+
     def at(self, places: slice | Sequence[int] | np.ndarray) -> Frames:
         """The frames at these places."""
         return replace(self, rgb_THWC=self.rgb_THWC[places], pts_s_T=self.pts_s_T[places])

@@ -80,6 +80,16 @@ def without_times(answers: dict[str, dict[str, Answer]]) -> dict[str, Any]:
     }
 
 
+def same_answers(one: Path, other: Path) -> None:
+    """The same keys and choices, and likelihoods within rounding."""
+    records, others = ({r["key"]: r for r in lines(out)} for out in (one, other))
+    assert records.keys() == others.keys()
+    for key, r in records.items():
+        names = ("choice", "num_tokens", "pts_s", "error", "strange")
+        assert [r[name] for name in names] == [others[key][name] for name in names]
+        np.testing.assert_allclose(r["loglikelihoods"], others[key]["loglikelihoods"], atol=1e-4)
+
+
 # --- what a run writes -----------------------------------------------------------------------------
 
 
@@ -186,12 +196,7 @@ evaluate(benchmark="dollhouse", data={str(exported)!r}, videos={str(exported / "
     with pytest.warns(UserWarning, match="removed a last line that was cut short"):
         run(exported, ZeroShot.load(model_dir, name="tiny"), tmp_path)
     assert len({r["key"] for r in lines(tmp_path)}) == len(lines(tmp_path)) == len(lines(finished))
-    found, expected = read_answers(tmp_path)[0], read_answers(finished)[0]
-    for name, of in expected.items():
-        for sample_id, answer in of.items():
-            np.testing.assert_allclose(
-                found[name][sample_id].loglikelihoods, answer.loglikelihoods, atol=1e-4
-            )
+    same_answers(tmp_path, finished)
 
 
 def test_more_questions_keep_the_answers_to_the_first(
@@ -281,12 +286,11 @@ def test_a_question_that_is_too_long_fails_alone(exported: Path, tmp_path: Path)
 def test_likelihoods_that_are_not_finite_are_a_failure(
     exported: Path, model: ZeroShot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def overflowed(video: Any, samples: Any, **_: Any) -> list[Answer]:
-        return [
-            Answer(sample_id=s.id, loglikelihoods=(float("nan"),) * 5, num_tokens=(1,) * 5) for s in samples
-        ]
+    def overflowed(asked: Any, **_: Any) -> list[list[Answer]]:
+        nan = {"loglikelihoods": (float("nan"),) * 5, "num_tokens": (1,) * 5}
+        return [[Answer(sample_id=s.id, **nan) for s in a.samples] for a in asked]
 
-    monkeypatch.setattr(model, "answer", overflowed)
+    monkeypatch.setattr(model, "answer_many", overflowed)
     report = run(exported, model, tmp_path, limit=2, controls=[])
     assert (report.n_failed, report.accuracy) == (2, 0.0)
     assert "the log-likelihoods are not finite" in lines(tmp_path)[0]["error"]
@@ -427,10 +431,10 @@ def test_options_are_asked_in_every_order(exported: Path, model: ZeroShot, tmp_p
 def test_a_model_that_always_says_a_is_right_in_no_order(
     exported: Path, model: ZeroShot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def first(video: Any, samples: Any, **_: Any) -> list[Answer]:
-        return [Answer(sample_id=s.id, choice=0) for s in samples]
+    def first(asked: Any, **_: Any) -> list[list[Answer]]:
+        return [[Answer(sample_id=s.id, choice=0) for s in a.samples] for a in asked]
 
-    monkeypatch.setattr(model, "answer", first)
+    monkeypatch.setattr(model, "answer_many", first)
     report = run(exported, model, tmp_path, limit=10, controls=[], permute=True)
     assert report.orders["accuracy"] == 0.0
     assert report.orders["by_place"] == [
@@ -523,9 +527,7 @@ def test_two_processes_give_the_answers_of_one_each_once(
     assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in (tmp_path / "one").iterdir()}
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
     assert len(two) == len({r["sample_id"] + r["control"] for r in two}) == len(one)
-    assert without_times(read_answers(tmp_path / "two")[0]) == without_times(
-        read_answers(tmp_path / "one")[0]
-    )
+    same_answers(tmp_path / "one", tmp_path / "two")
 
 
 def test_killed_processes_leave_their_answers_to_the_next(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tideo.models.answering import answers_to
+from tideo.models.answering import Shown, answers_to
 from tideo.types import Sample, Video
 
 
@@ -19,11 +19,10 @@ from tideo.types import Sample, Video
 )
 def test_thoughts_are_set_aside(generated: str, text: str, error: str | None) -> None:
     sample = Sample(id="q", video=Video(id="v", path="v.mp4"), question="what happens")
-    (answer,) = answers_to(
-        [sample],
-        form="text",
+    [[answer]] = answers_to(
+        [Shown(what="a video", samples=[sample], form="text")],
         prompt_style="plain",
-        score=lambda prompts: [],
-        generate=lambda prompt: generated,
+        score=lambda asked: [[] for _ in asked],
+        generate=lambda video, prompt: generated,
     )
     assert (answer.text, answer.error) == (text, error)

@@ -24,9 +24,9 @@ from tideo.models.likelihood import (
     LONG_PREFIX,
     METHODS,
     option_loglikelihoods,
-    question_loglikelihoods,
     token_loglikelihoods,
 )
+from tideo.models.shared_prefix import question_loglikelihoods
 from tideo.types import UserError
 
 VOCABULARY = 96

@@ -48,7 +48,7 @@ class Root(torch.nn.Module):
 def train(data: Numbers, out: Path, *, batch: int, accumulate: int) -> None:
     arguments = trainer_arguments(
         out, steps=4, batch=batch, accumulate=accumulate, seed=0, bf16=False, save_steps=1, log_steps=100,
-        learning_rate=1e-3,
+        learning_rate=1e-3, device=torch.device("cpu"),
     )  # fmt: skip
     fit(CheckedTrainer(model=Root(), args=arguments, train_dataset=data))
 

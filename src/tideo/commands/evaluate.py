@@ -33,6 +33,9 @@ def evaluate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Ask again what failed before.")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Threads that decode; without, one a core.")
+    ] = None,
 ) -> None:
     """Answer a benchmark's questions, or describe its videos; continues where it stopped."""
     from tideo.evaluate.benchmark import load_benchmark
@@ -58,6 +61,7 @@ def evaluate(
                 permute=permute,
                 missing=missing,
                 retry_failed=retry_failed,
+                workers=workers,
             )
     except Unscored as unscored:
         if first:

@@ -27,12 +27,18 @@ CAPTIONS_PER_SHARD = 32768
 
 def frame_features(frames: Frames, encoder: DualEncoder) -> Features:
     """Frames [T, H, W, 3] → "image" Features [T, D] at the frames' own times."""
-    return Features(
-        values_TD=encoder.encode_images(frames.rgb_THWC),
-        pts_s_T=frames.pts_s_T,
-        modality="image",
-        encoder=encoder.id,
-    )
+    (features,) = frames_features([frames], encoder)
+    return features
+
+
+def frames_features(many: Sequence[Frames], encoder: DualEncoder) -> list[Features]:
+    """As `frame_features` of each; frames of several videos share the encoder's batches."""
+    values_ND = encoder.encode_images([rgb_HWC for frames in many for rgb_HWC in frames.rgb_THWC])
+    parts = np.split(values_ND, np.cumsum([len(frames) for frames in many])[:-1]) if many else []
+    return [
+        Features(values_TD=values_TD, pts_s_T=frames.pts_s_T, modality="image", encoder=encoder.id)
+        for frames, values_TD in zip(many, parts, strict=True)
+    ]
 
 
 def tideo_features(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tideo.device import memory_reported
 from tideo.models.interface import DO_NOT_TRUST, VideoModel
 from tideo.models.load import load_model
 from tideo.scoring import decide, scores
@@ -62,7 +63,9 @@ def ask(
         )  # a video that cannot be read is known before a model is loaded for minutes
         model = load_model(model, args=model_args)
     frames = model.look(sample.video)
-    if frames is not None and (warning := model.out_of_distribution(frames)) is not None:
+    with memory_reported():
+        warning = model.out_of_distribution(frames) if frames is not None else None
+    if warning is not None:
         log.warning("%s: %s", warning, DO_NOT_TRUST)
     if frames is not None and len(frames) < model.num_frames():
         lost = f", {lost_frames(frames.missing_s)}" if frames.missing_s else ""

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lmms_eval.api import instance
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 
+from tideo.models.batching import in_batches
+from tideo.models.interface import Asked
 from tideo.models.load import load_model
 from tideo.scoring import decide, scores
-from tideo.types import Answer, Sample, UserError, Video
+from tideo.types import Answer, Sample, UserError, Video, VideoError
 
 _FRAGMENT = re.compile(r"(?P<path>.+)#t=(?P<start>[\d.]+),(?P<end>[\d.]+)")
 
@@ -27,7 +29,8 @@ def manifest() -> ModelManifest:
 
 
 class Tideo(lmms):
-    """`model` as for `tideo eval`; every other argument is one of `--model-args`, and so is lmms-eval's `--device`.
+    """`model` as for `tideo eval`; every other argument is one of `--model-args`, such as `batch`, and so is
+    lmms-eval's `--device`.
 
     Videos come as their paths. An option's loss is the negative of its score under the model's own reduction, so that
     the lowest is tideo's choice.
@@ -105,11 +108,23 @@ class Tideo(lmms):
     def _answers(self, samples: dict[Video, list[Sample]]) -> list[Answer]:
         """Each video is decoded once for all its questions. A failure is printed, and remains a failure."""
         answers: list[Answer] = []
-        for video, of_video in samples.items():
-            try:
-                answers += self.tideo.answer(video, of_video, seen=self.tideo.look(video))
-            except UserError as error:
-                answers += [Answer(sample_id=s.id, error=str(error)) for s in of_video]
+
+        def looked() -> Iterator[Asked]:
+            for video, of_video in samples.items():
+                try:
+                    yield Asked(video=video, samples=of_video, seen=self.tideo.look(video))
+                except VideoError as error:
+                    answers.extend(Answer(sample_id=s.id, error=str(error)) for s in of_video)
+
+        def answered(batch: Sequence[Asked], at_once: int) -> list[list[Answer]]:
+            return self.tideo.answer_many(batch, at_once=at_once)
+
+        size = self.tideo.batch_size()
+        for batch in in_batches(looked(), answered, size=size, weight=lambda asked: len(asked.samples)):
+            for asked, result in batch:
+                if isinstance(result, UserError):
+                    result = [Answer(sample_id=s.id, error=str(result)) for s in asked.samples]
+                answers += result
         for answer in answers:
             if answer.error is not None:
                 print(f"tideo: question {answer.sample_id}: {answer.error}")

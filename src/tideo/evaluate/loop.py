@@ -1,4 +1,4 @@
-"""Segments and their questions → answers in a store, one segment's frames decoded ahead of the model.
+"""Segments and their questions → answers in a store; the frames of the next segments are decoded meanwhile.
 
 What fails becomes an answer with its error; only `Stopped` ends the run.
 """
@@ -7,24 +7,40 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tideo.console import progress
+from tideo.evaluate.ahead import Looked, Segment, decoded_ahead, num_bytes
 from tideo.evaluate.answers import MAIN, Item, record
 from tideo.evaluate.benchmark import TideoOf
 from tideo.evaluate.option_order import rotated, rotated_back
-from tideo.models.interface import Controls, VideoInput, VideoModel
-from tideo.parallel import finished, threads
+from tideo.models.batching import BatchSize, in_batches
+from tideo.models.interface import Asked, Controls, VideoInput, VideoModel
+from tideo.parallel import finished
 from tideo.scoring import decide, finite
 from tideo.store.records import RecordStore
-from tideo.types import Answer, Frames, Stopped, UserError, Video, VideoError
+from tideo.types import Answer, Frames, UserError, Video, VideoError
 
 log = logging.getLogger(__name__)
-Looked = dict[int | None, Frames | VideoError | None]  # by Controls.num_frames
-Segment = tuple[Video, dict[str, list[Item]]]  # and its questions under each control
-_Unit = tuple[Video, str, Sequence[Item], Frames | VideoError | None]
+MOST_BYTES = 2 * 2**30  # of the frames in a batch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Unit:
+    """Questions about a segment under a control, which are answered in one call."""
+
+    video: Video
+    control: str
+    items: Sequence[Item]
+    frames: Frames | VideoError | None
+
+
+_Result = tuple[list[Answer], bool]  # and whether the video is unlike those that the model was trained on
+_Answered = list[tuple[_Unit, _Result | UserError]]
 
 
 def answer_all(
@@ -35,31 +51,58 @@ def answer_all(
     tideo_of: TideoOf | None,
     reduction: str,
     store: RecordStore,
+    workers: int,
 ) -> None:
-    """Answer segment by segment; the next one's frames are decoded in a thread meanwhile.
+    """Answer batch by batch; the frames of the next segments are decoded in `workers` threads meanwhile.
 
     `reduction` decides the choice that is stored beside an answer's likelihoods.
     `tideo_of`: the benchmark's captions, which are shown instead of frames under the control `source` "text".
     """
     _warn_of_missing(segments, named, model=model)
-
-    def answered(unit: _Unit) -> list[dict[str, Any]]:
-        video, name, items, frames = unit
-        answers = _answers(video, items, controls=named[name], frames=frames, model=model, tideo_of=tideo_of)
-        unlike = isinstance(frames, Frames) and name == MAIN and model.out_of_distribution(frames) is not None
-        return [
-            record(item, decide(answer, reduction=reduction), unlike_training=unlike)
-            for item, answer in zip(items, answers, strict=True)
-        ]
-
+    size, started_s, num_answered = model.batch_size(), time.perf_counter(), 0
     num = sum(len(items) for _, of_control in segments for items in of_control.values())
-    with progress() as shown, threads(1) as thread:
+    ahead = decoded_ahead(segments, named, model=model, size=size, workers=workers)
+    units = _units(ahead, named, one=model.concurrency > 0)
+    answer = partial(_results, named=named, model=model, tideo_of=tideo_of)
+    with progress() as shown:
         bar = shown.add_task("answering", total=num)
-        units = _units(_ahead(segments, named, model=model, thread=thread), named, one=model.concurrency > 0)
-        for records in finished(answered, units, at_once=max(1, model.concurrency)):
-            for stored in records:
-                store.append(stored)
-            shown.advance(bar, len(records))
+        for answered in _answered(units, answer, size=size, concurrency=model.concurrency):
+            for unit, result in answered:
+                for stored in _records(unit, result, turn=named[unit.control].rotated, reduction=reduction):
+                    store.append(stored)
+                num_answered += len(unit.items)
+            rate = num_answered / (time.perf_counter() - started_s)
+            shown.update(bar, completed=num_answered, description=f"answering, {rate:.1f} questions/s")
+    if num and not model.concurrency:
+        seconds = time.perf_counter() - started_s
+        log.info(
+            "%.1f questions a second, at most %d in a batch; the model was busy %.0f%% of the time",
+            num / seconds, size.now, 100 * size.busy_s / seconds,
+        )  # fmt: skip
+
+
+def _answered(
+    units: Iterator[_Unit],
+    answer: Callable[[Sequence[_Unit], int], list[_Result]],
+    *,
+    size: BatchSize,
+    concurrency: int,
+) -> Iterator[_Answered]:
+    """Units as they are answered: batch by batch, or each in one of several threads."""
+    batches = partial(in_batches, answer=answer, weight=_weight, fits=_fits)
+    if concurrency:
+        yield from finished(lambda unit: next(batches([unit], size=BatchSize(1))), units, at_once=concurrency)
+    else:
+        yield from batches(units, size=size)
+
+
+def _weight(unit: _Unit) -> int:
+    """The questions that reach the model."""
+    return 0 if isinstance(unit.frames, VideoError) else len(unit.items)
+
+
+def _fits(batch: Sequence[_Unit]) -> bool:
+    return num_bytes(unit.frames for unit in batch) <= MOST_BYTES
 
 
 def _units(
@@ -68,66 +111,60 @@ def _units(
     *,
     one: bool,
 ) -> Iterator[_Unit]:
-    """What the model answers in one call: the questions about a segment under a control, or each by itself."""
+    """The questions about a segment under a control, together or each by itself."""
     for video, of_control, looked in segments:
         for name, items in of_control.items():
             frames = looked[named[name].num_frames] if named[name].shows_video else None
             for part in ([item] for item in items) if one else [items]:
-                yield video, name, part, frames
+                yield _Unit(video=video, control=name, items=part, frames=frames)
 
 
-def _ahead(
-    segments: Sequence[Segment],
+def _results(
+    units: Sequence[_Unit],
+    at_once: int,
+    *,
     named: Mapping[str, Controls],
-    *,
-    model: VideoModel,
-    thread: ThreadPoolExecutor,
-) -> Iterator[tuple[Video, dict[str, list[Item]], Looked]]:
-    """Each segment with its frames, one segment ahead of the reader."""
-
-    def look(segment: Segment) -> Looked:
-        video, of_control = segment
-        looked: Looked = {}
-        for name in of_control:
-            if named[name].shows_video and named[name].num_frames not in looked:
-                try:
-                    looked[named[name].num_frames] = model.look(video, controls=named[name])
-                except VideoError as error:
-                    looked[named[name].num_frames] = error
-        return looked
-
-    waiting = [thread.submit(look, segment) for segment in segments[:1]]
-    for i, segment in enumerate(segments):
-        looked = waiting.pop().result()
-        waiting = [thread.submit(look, following) for following in segments[i + 1 : i + 2]]
-        yield *segment, looked
-
-
-def _answers(
-    video: Video,
-    items: Sequence[Item],
-    *,
-    controls: Controls,
-    frames: Frames | VideoError | None,
     model: VideoModel,
     tideo_of: TideoOf | None,
-) -> list[Answer]:
-    """The answers, or for each question the error that stands for its answer."""
-    turn = controls.rotated
-    samples = [rotated(item.sample, turn) for item in items]
-    if isinstance(frames, VideoError):
-        return [Answer(sample_id=s.id, error=str(frames)) for s in samples]
-    try:
-        seen: VideoInput = frames
+) -> list[_Result]:
+    """The answers, of a video that cannot be read its error. Raises as `answer_many` of the model."""
+    results: dict[_Unit, _Result] = {}
+    asked: dict[_Unit, Asked] = {}
+    for unit in units:
+        controls = named[unit.control]
+        samples = [rotated(item.sample, controls.rotated) for item in unit.items]
+        if isinstance(unit.frames, VideoError):
+            results[unit] = [Answer(sample_id=s.id, error=str(unit.frames)) for s in samples], False
+            continue
+        seen: VideoInput = unit.frames
         if controls.source == "text" and not controls.blind:
             assert tideo_of is not None
             seen = tideo_of(samples, num=model.num_frames(controls))
-        answers = model.answer(video, samples, seen=seen, controls=controls)
-    except Stopped:
-        raise
-    except UserError as error:
-        return [Answer(sample_id=s.id, error=str(error)) for s in samples]
-    return [rotated_back(finite(a), turn, len(s.options)) for a, s in zip(answers, samples, strict=True)]
+        asked[unit] = Asked(video=unit.video, samples=samples, seen=seen, controls=controls)
+    if asked:
+        answers = model.answer_many(list(asked.values()), at_once=at_once)
+        for unit, of_unit in zip(asked, answers, strict=True):
+            unlike = (
+                unit.control == MAIN
+                and isinstance(unit.frames, Frames)
+                and model.out_of_distribution(unit.frames) is not None
+            )
+            results[unit] = of_unit, unlike
+    return [results[unit] for unit in units]
+
+
+def _records(unit: _Unit, result: _Result | UserError, *, turn: int, reduction: str) -> list[dict[str, Any]]:
+    """What is stored: the answers for the options in their own order, or the error that stands for each."""
+    answers, unlike = (
+        ([Answer(sample_id=item.sample.id, error=str(result)) for item in unit.items], False)
+        if isinstance(result, UserError)
+        else result
+    )
+    records = []
+    for item, answer in zip(unit.items, answers, strict=True):
+        in_order = rotated_back(finite(answer), turn, len(item.sample.options))
+        records.append(record(item, decide(in_order, reduction=reduction), unlike_training=unlike))
+    return records
 
 
 def _warn_of_missing(

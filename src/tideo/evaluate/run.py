@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tideo.evaluate.ahead import default_workers
 from tideo.evaluate.answers import (
     ANSWERS_FILE,
     MAIN,
@@ -60,6 +61,7 @@ def evaluate(
     permute: bool = False,
     missing: Literal["wrong", "skip"] = "wrong",
     retry_failed: bool = False,
+    workers: int | None = None,
 ) -> Report | CaptionReport:
     """Answer a benchmark's questions and write the run directory; continues where an earlier call stopped.
 
@@ -68,7 +70,8 @@ def evaluate(
     `controls` are names in controls.CONTROLS; None takes all that apply.
     `reduction`: a name in scoring.py, else the model's own. `permute` asks with the options in every cyclic
     order. A question that fails is kept with its error and counts as wrong, unless `missing` leaves out those whose
-    video is missing; `retry_failed` asks again what failed before. Raises UserError for a wrong name, malformed data,
+    video is missing; `retry_failed` asks again what failed before. `workers` threads decode videos, by default one for
+    each core. Raises UserError for a wrong name, malformed data,
     or an OUT of another model or benchmark; Unscored where all is answered and no right answer is known.
     """
     out, processes = Path(out), Processes.launched()
@@ -111,8 +114,9 @@ def evaluate(
         if retry_failed:
             drop_failed(out / ANSWERS_FILE)
     _answer_shares(
-        items, named, model=model, tideo_of=loaded.tideo, reduction=decided_by, out=out, processes=processes
-    )
+        items, named, model=model, tideo_of=loaded.tideo, reduction=decided_by, out=out, processes=processes,
+        workers=workers or default_workers(),
+    )  # fmt: skip
     failed = 0
     if processes.first:
         settle(out / ANSWERS_FILE, items, reduction=decided_by)
@@ -162,6 +166,7 @@ def _answer_shares(
     reduction: str,
     out: Path,
     processes: Processes,
+    workers: int,
 ) -> None:
     """Of the segments with questions that have no answer, process r of n answers the r-th and each n-th after it."""
     processes.wait()
@@ -173,7 +178,15 @@ def _answer_shares(
     segments = list(by_segment(todo))
     with RecordStore(answers_of(processes, out), id_field="key") as store:
         of_this_process = segments[processes.rank :: processes.size]
-        answer_all(of_this_process, named, model=model, tideo_of=tideo_of, reduction=reduction, store=store)
+        answer_all(
+            of_this_process,
+            named,
+            model=model,
+            tideo_of=tideo_of,
+            reduction=reduction,
+            store=store,
+            workers=workers,
+        )
     if todo and (usage := model.usage()) is not None:
         log.info(usage)
     processes.wait()

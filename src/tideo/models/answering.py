@@ -1,11 +1,12 @@
-"""Questions about one segment → answers, for any model that scores options and writes replies."""
+"""Questions about segments → answers, for any model that scores options and writes replies."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from tideo.models.prompts import FORMS, open_prompt, style
 from tideo.replies import without_thoughts
@@ -17,49 +18,66 @@ if TYPE_CHECKING:
 Prompts = Sequence[tuple[str, Sequence[str]]]  # each with its options, as the form writes them
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shown:
+    """`what` a model is shown, in whatever form it takes it, and the questions about it in a form of FORMS."""
+
+    what: Any
+    samples: Sequence[Sample]
+    form: str
+
+
 def answers_to(
-    samples: Sequence[Sample],
+    shown: Sequence[Shown],
     *,
-    form: str,
     prompt_style: str,
-    score: Callable[[Prompts], list[OptionScores]],
-    generate: Callable[[str], str],
-) -> list[Answer]:
+    score: Callable[[Sequence[tuple[Any, Prompts]]], list[list[OptionScores]]],
+    generate: Callable[[Any, str], str],
+) -> list[list[Answer]]:
     """One Answer a sample: its options' log-likelihoods in this form, or generated text if it has none.
 
-    `score` gets all questions at once. If it raises UserError, it gets each alone, and a question that the model cannot
-    take (too long, no text) becomes an Answer with its error. Raises UserError for an unknown form.
+    `score` gets all questions at once. If it raises UserError, it gets half of them, in the end each alone, and a
+    question that the model cannot take (too long, no text) becomes an Answer with its error. Raises UserError for an
+    unknown form.
     """
-    if form not in FORMS:
+    for form in {s.form for s in shown} - set(FORMS):
         raise UserError(f"unknown scoring form {form!r}; expected one of {', '.join(FORMS)}")
     words = style(prompt_style)
 
-    def scores_of(*about: Sample) -> list[OptionScores]:
-        return score([FORMS[form](s.question, s.options, words) for s in about])
+    def prompts(form: str, samples: Sequence[Sample]) -> Prompts:
+        return [FORMS[form](s.question, s.options, words) for s in samples]
 
-    with_options = [s for s in samples if s.options]
-    try:
-        scored = dict(zip((s.id for s in with_options), scores_of(*with_options), strict=True))
-    except UserError:  # about one question: scoring each alone finds it
-        scored = {}
-
-    def answer(sample: Sample) -> Answer:
+    def answer(of: Shown, sample: Sample, found: OptionScores | None) -> Answer:
         try:
             if not sample.options:
-                text = without_thoughts(generate(open_prompt(sample.question, style=words)))
+                text = without_thoughts(generate(of.what, open_prompt(sample.question, style=words)))
                 error = (
                     "the reply ends within a thought: set a higher max_new_tokens" if text is None else None
                 )
                 return Answer(sample_id=sample.id, text=text or "", error=error)
-            found = scored.get(sample.id) or scores_of(sample)[0]
+            if found is None:
+                [[found]] = score([(of.what, prompts(of.form, [sample]))])
             return Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
         except UserError as error:
             return Answer(sample_id=sample.id, error=str(error))
 
-    return [answer(s) for s in samples]
+    closed = [[s for s in of.samples if s.options] for of in shown]
+    try:
+        scored: Sequence[Sequence[OptionScores | None]] = score(
+            [(of.what, prompts(of.form, samples)) for of, samples in zip(shown, closed, strict=True)]
+        )
+    except UserError:
+        if (half := len(shown) // 2) > 0:  # the error is about one question: scoring it alone finds it
+            parts = partial(answers_to, prompt_style=prompt_style, score=score, generate=generate)
+            return [*parts(shown[:half]), *parts(shown[half:])]
+        scored = [[None] * len(closed[0])]
+    answers = []
+    for of, found in zip(shown, map(iter, scored), strict=True):
+        answers.append([answer(of, s, next(found) if s.options else None) for s in of.samples])
+    return answers
 
 
-def timed(answers: Sequence[Answer], *, started_s: float) -> list[Answer]:
+def timed(answers: Sequence[Sequence[Answer]], *, started_s: float) -> list[list[Answer]]:
     """The answers, each with an equal share of the seconds since `started_s`, a time of `time.perf_counter`."""
-    seconds = (time.perf_counter() - started_s) / max(1, len(answers))
-    return [replace(a, seconds=seconds) for a in answers]
+    seconds = (time.perf_counter() - started_s) / max(1, sum(map(len, answers)))
+    return [[replace(a, seconds=seconds) for a in of] for of in answers]

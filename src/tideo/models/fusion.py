@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from tideo.config import from_plain
-from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel
+from tideo.models.batching import BatchSize
+from tideo.models.interface import AS_TRAINED, Asked, BatchedModel, Controls, VideoInput, VideoModel
 from tideo.scoring import scores
 from tideo.store.files import atomic_write_text, key_of
-from tideo.types import Answer, Frames, Sample, UserError, Video
+from tideo.types import Answer, Frames, UserError, Video
 
 FUSION_FILE = "fusion.json"
 
@@ -63,8 +64,12 @@ class FramesByModel(Frames):
 
     by_model: tuple[Frames | None, ...]
 
+    @property
+    def num_bytes(self) -> int:
+        return sum(frames.num_bytes for frames in self.by_model if frames is not None)
 
-class Fusion(VideoModel):
+
+class Fusion(BatchedModel):
     """`models` in the order of the settings' weights; each looks at its own frames."""
 
     def __init__(self, models: Sequence[VideoModel], *, settings: FusionSettings, name: str) -> None:
@@ -98,18 +103,28 @@ class Fusion(VideoModel):
     def _seen_by_each(self, seen: VideoInput) -> Sequence[VideoInput]:
         return seen.by_model if isinstance(seen, FramesByModel) else [seen] * len(self.models)
 
-    def answer(
-        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
-    ) -> list[Answer]:
+    def batch_size(self) -> BatchSize:
+        """The smallest that one of its models takes."""
+        sizes = [model.batch_size() for model in self.models]
+        return BatchSize(min(s.now for s in sizes), most=min(s.most for s in sizes))
+
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
         """As each model's own; an error of one is the answer's. An open question goes to the heaviest model.
 
-        `seen`: what `look` returned; a Tideo is shown to each model as it is.
+        `seen` is what `look` returned; a Tideo is shown to each model as it is.
         """
+        seen_by_each = [self._seen_by_each(a.seen) for a in asked]
         by_model = [
-            model.answer(video, samples, seen=own, controls=controls)
-            for model, own in zip(self.models, self._seen_by_each(seen), strict=True)
+            model.answer_many(
+                [replace(a, seen=seen[i]) for a, seen in zip(asked, seen_by_each, strict=True)],
+                at_once=at_once,
+            )
+            for i, model in enumerate(self.models)
         ]
-        return [self._fused(answers) for answers in zip(*by_model, strict=True)]
+        return [
+            [self._fused(answers) for answers in zip(*of_segment, strict=True)]
+            for of_segment in zip(*by_model, strict=True)
+        ]
 
     def _fused(self, answers: Sequence[Answer]) -> Answer:
         seconds = sum(a.seconds or 0.0 for a in answers)

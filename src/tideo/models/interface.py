@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tideo import registry
+from tideo.models.batching import Batching, BatchSize
 from tideo.models.prompts import FORMS
 from tideo.scoring import REDUCTIONS
 from tideo.store.files import content_key, key_of
@@ -45,6 +46,16 @@ class Controls:
 
 AS_TRAINED = Controls()
 VideoInput: TypeAlias = Frames | Tideo | None  # all that a model is shown of a segment
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """Questions about one segment, and what the model is shown of it, as for `VideoModel.answer`."""
+
+    video: Video
+    samples: Sequence[Sample]
+    seen: VideoInput
+    controls: Controls = AS_TRAINED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +147,14 @@ class VideoModel(ABC):
         model that gives no likelihoods sets the choice itself.
         """
 
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
+        """The answers of `answer` for each segment. A model that computes several together is a `BatchedModel`."""
+        return [self.answer(a.video, a.samples, seen=a.seen, controls=a.controls) for a in asked]
+
+    def batch_size(self) -> BatchSize:
+        """How many questions it is given at a time; by default one segment's."""
+        return BatchSize(1)
+
     def usage(self) -> str | None:
         """What its answers have taken so far, such as tokens, in a few words; None if nothing is counted."""
         return None
@@ -143,6 +162,39 @@ class VideoModel(ABC):
     def out_of_distribution(self, frames: Frames) -> str | None:
         """One line that warns if the frames, as `look` returned them, are unlike those it was trained on, else None."""
         return None
+
+
+class BatchedModel(VideoModel):
+    """A model of which `answer_many` computes questions about several segments together, `at_once` in a forward pass.
+
+    It raises UserError for one that it cannot take, so that `in_batches` finds it, and lets torch.OutOfMemoryError
+    pass. `batching` is set by `--model-args batch=…`.
+    """
+
+    batching = Batching()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """One that brings another `answer` has it called for each segment."""
+        super().__init_subclass__(**kwargs)
+        if "answer" in vars(cls) and "answer_many" not in vars(cls):
+            cls.answer_many = VideoModel.answer_many  # type: ignore[method-assign]
+
+    @abstractmethod
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]: ...
+
+    @abstractmethod
+    def batch_size(self) -> BatchSize: ...
+
+    def answer(
+        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
+    ) -> list[Answer]:
+        """One question in a forward pass. One that the model cannot take becomes an Answer with its error."""
+        from tideo.device import memory_reported
+
+        with memory_reported():
+            asked = Asked(video=video, samples=samples, seen=seen, controls=controls)
+            (answers,) = self.answer_many([asked], at_once=1)
+        return answers
 
 
 # What a command says after that warning.

@@ -14,9 +14,10 @@ from tideo import registry
 from tideo.bundled import ASSETS, located, names
 from tideo.config import override, split_settings
 from tideo.loading import Loading
+from tideo.models.batching import Batching
 from tideo.models.fusion import FUSION_FILE, Fusion, FusionSettings
 from tideo.models.grid.settings import GRID_FILE
-from tideo.models.interface import VideoModel
+from tideo.models.interface import BatchedModel, VideoModel
 from tideo.models.topa.settings import SETTINGS_FILE, Settings
 from tideo.types import UserError
 
@@ -29,8 +30,8 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def load_model(name: str, *, args: Args = ()) -> VideoModel:
     """Load the model of that name.
 
-    `args` are key=value pairs for fields of the model's settings; a model that runs here also has those of `Loading`,
-    a server those of `Calls`. Raises UserError for an unknown name, with similar ones.
+    `args` are key=value pairs for fields of the model's settings; a model that runs here also has those of `Loading`
+    and `Batching`, a server those of `Calls`. Raises UserError for an unknown name, with similar ones.
     """
     return find_model(name, args=args)()
 
@@ -95,15 +96,16 @@ def _loader_of(folder: Path) -> Callable[[Path, str, Args], Load] | None:
 
 
 def _topa(folder: Path, name: str, args: Args) -> Load:
-    of_loading, rest = split_settings(args, Loading)
+    loading, batching, rest = _of_local(args)
     settings = override(Settings.load(folder), rest, option=OPTION)
-    loading = override(Loading(), of_loading, option=OPTION)
     located(settings.encoder, beside=folder)
 
     def load() -> VideoModel:
         from tideo.models.topa.model import ZeroShot
 
-        return ZeroShot.load(folder, name=str(Path(name)), settings=settings, loading=loading)
+        model = ZeroShot.load(folder, name=str(Path(name)), settings=settings, loading=loading)
+        model.batching = batching
+        return model
 
     return load
 
@@ -111,9 +113,8 @@ def _topa(folder: Path, name: str, args: Args) -> Load:
 def _grid(folder: Path, name: str, args: Args) -> Load:
     from tideo.models.grid.settings import GridSettings
 
-    of_loading, rest = split_settings(args, Loading)
+    loading, batching, rest = _of_local(args)
     settings = override(GridSettings.load(folder), rest, option=OPTION)
-    loading = override(Loading(), of_loading, option=OPTION)
     settings.check_inputs()
 
     def load() -> VideoModel:
@@ -121,21 +122,25 @@ def _grid(folder: Path, name: str, args: Args) -> Load:
         from tideo.models.grid.vlm import GridVLM
 
         known = KnownFrames.load(folder)
-        return GridVLM.load(located(name), name=name, settings=settings, loading=loading, known=known)
+        model = GridVLM.load(located(name), name=name, settings=settings, loading=loading, known=known)
+        model.batching = batching
+        return model
 
     return load
 
 
 def _fusion(folder: Path, name: str, args: Args) -> Load:
     of_loading, rest = split_settings(args, Loading)
+    of_batching, rest = split_settings(rest, Batching)
     settings = override(FusionSettings.load(folder), rest, option=OPTION, unused=Fusion.unused)
     for model in settings.models:
         if model.startswith(tuple(BY_PREFIX)):
             raise UserError(
                 f"{name}: {model} replies in words, and a fusion adds likelihoods: fuse other models"
             )
+    of_each = [*of_loading, *of_batching]
     loads = [
-        find_model(str(folder / m) if (folder / m).is_dir() else m, args=of_loading) for m in settings.models
+        find_model(str(folder / m) if (folder / m).is_dir() else m, args=of_each) for m in settings.models
     ]
     return lambda: Fusion([load() for load in loads], settings=settings, name=str(Path(name)))
 
@@ -168,13 +173,27 @@ def _registered(name: str, args: Args) -> Load:
     def load() -> VideoModel:
         make, rest, options = registry.load("models", name), args, {}
         if "loading" in inspect.signature(make).parameters:
-            of_loading, rest = split_settings(args, Loading)
+            of_loading, rest = split_settings(rest, Loading)
             options = {"loading": override(Loading(), of_loading, option=OPTION)}
         model: VideoModel = make(**options)
+        if isinstance(model, BatchedModel):
+            of_batching, rest = split_settings(rest, Batching)
+            model.batching = override(Batching(), of_batching, option=OPTION)
         model.settings = override(model.settings, rest, option=OPTION, unused=model.unused)
         return model
 
     return load
+
+
+def _of_local(args: Args) -> tuple[Loading, Batching, Args]:
+    """How a model is loaded, how its questions are batched, and the other arguments."""
+    of_loading, rest = split_settings(args, Loading)
+    of_batching, rest = split_settings(rest, Batching)
+    return (
+        override(Loading(), of_loading, option=OPTION),
+        override(Batching(), of_batching, option=OPTION),
+        rest,
+    )
 
 
 def _headline(folder: Path) -> str:

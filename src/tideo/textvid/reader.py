@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from tideo.device import threads_for
+from tideo.device import memory_reported, threads_for
 from tideo.loading import Loading
-from tideo.models.likelihood import question_loglikelihoods
 from tideo.models.prompts import FORMS, begin_ids, encode, style
+from tideo.models.shared_prefix import question_loglikelihoods
 from tideo.models.topa.checkpoint import load_llm
 from tideo.types import Question
 
@@ -42,7 +42,7 @@ class Reader:
         """
         if not questions:
             return []
-        with threads_for(self.model):
+        with memory_reported(), threads_for(self.model):
             text = self.tokenizer(numbered(lines), add_special_tokens=False)["input_ids"]
             device = self.model.get_input_embeddings().weight.device
             story = torch.tensor([*begin_ids(self.tokenizer), *text], device=device)

@@ -33,8 +33,8 @@ def test_an_option_is_scored_where_a_reply_is_trained(family: Family) -> None:
     model, processor = with_template(family.template)
     assert text_of(processor) == family.example
     check_scored_as_trained(model, processor)
-    (scores,) = ImageChat(model, processor=processor, name="m").loglikelihoods(
-        [], questions=[("why?", ["to read"])]
+    ((scores,),) = ImageChat(model, processor=processor, name="m").loglikelihoods(
+        [([], [("why?", ["to read"])])]
     )
     learnt = Chat(processor, image_size=SIDE).encode(conversation().pictures, [ASKED])["labels"]
     assert scores.counts == (len(learnt) - learnt.count(IGNORE) - 1,)  # all but the end token

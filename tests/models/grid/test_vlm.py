@@ -16,13 +16,14 @@ from safetensors.torch import load_file, save_file
 from conftest import Tideo
 from tideo.benchmarks.dollhouse import dollhouse
 from tideo.evaluate.run import evaluate
+from tideo.models.batching import Batching
 from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.models.grid.vlm import GridVLM
 from tideo.models.interface import Controls
 from tideo.models.load import load_model
 from tideo.types import Sample, UserError, Video
 from tiny import save_llm, videos_in
-from tiny_vlms import FAMILIES, SEEN, made, saved
+from tiny_vlms import FAMILIES, RELATED, SEEN, made, saved
 
 SIDE = 28  # of what the tiny LLaVA sees
 QUESTIONS = [
@@ -38,7 +39,7 @@ def picture(seed: int = 0, side: int = 56) -> Image.Image:
 
 def tiny(family: str, **settings: object) -> GridVLM:
     model, processor = made(family)
-    settings = {"image_size": SEEN[family]} | settings
+    settings = {"image_size": SEEN.get(family, 56)} | settings
     return GridVLM(model, processor=processor, settings=GridSettings(**settings), name=family, key="key")  # type: ignore[arg-type]
 
 
@@ -70,7 +71,7 @@ def reference(vlm: GridVLM, images: list[Image.Image], turn: str, option: str) -
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_those_of_the_whole_chat(family: str, num_images: int) -> None:
     vlm, images = tiny(family), [picture(i) for i in range(num_images)]
-    scored = vlm.chat.loglikelihoods(images, questions=QUESTIONS)
+    scored = vlm.chat.loglikelihoods([(images, QUESTIONS)])[0]
     for (turn, options), scores in zip(QUESTIONS, scored, strict=True):
         expected = [reference(vlm, images, turn, option) for option in options]
         assert scores.sums == pytest.approx(expected, abs=1e-3)
@@ -79,23 +80,64 @@ def test_scores_are_those_of_the_whole_chat(family: str, num_images: int) -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 def test_questions_asked_together_score_as_alone(family: str) -> None:
     vlm, images = tiny(family), [picture()]
-    together = vlm.chat.loglikelihoods(images, questions=QUESTIONS)
-    alone = [vlm.chat.loglikelihoods(images, questions=[q])[0] for q in QUESTIONS]
+    (together,) = vlm.chat.loglikelihoods([(images, QUESTIONS)])
+    alone = [vlm.chat.loglikelihoods([(images, [q])])[0][0] for q in QUESTIONS]
     for one, other in zip(together, alone, strict=True):
         assert one.counts == other.counts
         assert one.sums == pytest.approx(other.sums, abs=1e-3)
 
 
+# Videos of unlike sizes, with and without pictures, with one question and with several of unlike lengths.
+VIDEOS: list[tuple[list[Image.Image], list[tuple[str, tuple[str, ...]]]]] = [
+    ([picture(0)], QUESTIONS),
+    ([], QUESTIONS[:1]),
+    ([picture(1, 84), picture(2, 28)], QUESTIONS[1:]),
+    ([Image.new("RGB", (84, 28), "red")], QUESTIONS[:1]),
+    ([], [("why, and what comes after it, and who is there?", ("tea", "a book or a man"))]),
+]
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *RELATED])
+def test_questions_about_several_videos_score_as_alone(family: str) -> None:
+    vlm = tiny(family)
+    alone = [vlm.chat.loglikelihoods([of_video])[0] for of_video in VIDEOS]
+    together = vlm.chat.loglikelihoods(VIDEOS, at_once=3)
+    for one, other in zip(alone, together, strict=True):
+        for expected, scores in zip(one, other, strict=True):
+            assert scores.counts == expected.counts
+            assert scores.sums == pytest.approx(expected.sums, abs=1e-4)
+
+
+def test_the_pictures_of_all_videos_are_encoded_together_and_each_once() -> None:
+    vlm, passes = tiny("llava"), []
+    vlm.model.model.vision_tower.register_forward_hook(lambda *of: passes.append(len(of[2][0])))
+    vlm.chat.loglikelihoods(VIDEOS, at_once=4)
+    assert passes == [4]
+
+
+def test_a_family_whose_inputs_are_not_known_to_stack_is_answered_one_by_one() -> None:
+    vlm = tiny("llava")
+    vlm.model.config.model_type = "other"
+    alone = [vlm.chat.loglikelihoods([of_video])[0] for of_video in VIDEOS]
+    assert vlm.chat.loglikelihoods(VIDEOS, at_once=100) == alone  # to the last digit
+    assert vlm.batch_size().now == 1
+    vlm.batching = Batching(batch=8)
+    with pytest.raises(
+        UserError, match="batch=8: inputs of model type other are not stacked, so questions are answered"
+    ):
+        vlm.batch_size()
+
+
 def test_the_picture_counts() -> None:
     vlm = tiny("llava")
-    one, other = (vlm.chat.loglikelihoods([picture(seed)], questions=QUESTIONS[:1])[0] for seed in (0, 1))
+    one, other = (vlm.chat.loglikelihoods([([picture(seed)], QUESTIONS[:1])])[0][0] for seed in (0, 1))
     assert one.sums != pytest.approx(other.sums, abs=1e-3)
 
 
 def test_the_image_is_encoded_once_for_all_questions() -> None:
     vlm, seen = tiny("llava"), []
     vlm.model.model.vision_tower.register_forward_hook(lambda *_: seen.append(1))
-    vlm.chat.loglikelihoods([picture()], questions=QUESTIONS)
+    vlm.chat.loglikelihoods([([picture()], QUESTIONS)])
     assert len(seen) == 1
 
 

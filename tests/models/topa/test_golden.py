@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from meta_llama import llama_tensors
-from tideo.models.likelihood import METHODS, embed, question_loglikelihoods, token_loglikelihoods
+from tideo.models.likelihood import METHODS, token_loglikelihoods
+from tideo.models.packed import embed
 from tideo.models.prompts import IGNORE
+from tideo.models.shared_prefix import question_loglikelihoods
 from tideo.models.topa.checkpoint import PrefixLMConfig
 from tideo.models.topa.llama_adapter import attention_layers
 from tideo.models.topa.prefix_lm import PrefixLM

@@ -35,6 +35,7 @@ from tideo.models.prompts import (
 from tideo.models.topa.checkpoint import PrefixLMConfig, find_llm, load_llm, read_config
 from tideo.models.topa.llama_adapter import attention_layers
 from tideo.models.topa.prefix_lm import PrefixLM
+from tideo.models.topa.questions import question_loglikelihoods
 from tideo.train.topa.init_projection import ridge_projection
 from tideo.train.topa.tasks import collate_examples
 from tideo.types import Features, UserError
@@ -149,8 +150,8 @@ def test_scoring_methods_and_shared_video_agree(llm_dir: Path, adapter: str) -> 
     model = disturbed(build(llm_dir, adapter=adapter))
     expected = model.loglikelihoods(video(4), prompt=PROMPT, options=OPTIONS, method="full")
     other = answer_prompt("where", style=STYLES["plain"])
-    shared = model.question_loglikelihoods(
-        video(4), questions=[(PROMPT, OPTIONS), (other, OPTIONS), (PROMPT, OPTIONS)]
+    (shared,) = question_loglikelihoods(
+        model, [(video(4), [(PROMPT, OPTIONS), (other, OPTIONS), (PROMPT, OPTIONS)])]
     )
     for got in (
         shared[0],
@@ -175,12 +176,35 @@ def test_questions_without_a_common_start_are_scored_one_by_one(llm_dir: Path) -
         ("Three <video> four ", ["x", "y"]),
         ("One <video>", ["x", "y"]),
     ]
-    got = model.question_loglikelihoods(video(4), questions=questions)
+    (got,) = question_loglikelihoods(model, [(video(4), questions)])
     assert got == [model.loglikelihoods(video(4), prompt=p, options=o) for p, o in questions]
 
 
 def test_no_questions_have_no_scores(llm_dir: Path) -> None:
-    assert build(llm_dir).question_loglikelihoods(video(4), questions=[]) == []
+    model = build(llm_dir)
+    assert question_loglikelihoods(model, []) == []
+    assert question_loglikelihoods(model, [(video(4), []), (None, [])]) == [[], []]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_questions_about_several_videos_score_as_alone(llm_dir: Path, adapter: str, at_once: int) -> None:
+    """Videos of unlike lengths and none, prompts of unlike lengths before the video and after it."""
+    model = disturbed(build(llm_dir, adapter=adapter))
+    other = answer_prompt("where does he go after all of that", style=STYLES["plain"])
+    asked = [
+        (video(4), [(PROMPT, OPTIONS), (other, OPTIONS[:1])]),
+        (None, [(other, OPTIONS)]),
+        (video(2), [(f"A longer start. {PROMPT}", OPTIONS)]),
+        (video(3), [("One <video> two ", ["x"]), ("Three <video> four ", ["y"])]),  # these share no start
+        (video(1), []),
+    ]
+    together = question_loglikelihoods(model, asked, at_once=at_once)
+    for (features, questions), scores in zip(asked, together, strict=True):
+        for (prompt, options), got in zip(questions, scores, strict=True):
+            expected = model.loglikelihoods(features, prompt=prompt, options=options, method="full")
+            assert got.counts == expected.counts
+            assert got.sums == pytest.approx(expected.sums, abs=1e-4)
 
 
 def test_the_adapter_reads_quantised_projections(llm_dir: Path) -> None:

@@ -18,8 +18,9 @@ from conftest import Tideo
 from meta_llama import llama_tensors
 from tideo.bundled import ASSETS
 from tideo.encoders.dual import load_encoder
-from tideo.models.likelihood import embed, token_loglikelihoods
+from tideo.models.likelihood import token_loglikelihoods
 from tideo.models.load import load_model
+from tideo.models.packed import embed
 from tideo.models.topa.released import import_topa
 from tideo.types import UserError
 from tiny import save_clip

@@ -6,18 +6,33 @@ once; every turn and its replies continue from that cache (models/likelihood.py)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from transformers import DynamicCache
 
 from tideo.models.grid.template import PER_TOKEN, ChatTemplate
-from tideo.models.likelihood import OptionScores, cached_loglikelihoods, check_length
+from tideo.models.likelihood import OptionScores, check_length, one_by_one
 from tideo.models.prompts import common_start, end_ids
+from tideo.models.shared_prefix import Question, cached_loglikelihoods
 from tideo.types import UserError
+
+# Families of which `_stacked` inputs give the answers of each turn alone (tests/models/grid/test_vlm.py). LLaVA-NeXT's
+# patches that are no part of an image, and Idefics' images that are all zero, are left out by the models themselves.
+TOGETHER = ("idefics3", "llava", "llava_next", "qwen2_5_vl", "qwen2_vl", "smolvlm")
+Words = tuple[str, Sequence[str]]  # the user's words, and the options
+Asked = tuple[Sequence[Image.Image], Sequence[Words]]  # images, and the questions about them
+
+
+class _Prefix(NamedTuple):
+    """The model's inputs up to where questions about some images differ, and what is left of each question."""
+
+    inputs: dict[str, torch.Tensor]
+    last_image: int
+    questions: Sequence[Question]
 
 
 class ImageChat:
@@ -27,21 +42,44 @@ class ImageChat:
         self.template = ChatTemplate(processor, name=name)
         self.model, self.processor, self.name = model, processor, name
 
+    @property
+    def alone(self) -> str | None:
+        """Why no two questions can share a forward pass of this model; None if they can."""
+        kind = self.model.config.model_type
+        return one_by_one(self.model) if kind in TOGETHER else f"inputs of model type {kind} are not stacked"
+
     @torch.inference_mode()
-    def loglikelihoods(
-        self, images: Sequence[Image.Image], *, questions: Sequence[tuple[str, Sequence[str]]]
-    ) -> list[OptionScores]:
+    def loglikelihoods(self, asked: Sequence[Asked], *, at_once: int = 1) -> list[list[OptionScores]]:
         """Summed log-likelihood and token count of each option, as the model's reply to its question.
 
-        A question is the user's words and the options. The images come first in the turn, so they and whatever the
-        questions share are computed once.
+        The images come first in a turn, so they and whatever the questions about them share are computed once, in one
+        forward for all videos; then `at_once` questions share a forward.
         """
-        if not questions:
-            return []
+        prefixes = {
+            i: self._prefix(images, questions) for i, (images, questions) in enumerate(asked) if questions
+        }
+        scores: list[list[OptionScores]] = [[] for _ in asked]
+        for together in self._stackable(prefixes):
+            found = self._scores([prefixes[i] for i in together], at_once=at_once)
+            for i, of_video in zip(together, found, strict=True):
+                scores[i] = of_video
+        return scores
+
+    def _stackable(self, prefixes: Mapping[int, _Prefix]) -> list[list[int]]:
+        """Which share a forward: all with images, and all without; with some models each is by itself."""
+        if self.alone is not None:
+            return [[i] for i in prefixes]
+        with_images = [i for i, prefix in prefixes.items() if prefix.last_image >= 0]
+        without = [i for i in prefixes if i not in with_images]
+        return [group for group in (with_images, without) if group]
+
+    def _prefix(self, images: Sequence[Image.Image], questions: Sequence[Words]) -> _Prefix:
         num_images = len(images)
         openings = [self.template.opening(turn, num_images=num_images) for turn, _ in questions]
-        encoded = [self._encode(opening, images) for opening in openings]
-        ids = [e["input_ids"][0].tolist() for e in encoded]
+        encoded = self._encode(openings[0], images)
+        first = encoded["input_ids"][0].tolist()
+        last_image = self._last_image_token(first)
+        ids = [first, *(self._ids(opening, images, after=(openings[0], first)) for opening in openings[1:])]
         stems, replies = [], []
         for opening, prompt_ids, (_, options) in zip(openings, ids, questions, strict=True):
             _, continuations, lost = self.template.tokens(opening, options)
@@ -49,30 +87,52 @@ class ImageChat:
             replies.append(continuations)
         # At least one token of every question stays behind the cache: it predicts the first token of the replies.
         shared = min(*(common_start(stems[0], stem) for stem in stems), *(len(stem) - 1 for stem in stems))
-        if (last_image := self._last_image_token(ids[0])) >= shared:
+        if last_image >= shared:
             raise UserError(
                 f"model {self.name}: its chat template puts images after the question; "
                 "expected them before it"
             )
         check_length(self.model, shared)
-        cache = DynamicCache()
-        inputs = {k: v for k, v in encoded[0].items() if k not in ("input_ids", "attention_mask")}
-        inputs |= {name: inputs[name][:, :shared] for name in PER_TOKEN if name in inputs}
-        prefix = torch.tensor([ids[0][:shared]], device=self.model.device)
-        self.model(
-            input_ids=prefix,
-            attention_mask=torch.ones_like(prefix),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **inputs,
-        )
+        inputs = encoded | {name: encoded[name][:, :shared] for name in PER_TOKEN if name in encoded}
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         tails = [
             (torch.tensor(stem[shared:], device=self.model.device), options)
             for stem, options in zip(stems, replies, strict=True)
         ]
+        return _Prefix(inputs, last_image, tails)
+
+    def _ids(
+        self, opening: str, images: Sequence[Image.Image], *, after: tuple[str, Sequence[int]]
+    ) -> list[int]:
+        """The processor's tokens of an opening, `after` those of another one about the same images.
+
+        Where both differ behind the images only, these are not processed again.
+        """
+        other, ids = after
+        plain, of_other = self.template.plain(opening), self.template.plain(other)
+        same = common_start(plain, of_other)
+        kept = len(ids) - (len(of_other) - same)
+        if kept > self._last_image_token(ids) and list(ids[kept:]) == of_other[same:]:
+            return [*ids[:kept], *plain[same:]]
+        return list(self._encode(opening, images)["input_ids"][0].tolist())
+
+    def _scores(self, prefixes: Sequence[_Prefix], *, at_once: int) -> list[list[OptionScores]]:
+        cache = DynamicCache()
+        inputs = _stacked([prefix.inputs for prefix in prefixes])
+        self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        deltas = getattr(self.model.model, "rope_deltas", None)
+        # Qwen-VL gives an image fewer positions than tokens.
+        offsets = [
+            int(deltas[row]) if deltas is not None and prefix.last_image >= 0 else 0
+            for row, prefix in enumerate(prefixes)
+        ]
         return cached_loglikelihoods(
-            self.model, cache=cache, questions=tails, offset=self._offset(last_image)
+            self.model,
+            cache=cache,
+            num_cached=[prefix.inputs["input_ids"].shape[1] for prefix in prefixes],
+            asked=[prefix.questions for prefix in prefixes],
+            offsets=offsets,
+            at_once=1 if self.alone else at_once,
         )
 
     @torch.inference_mode()
@@ -104,7 +164,15 @@ class ImageChat:
         token = getattr(config, "image_token_index", None) if token is None else token
         return max((i for i, n in enumerate(ids) if n == token), default=-1)
 
-    def _offset(self, last_image: int) -> int:
-        """What to add to positions after the images: Qwen-VL gives an image fewer positions than tokens."""
-        deltas = getattr(self.model.model, "rope_deltas", None)
-        return int(deltas[0]) if deltas is not None and last_image >= 0 else 0
+
+def _stacked(inputs: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The inputs of several turns as those of one batch: zeros fill up every dimension but the first."""
+    stacked = {}
+    for name in inputs[0]:
+        tensors = [of_turn[name] for of_turn in inputs]
+        shape = [max(sizes) for sizes in zip(*(t.shape for t in tensors), strict=True)]
+        filled = [t.new_zeros(len(t), *shape[1:]) for t in tensors]
+        for whole, t in zip(filled, tensors, strict=True):
+            whole[tuple(map(slice, t.shape))] = t
+        stacked[name] = torch.cat(filled)
+    return stacked

@@ -6,11 +6,11 @@ A folder may hold grid.json, which says how the model looks at a video (models/g
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,19 +19,20 @@ from PIL import Image
 from tideo.device import threads_for
 from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.loading import Loading
-from tideo.models.answering import answers_to, timed
+from tideo.models.answering import Shown, answers_to, timed
+from tideo.models.batching import BatchSize
 from tideo.models.grid.chat import ImageChat
 from tideo.models.grid.frames import GridModel
 from tideo.models.grid.loading import check_image_size, load_vlm
 from tideo.models.grid.settings import GridSettings
-from tideo.models.interface import AS_TRAINED, Controls, VideoInput
+from tideo.models.interface import Asked, BatchedModel
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Frames, Sample, UserError, Video
+from tideo.types import Answer, Frames, Sample, UserError
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
 
 
-class GridVLM(GridModel):
+class GridVLM(GridModel, BatchedModel):
     """`model` is an image-text-to-text model of transformers in eval mode, `processor` its own."""
 
     controls = frozenset({"num_frames", "shuffled", "blind", "form"})
@@ -116,34 +117,47 @@ class GridVLM(GridModel):
         with threads_for(self.model):
             return frame_rows(frames, tower=tower, preprocess=preprocess)
 
-    def answer(
-        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
-    ) -> list[Answer]:
-        """Answers to questions about one segment, its images computed once; as `ZeroShot.answer`."""
+    def batch_size(self) -> BatchSize:
+        return self.batching.size(self.model, alone=self.chat.alone)
+
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
+        """The images of all segments in one forward pass, then the questions about them."""
         started_s = time.perf_counter()
         with threads_for(self.model):
-            answers = [
-                answer
-                for shown, about in self.shown(seen, samples, controls=controls)
-                for answer in self._of_frames(shown, video, about, controls=controls)
+            parts = [
+                (i, self._shown(frames, samples, of=a), frames)
+                for i, a in enumerate(asked)
+                for frames, samples in self.shown(a.seen, a.samples, controls=a.controls)
             ]
+            found = answers_to(
+                [shown for _, shown, _ in parts],
+                prompt_style=self.settings.prompt_style,
+                score=lambda shown: self.chat.loglikelihoods(
+                    [
+                        (look.images, [(look.turn(prompt), options) for prompt, options in prompts])
+                        for look, prompts in shown
+                    ],
+                    at_once=at_once,
+                ),
+                generate=lambda look, prompt: self.chat.generate(
+                    look.images, turn=look.turn(prompt), max_new_tokens=self.settings.max_new_tokens
+                ),
+            )
+        answers: list[list[Answer]] = [[] for _ in asked]
+        for (i, _, frames), of_part in zip(parts, found, strict=True):
+            pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
+            answers[i] += [replace(answer, pts_s=pts_s) for answer in of_part]
         return timed(answers, started_s=started_s)
 
-    def _of_frames(
-        self, frames: Frames | None, video: Video, samples: Sequence[Sample], *, controls: Controls
-    ) -> list[Answer]:
-        images = self.images(frames, video, controls=controls)
+    def _shown(self, frames: Frames | None, samples: Sequence[Sample], *, of: Asked) -> Shown:
+        images = self.images(frames, of.video, controls=of.controls)
         turn = partial(self.settings.turn, num_images=len(images), num_frames=len(frames or ()))
-        answers = answers_to(
-            samples,
-            form=controls.form or self.settings.form,
-            prompt_style=self.settings.prompt_style,
-            score=lambda prompts: self.chat.loglikelihoods(
-                images, questions=[(turn(prompt), options) for prompt, options in prompts]
-            ),
-            generate=lambda prompt: self.chat.generate(
-                images, turn=turn(prompt), max_new_tokens=self.settings.max_new_tokens
-            ),
-        )
-        pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
-        return [replace(a, pts_s=pts_s) for a in answers]
+        form = of.controls.form or self.settings.form
+        return Shown(what=_Look(images, turn), samples=samples, form=form)
+
+
+class _Look(NamedTuple):
+    """The images of some frames, and the user's turn about them as a function of the prompt."""
+
+    images: list[Image.Image]
+    turn: Callable[[str], str]

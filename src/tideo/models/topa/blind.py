@@ -8,16 +8,18 @@ from pathlib import Path
 
 from tideo.device import threads_for
 from tideo.loading import Loading
-from tideo.models.answering import timed
-from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel
+from tideo.models.answering import Shown, timed
+from tideo.models.batching import BatchSize
+from tideo.models.interface import AS_TRAINED, Asked, BatchedModel, Controls
+from tideo.models.likelihood import one_by_one
 from tideo.models.topa.model import ask_lm, llm_key
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import TRAINED_FILES, Settings
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Sample, Video
+from tideo.types import Answer
 
 
-class Blind(VideoModel):
+class Blind(BatchedModel):
     """A `ZeroShot` that never looks; it loads no encoder and opens no video."""
 
     controls = frozenset({"form"})
@@ -42,11 +44,15 @@ class Blind(VideoModel):
     def num_frames(self, controls: Controls = AS_TRAINED) -> int:
         return 0
 
-    def answer(
-        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
-    ) -> list[Answer]:
-        """As `ZeroShot.answer` with the control `blind`, whatever is shown."""
+    def batch_size(self) -> BatchSize:
+        return self.batching.size(self.lm, alone=one_by_one(self.lm.llm))
+
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
+        """As `ZeroShot` with the control `blind`, whatever is shown."""
         started_s = time.perf_counter()
+        shown = [
+            Shown(what=None, samples=a.samples, form=a.controls.form or self.settings.form) for a in asked
+        ]
         with threads_for(self.lm):
-            answers = ask_lm(self.lm, None, samples, form=controls.form or self.settings.form)
+            answers = ask_lm(self.lm, shown, at_once=at_once)
         return timed(answers, started_s=started_s)

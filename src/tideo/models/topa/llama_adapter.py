@@ -16,7 +16,7 @@ E head width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,10 @@ class GatedVideo:
         if not torch.is_grad_enabled():
             self._known[layer] = keys, values
         return keys, values
+
+    def rows(self, index: torch.Tensor) -> GatedVideo:
+        """Of a forward whose rows are these of B."""
+        return replace(self, video_start_B=self.video_start_B[index], video_end_B=self.video_end_B[index])
 
 
 class LlamaAdapter(nn.Module):

@@ -22,21 +22,24 @@ import numpy as np
 from tideo.device import threads_for
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.familiarity import below, video_familiarity
-from tideo.encoders.features import frame_features, tideo_features
+from tideo.encoders.features import frames_features, tideo_features
 from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.encoders.memory import Memory, project
 from tideo.fitting import fitting
 from tideo.loading import Loading
-from tideo.models.answering import answers_to, timed
-from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel, other_order
+from tideo.models.answering import Shown, answers_to, timed
+from tideo.models.batching import BatchSize
+from tideo.models.interface import AS_TRAINED, Asked, BatchedModel, Controls, VideoInput, other_order
+from tideo.models.likelihood import one_by_one
 from tideo.models.topa.checkpoint import find_llm
 from tideo.models.topa.prefix_lm import PrefixLM
+from tideo.models.topa.questions import question_loglikelihoods
 from tideo.models.topa.settings import MEMORY_FILE, TRAINED_FILES, Settings
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Features, Frames, Sample, Tideo, UserError, Video
+from tideo.types import Answer, Features, Frames, Tideo, UserError, Video
 
 
-class ZeroShot(VideoModel):
+class ZeroShot(BatchedModel):
     """A PrefixLM, the dual encoder that it was trained on, and the memory of its captions.
 
     Answers carry log-likelihoods and leave the choice to scoring.py.
@@ -104,19 +107,26 @@ class ZeroShot(VideoModel):
             known=KnownFrames.load(directory),
         )
 
-    def answer(
-        self, video: Video, samples: Sequence[Sample], *, seen: VideoInput, controls: Controls = AS_TRAINED
-    ) -> list[Answer]:
-        """Answers to questions about one segment, its features and the start of the prompt computed once.
+    def batch_size(self) -> BatchSize:
+        return self.batching.size(self.lm, alone=one_by_one(self.lm.llm))
 
-        A question that the model cannot take (too long, no text) becomes an Answer with its error.
-        """
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
+        """All frames in one batch of the encoder, then the questions; each segment's prompt is begun once."""
         started_s = time.perf_counter()
         with threads_for(self.lm):
-            features = self.features(seen, video=video, controls=controls)
-            answers = ask_lm(self.lm, features, samples, form=controls.form or self.settings.form)
-        pts_s = tuple(seen.pts_s_T.tolist()) if isinstance(seen, Frames) else ()
-        return timed([replace(a, pts_s=pts_s) for a in answers], started_s=started_s)
+            self._encode([a.seen for a in asked if isinstance(a.seen, Frames)])
+            shown = [
+                Shown(
+                    what=self.features(a.seen, video=a.video, controls=a.controls),
+                    samples=a.samples,
+                    form=a.controls.form or self.settings.form,
+                )
+                for a in asked
+            ]
+            answers = ask_lm(self.lm, shown, at_once=at_once)
+        times = [tuple(a.seen.pts_s_T.tolist()) if isinstance(a.seen, Frames) else () for a in asked]
+        with_times = [[replace(a, pts_s=pts_s) for a in of] for of, pts_s in zip(answers, times, strict=True)]
+        return timed(with_times, started_s=started_s)
 
     def out_of_distribution(self, frames: Frames) -> str | None:
         """One line if the frames look unlike those that its folder knows, or unlike anything in the memory."""
@@ -163,19 +173,22 @@ class ZeroShot(VideoModel):
         return features
 
     def _image_features(self, frames: Frames) -> Features:
-        if frames not in self._features:
-            self._features[frames] = frame_features(frames, self.encoder)
+        self._encode([frames])
         return self._features[frames]
 
+    def _encode(self, frames: Sequence[Frames]) -> None:
+        """Keep the features of those frames that have none yet."""
+        new = [f for f in dict.fromkeys(frames) if f not in self._features]
+        self._features.update(zip(new, frames_features(new, self.encoder), strict=True))
 
-def ask_lm(lm: PrefixLM, features: Features | None, samples: Sequence[Sample], *, form: str) -> list[Answer]:
-    """One Answer a sample, as `answers_to`, of a model that is shown these features."""
+
+def ask_lm(lm: PrefixLM, shown: Sequence[Shown], *, at_once: int) -> list[list[Answer]]:
+    """One Answer a sample, as `answers_to`, of a model that is shown features."""
     return answers_to(
-        samples,
-        form=form,
+        shown,
         prompt_style=lm.prefix_config.prompt_style,
-        score=lambda prompts: lm.question_loglikelihoods(features, questions=prompts),
-        generate=lambda prompt: lm.generate(features, prompt=prompt),
+        score=lambda asked: question_loglikelihoods(lm, asked, at_once=at_once),
+        generate=lambda features, prompt: lm.generate(features, prompt=prompt),
     )
 
 

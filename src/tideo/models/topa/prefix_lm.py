@@ -10,7 +10,7 @@ Shapes: B batch, L tokens, T frames, S frame slots, D feature width, H hidden wi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +24,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from tideo.loading import Loading
 from tideo.models import likelihood
 from tideo.models.likelihood import OptionScores
+from tideo.models.packed import embed
 from tideo.models.prompts import IGNORE, PromptTokens, encode, end_ids
 from tideo.models.topa.adapters import ADAPTERS, read_lora, write_lora
 from tideo.models.topa.checkpoint import (
@@ -75,7 +76,7 @@ class PrefixLM(nn.Module):
         if num_frames_B is None:
             num_frames_B = torch.full_like(video_start_B, video_BTD.shape[1])
         vectors_BSH, num_slots_B = self.video_vectors(video_BTD, num_frames_B)
-        embeds_BLH = likelihood.embed(self.llm, input_ids_BL)
+        embeds_BLH = embed(self.llm, input_ids_BL)
         slot_BL = torch.arange(input_ids_BL.shape[1], device=self.device) - video_start_B[:, None]
         inside_BL = (slot_BL >= 0) & (slot_BL < num_slots_B[:, None])
         index_BLH = slot_BL.clamp(0, vectors_BSH.shape[1] - 1)[..., None].expand_as(embeds_BLH)
@@ -134,30 +135,13 @@ class PrefixLM(nn.Module):
         Without features (the blind control) the frames are zero vectors, as in TOPA's `onlyqa`.
         """
         tokens = encode(self.tokenizer, prompt, continuations=options)
-        prefix_PH, kwargs = self._prefix(features, tokens)
+        (prefix_PH,), kwargs = self.prefixes([(features, tokens)])
         return likelihood.option_loglikelihoods(
-            self.llm, prefix=prefix_PH, options_ids=tokens.continuations, method=method, model_kwargs=kwargs
-        )
-
-    def question_loglikelihoods(
-        self,
-        features: VideoFeatures,
-        *,
-        questions: Sequence[tuple[str, Sequence[str]]],
-    ) -> list[OptionScores]:
-        """As `loglikelihoods`, for several (prompt, options) about one video, which is computed once."""
-        if not questions:
-            return []
-        tokens = [encode(self.tokenizer, prompt, continuations=options) for prompt, options in questions]
-        if any(t.before != tokens[0].before or not t.after for t in tokens):  # the prefix cannot be shared
-            return [
-                self.loglikelihoods(features, prompt=prompt, options=options) for prompt, options in questions
-            ]
-        shared = PromptTokens(before=tokens[0].before, after=[], continuations=[])
-        prefix_PH, kwargs = self._prefix(features, shared)
-        stems = [(torch.tensor(t.after, device=self.device), t.continuations) for t in tokens]
-        return likelihood.question_loglikelihoods(
-            self.llm, prefix=prefix_PH, questions=stems, model_kwargs=kwargs
+            self.llm,
+            prefix=prefix_PH,
+            options_ids=tokens.continuations,
+            method=method,
+            model_kwargs=kwargs([0]),
         )
 
     @torch.inference_mode()
@@ -169,7 +153,7 @@ class PrefixLM(nn.Module):
         max_new_tokens: int = 64,
     ) -> str:
         """The greedy continuation of `prompt` up to an end token, without surrounding white space."""
-        embeds_LH, kwargs = self._prefix(features, encode(self.tokenizer, prompt))
+        (embeds_LH,), kwargs = self.prefixes([(features, encode(self.tokenizer, prompt))])
         cache, ids, ends = DynamicCache(), [], end_ids(self.tokenizer, self.llm)
         for _ in range(max_new_tokens):
             logits = self.llm(
@@ -177,13 +161,13 @@ class PrefixLM(nn.Module):
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
-                **kwargs,
+                **kwargs([0]),
             ).logits
             token = logits[0, -1].argmax()
             if token.item() in ends:
                 break
             ids.append(token.item())
-            embeds_LH = likelihood.embed(self.llm, token[None])
+            embeds_LH = embed(self.llm, token[None])
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def encode_example(self, values_TD: torch.Tensor, *, prompt: str, answer: str) -> dict[str, Any]:
@@ -266,18 +250,34 @@ class PrefixLM(nn.Module):
         if self.prefix_config.adapter == "lora":
             read_lora(directory, self.llm)
 
-    def _prefix(self, features: VideoFeatures, tokens: PromptTokens) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Embeddings [P, H] of the text before, the video and the text after, and keywords of the LLM's forward."""
-        video_TD = self._values(features)
-        with torch.no_grad():
-            num_frames_B = torch.tensor([len(video_TD)], device=self.device)
-            vectors_BSH, num_slots_B = self.video_vectors(video_TD[None], num_frames_B)
+    @torch.no_grad()
+    def prefixes(
+        self, shown: Sequence[tuple[VideoFeatures, PromptTokens]]
+    ) -> tuple[list[torch.Tensor], Callable[[Sequence[int]], dict[str, Any]]]:
+        """Embeddings [P, H] of each text before, video and text after.
+
+        Also the keywords of the LLM's forward, of rows that continue these prefixes: [0, 0, 1] are three rows.
+        """
+        videos = [self._values(features).to(self.device) for features, _ in shown]
+        num_frames_B = torch.tensor([len(video_TD) for video_TD in videos], device=self.device)
+        vectors_BSH, num_slots_B = self.video_vectors(
+            nn.utils.rnn.pad_sequence(videos, batch_first=True), num_frames_B
+        )
+        start_B = torch.tensor([len(tokens.before) for _, tokens in shown], device=self.device)
+        kwargs = self._llm_kwargs(start_B, num_slots_B)
+
+        def of_rows(rows: Sequence[int]) -> dict[str, Any]:
+            index = torch.tensor(rows, device=self.device)
+            return {name: gated_video.rows(index) for name, gated_video in kwargs.items()}
+
+        embeds = []
+        for (_, tokens), vectors_SH, num_slots in zip(shown, vectors_BSH, num_slots_B.tolist(), strict=True):
             before, after = (
-                likelihood.embed(self.llm, torch.tensor(ids, dtype=torch.long, device=self.device))
+                embed(self.llm, torch.tensor(ids, dtype=torch.long, device=self.device))
                 for ids in (tokens.before, tokens.after)
             )
-            start_B = torch.tensor([len(tokens.before)], device=self.device)
-            return torch.cat([before, vectors_BSH[0], after]), self._llm_kwargs(start_B, num_slots_B)
+            embeds.append(torch.cat([before, vectors_SH[:num_slots], after]))
+        return embeds, of_rows
 
     def _llm_kwargs(self, video_start_B: torch.Tensor, num_slots_B: torch.Tensor) -> dict[str, Any]:
         if self.adapter is None:
