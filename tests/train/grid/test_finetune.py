@@ -311,7 +311,7 @@ def test_a_model_parted_over_two_processes_has_the_losses_of_one(
         ),
         (
             ["llava_1_5_13b_star", "--set", "train.parallel=gone.json"],
-            "expected fsdp, zero3, zero3_offload or the path",
+            "expected fsdp, zero2, zero3, zero3_offload or the path",
         ),
         (["llava_1_5_13b_star", "--set", "captions=0.1"], "set captions_path"),
         (["dollhouse_grid", "--set", "train.batch=0"], "batch=0: expected at least 1"),

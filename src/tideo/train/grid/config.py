@@ -4,33 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tideo import registry
 from tideo.device import has_bfloat16
 from tideo.models.grid.settings import GridSettings
 from tideo.train.grid.modules import MODULES, ModuleName
+from tideo.train.parallel import deepspeed_file
 from tideo.types import UserError
 
-LLAVA, FSDP = "llava", "fsdp"
-RECIPES = Path(__file__).parents[2] / "recipes"
-
-
-def deepspeed_file(parallel: str | None) -> str | None:
-    """The DeepSpeed file that `train.parallel` names; None for `fsdp` or None.
-
-    `zero3` and `zero3_offload` name files of this package. Raises UserError if there is no such file.
-    """
-    if parallel is None or parallel == FSDP:
-        return None
-    bundled = RECIPES / f"{parallel}.json"
-    path = bundled if bundled.is_file() else Path(parallel)
-    if path.suffix != ".json" or not path.is_file():
-        raise UserError(
-            f"train.parallel={parallel}: expected fsdp, zero3, zero3_offload or the path of a DeepSpeed file, *.json"
-        )
-    return str(path)
+LLAVA = "llava"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +21,9 @@ class GridTraining:
     """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
 
     `projector_lr` and `tower_lr` are the learning rates of these modules, by default `lr`. With `muon_lr` Muon trains
-    the matrices, which suits small models that train from scratch. `parallel` is `fsdp`, `zero3`, `zero3_offload` or
-    a DeepSpeed file. The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts).
+    the matrices, which suits small models that train from scratch. `parallel` is `fsdp`, `zero2`, `zero3`,
+    `zero3_offload` or a DeepSpeed file (train/parallel.py). The defaults are LLaVA-1.5's
+    (arXiv 2310.03744 and its scripts).
     """
 
     steps: int | None = None

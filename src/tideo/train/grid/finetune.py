@@ -25,11 +25,12 @@ from tideo.models.grid.loading import Loading, check_image_size, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
-from tideo.train.grid.config import LLAVA, FinetuneConfig, deepspeed_file
+from tideo.train.grid.config import LLAVA, FinetuneConfig
 from tideo.train.grid.conversations import Conversation, annotated, pasted
 from tideo.train.grid.llava_json import read_llava, write_llava
 from tideo.train.grid.stage import freeze, mean_loss, run_stage, training_arguments
 from tideo.train.grid.trainer import GridTrainer
+from tideo.train.parallel import deepspeed_file
 from tideo.train.trainer import begin
 from tideo.types import UserError
 

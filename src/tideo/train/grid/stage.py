@@ -16,10 +16,9 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from torch import Tensor
 from transformers import TrainingArguments
 
-from tideo import registry
 from tideo.models.prompts import IGNORE
 from tideo.store.files import key_of
-from tideo.train.grid.config import FSDP, FinetuneConfig, GridTraining, deepspeed_file
+from tideo.train.grid.config import FinetuneConfig, GridTraining
 from tideo.train.grid.conversations import Conversation, Pictures
 from tideo.train.grid.examples import Chat, ChatExamples, collate_chats
 from tideo.train.grid.modules import train_only, with_lora
@@ -31,8 +30,8 @@ from tideo.train.grid.patch_features import (
     use_features,
 )
 from tideo.train.grid.trainer import GridTrainer, reply_loss
+from tideo.train.parallel import FSDP, check_parallel, deepspeed_file
 from tideo.train.trainer import fit, trainer_arguments
-from tideo.types import UserError
 
 
 def freeze(model: Any, config: FinetuneConfig) -> Any:
@@ -159,20 +158,9 @@ def set_steps(
     arguments.warmup_steps = math.ceil(training.warmup * arguments.max_steps)
 
 
-def check_parallel(training: GridTraining) -> None:
-    """Raises UserError for sharding without a GPU, which Accelerate would silently ignore."""
-    if training.parallel and not torch.accelerator.is_available():
-        raise UserError(
-            f"train.parallel={training.parallel} needs GPUs: leave it out; several processes then share the batch"
-        )
-
-
 def training_arguments(training: GridTraining, *, seed: int, out: Path) -> TrainingArguments:
     """The Trainer's arguments, for one step until `set_steps` sets the number."""
-    deepspeed = deepspeed_file(training.parallel)
-    if deepspeed:
-        registry.require("deepspeed")
-    check_parallel(training)
+    check_parallel(training.parallel)
     return trainer_arguments(
         out,
         steps=1,
@@ -185,7 +173,7 @@ def training_arguments(training: GridTraining, *, seed: int, out: Path) -> Train
         learning_rate=training.lr,
         weight_decay=training.weight_decay,
         gradient_checkpointing=training.gradient_checkpointing,
-        deepspeed=deepspeed,
+        deepspeed=deepspeed_file(training.parallel),
         fsdp=training.parallel == FSDP,
     )
 
