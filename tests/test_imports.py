@@ -38,6 +38,8 @@ FLOORS = (
     ("models.topa", "models.grid"),
     ("models",),
     ("textvid", "evaluate"),
+    ("train.history", "train.saving", "train.workers"),
+    ("train.reporting",),
     (
         "dollhouse",
         "train.trainer",

@@ -1,0 +1,63 @@
+"""`train.workers`: processes that read and decode the next examples while the model trains."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
+
+import torch
+from accelerate import PartialState  # type: ignore[import-untyped]
+
+from tideo.types import UserError
+
+MOST = 8  # of a process by default
+
+
+class _Worker(SpawnProcess):
+    """A process that no signal of a terminal or a job scheduler ends: it ends with the training's own process."""
+
+    def start(self) -> None:
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            super().start()  # the new process inherits what is blocked
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+
+
+class Spawning(SpawnContext):
+    """New processes instead of forks, which may hang where libraries run threads or a GPU is in use."""
+
+    Process = _Worker  # type: ignore[assignment]
+
+
+def num_workers(wanted: int | None) -> int:
+    """How many workers this process has: by default none on a CPU, else its share of the cores, at most MOST."""
+    if wanted is not None:
+        return wanted
+    if not torch.accelerator.is_available():
+        return 0
+    return max(1, min(MOST, (os.cpu_count() or 1) // PartialState().num_processes))
+
+
+def loader_arguments(num: int) -> dict[str, Any]:
+    """Arguments of torch's DataLoader for so many workers."""
+    return {"num_workers": num, "multiprocessing_context": Spawning() if num else None}
+
+
+def explained(error: RuntimeError) -> UserError | None:
+    """What a worker's error says in one line, if it is the user's; None for others."""
+    text = str(error)
+    if "DataLoader worker" in text and "killed by signal" in text:
+        return UserError(
+            "a data worker was killed, as happens when memory runs out: set train.workers lower, or to 0, and go on "
+            "with --resume"
+        )
+    return None
+
+
+def unwrapped(error: UserError) -> UserError:
+    """A UserError of a worker without the traceback that torch puts before it."""
+    head, _, last = str(error).rstrip().rpartition("Error: ")
+    return UserError(last) if head.startswith("Caught ") and "DataLoader worker" in head else error
