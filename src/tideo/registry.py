@@ -54,9 +54,12 @@ EXTRAS: dict[str, str] = {
     "openai": "openai",
     "pycocoevalcap": "captions",
     "ray": "ray",
+    "tensorboard": "tensorboard",
     "torchvision": "qwen",
+    "trackio": "trackio",
     "uvicorn": "serve",
     "vllm": "vllm",
+    "wandb": "wandb",
 }
 
 

@@ -78,7 +78,9 @@ def _wandb(out: Path, resume: bool) -> Iterator[Log]:
         x_disable_meta=True, x_disable_machine_info=True,
     )  # fmt: skip
     known = out / "wandb.txt"  # the id of the run, with which a resumed training goes on in the same curves
-    run_id = known.read_text(encoding="utf-8").strip() if resume and known.is_file() else uuid.uuid4().hex[:12]
+    run_id = (
+        known.read_text(encoding="utf-8").strip() if resume and known.is_file() else uuid.uuid4().hex[:12]
+    )
     atomic_write_text(known, run_id + "\n")
     try:
         started = wandb.init(

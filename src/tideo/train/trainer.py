@@ -103,7 +103,7 @@ class StopAtNaN(TrainerCallback):
 
 
 class ProgressLines(TrainerCallback):
-    """A line on standard error at each logging step: step, loss, learning rate, minutes left; and at each evaluation."""
+    """A line on standard error at each logging step, with loss, learning rate, minutes left; and at each evaluation."""
 
     def __init__(self) -> None:
         self.start_s, self.first_step = 0.0, 0

@@ -29,7 +29,7 @@ from tideo.video.samplers import count_frames, sample_frames
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8  # files that are opened at a time: on a network's disk each waits for the first answer
-Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class OtherFrames(VideoError):
@@ -82,15 +82,15 @@ class Conversation:
     recount: Callable[[int], Conversation] | None = None
 
 
-def opened(conversation: Conversation) -> tuple[Conversation, list[Image.Image]]:
-    """The conversation with its images, in the words for as many frames as the video gives."""
+def adapted(conversation: Conversation, read: Callable[[Pictures], Result]) -> tuple[Conversation, Result]:
+    """What `read` makes of the pictures, and the conversation in the words for as many frames as the video gives."""
     try:
-        return conversation, conversation.pictures.open()
+        return conversation, read(conversation.pictures)
     except OtherFrames as error:
         if conversation.recount is None:
             raise
         conversation = conversation.recount(error.num)
-        return conversation, conversation.pictures.open()
+        return conversation, read(conversation.pictures)
 
 
 def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_frames: int) -> Turn:
@@ -112,12 +112,13 @@ def annotated(
     videos: str,
     settings: GridSettings,
     num: int | None = None,
-    failed: list[VideoError] | None = None,
+    failed: list[tuple[str, str]] | None = None,
 ) -> list[Conversation]:
     """A conversation for each video or segment of a benchmark's training file, with all questions about it.
 
-    With `num`, only the first `num` of them. A video that cannot be opened is left out, with a warning, and its error
-    is appended to `failed`; no video is decoded. Raises UserError for the sampler `question`, if videos are missing, with their number and the first, and if none gives a frame.
+    With `num`, only the first `num` of them. A video that cannot be opened is left out, with a warning, and its id and
+    error are appended to `failed`; no video is decoded. Raises UserError for the sampler `question`, if videos are
+    missing, with their number and the first, and if none can be opened.
     """
     if settings.sampler == QUESTION:
         raise UserError(
@@ -132,29 +133,31 @@ def annotated(
         )
     by_video = sorted(samples, key=_segment)
     groups = [list(group) for _, group in groupby(by_video, key=_segment)][:num]
-    return readable(groups, lambda group: _conversation(group, settings=settings), failed=failed)
+    read = [(group[0].id, partial(_conversation, group, settings=settings)) for group in groups]
+    return readable(read, failed=failed)
 
 
 def readable(
-    items: Sequence[Item], read: Callable[[Item], Conversation], *, failed: list[VideoError] | None = None
+    items: Sequence[tuple[str, Callable[[], Conversation]]], *, failed: list[tuple[str, str]] | None = None
 ) -> list[Conversation]:
-    """The conversation that `read` makes of each item, several at a time, without the videos that give no frame.
+    """The conversations that are made for the ids, several at a time, without those whose videos cannot be opened.
 
-    These are logged as one warning and appended to `failed`. Raises the first error if no video gives a frame.
+    These are logged as one warning; their ids and errors are appended to `failed`. Raises the first error if no video
+    can be opened.
     """
 
-    def tried(item: Item) -> Conversation | VideoError:
+    def tried(item: tuple[str, Callable[[], Conversation]]) -> Conversation | VideoError:
         try:
-            return read(item)
+            return item[1]()
         except VideoError as error:
             return error
 
     with threads(AT_ONCE) as pool:
         results = list(tracked(pool.map(tried, items), "opening videos", total=len(items)))
-    errors = [result for result in results if isinstance(result, VideoError)]
-    warn_of_failed(errors, len(results))
+    errors = {id: r for (id, _), r in zip(items, results, strict=True) if isinstance(r, VideoError)}
+    warn_of_failed(list(errors.values()), len(results))
     if failed is not None:
-        failed += errors
+        failed += [(id, str(error)) for id, error in errors.items()]
     return [result for result in results if isinstance(result, Conversation)]
 
 
@@ -179,9 +182,7 @@ def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conve
 def _turns(
     samples: Sequence[Sample], settings: GridSettings, num_images: int, num_frames: int
 ) -> tuple[Turn, ...]:
-    return tuple(
-        qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples
-    )
+    return tuple(qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples)
 
 
 def about_video(

@@ -18,7 +18,15 @@ from tideo.console import tracked
 from tideo.models.grid.settings import GridSettings
 from tideo.store.files import atomic_path, atomic_write_text, content_key, key_of
 from tideo.store.video_files import VideoFolder
-from tideo.train.grid.conversations import Conversation, Pictures, Turn, about_video, opened, readable, warn_of_failed
+from tideo.train.grid.conversations import (
+    Conversation,
+    Pictures,
+    Turn,
+    about_video,
+    adapted,
+    readable,
+    warn_of_failed,
+)
 from tideo.types import UserError, Video, VideoError
 
 IMAGE, VIDEO = "<image>", "<video>"  # the markers in LLaVA's training files
@@ -52,7 +60,7 @@ def read_llava(
     images: str | Path,
     settings: GridSettings,
     num: int | None = None,
-    failed: list[VideoError] | None = None,
+    failed: list[tuple[str, str]] | None = None,
 ) -> list[Conversation]:
     """Read LLaVA's training format: JSON of [{id, image, conversations: [{from: human | gpt, value}, …]}, …].
 
@@ -64,8 +72,7 @@ def read_llava(
     """
     folder = VideoFolder(images)
 
-    def read(where_row: tuple[str, _Row]) -> Conversation:
-        where, row = where_row
+    def read(where: str, row: _Row) -> Conversation:
         with at(where):
             if row.video is None:
                 return _about_image(row, folder=folder.root, side=settings.image_size)
@@ -77,8 +84,8 @@ def read_llava(
         messages = row.conversations
         if len(messages) % 2 or [m.speaker for m in messages] != ["human", "gpt"] * (len(messages) // 2):
             raise UserError(f"{where}: expected turns of human and gpt, one after the other")
-        rows.append((where, row))
-    return readable(rows, read, failed=failed)
+        rows.append((str(row.id), partial(read, where, row)))
+    return readable(rows, failed=failed)
 
 
 def _about_image(row: _Row, *, folder: Path, side: int) -> Conversation:
@@ -110,7 +117,9 @@ def _turns(row: _Row, settings: GridSettings | None, num_images: int, num_frames
 
     def user(text: str) -> str:
         plain = text.replace(IMAGE, "").replace(VIDEO, "").strip("\n")
-        return plain if settings is None else settings.turn(plain, num_images=num_images, num_frames=num_frames)
+        return (
+            plain if settings is None else settings.turn(plain, num_images=num_images, num_frames=num_frames)
+        )
 
     return tuple(
         Turn(user=user(human.value), reply=gpt.value)
@@ -177,7 +186,7 @@ def _with_image(conversation: Conversation, folder: Path) -> tuple[Conversation,
     if pictures.num != 1:
         raise UserError(f"{conversation.id}: LLaVA's format has one image a row, not {pictures.num} panels")
     if not (path := folder / f"{pictures.key}.png").exists():
-        conversation, (image, *_) = opened(conversation)
+        conversation, (image, *_) = adapted(conversation, lambda pictures: pictures.open())
         path = folder / f"{conversation.pictures.key}.png"
         with atomic_path(path) as part:
             image.save(part, format="PNG")
