@@ -19,6 +19,7 @@ from tideo.commands.options import (
     print_result,
     results_alone,
 )
+from tideo.recipe_files import name_of
 from tideo.types import UserError
 
 
@@ -131,17 +132,28 @@ def push(
     print(upload(folder, repo, private=private))
 
 
-# The class of a recipe's config → the command that runs it; all others are trainings of `tideo train`.
-COMMANDS = {"PrealignConfig": "prealign", "FinetuneConfig": "finetune"}
+# The class of a recipe's config → the command that runs it.
+COMMANDS = {
+    "PrealignConfig": "prealign",
+    "FinetuneConfig": "finetune",
+    "ClipRecipe": "train",
+    "LMConfig": "train",
+    "DistillConfig": "train",
+}
 
 
 def _recipe(name: str, settings: Sequence[str] | None, *, command: str) -> Any:
     """The config of a recipe with other settings. Raises UserError for a recipe of another command."""
     from tideo.config import override
-    from tideo.registry import load
+    from tideo.recipe_files import load_recipe
 
-    config = load("recipes", name)()
-    right = COMMANDS.get(type(config).__name__, "train")
+    config = load_recipe(name)
+    right = COMMANDS.get(type(config).__name__)
+    if right is None:
+        raise UserError(
+            f"{name} returns a {type(config).__name__}; expected a recipe: {', '.join(COMMANDS)}, as those that "
+            "`tideo list recipes` names return"
+        )
     if right != command:
         raise UserError(f"{name} is a recipe for `tideo {right}`, not for `tideo {command}`")
     return override(config, settings or ())
@@ -149,7 +161,7 @@ def _recipe(name: str, settings: Sequence[str] | None, *, command: str) -> Any:
 
 def _run(config: Any, out: Path | None, *, recipe: str) -> Path:
     """The folder of a run. Raises UserError if it cannot be written, or if the run would lack what it reads."""
-    folder = out or Path(RUNS, recipe)
+    folder = out or Path(RUNS, name_of(recipe))
     new_folder(folder)
     if hasattr(config, "check_inputs"):
         config.check_inputs()

@@ -25,6 +25,9 @@ class _Worker(SpawnProcess):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
+    def terminate(self) -> None:
+        self.kill()  # it hears nothing else, and has nothing to finish
+
 
 class Spawning(SpawnContext):
     """New processes instead of forks, which may hang where libraries run threads or a GPU is in use."""

@@ -93,6 +93,8 @@ def run_stage(
     num_examples = sum(-(-len(c.turns) // config.packed) for c in conversations)
     set_steps(arguments, training, num_examples=num_examples, per_step=per_step)
     arguments.dataloader_num_workers = workers
+    if config.keep_best:  # besides the last one; with 1 the Trainer would remove that at the end, also at SIGTERM
+        arguments.save_total_limit = max(2, training.save_limit)
     arguments.dataloader_multiprocessing_context = loader_arguments(workers)["multiprocessing_context"]
     if training.parallel == FSDP:
         arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = ",".join(_layers(model))

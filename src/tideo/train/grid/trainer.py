@@ -32,7 +32,7 @@ class GridTrainer(Trainer):
     `kl` is the weight of KL(reference ‖ model) on the replies' tokens. The reference is the model before training:
     with LoRA the adapter's base model, else a frozen copy. `skipped` notes the examples that could not be read.
     `validation` is scored where the Trainer evaluates; with `keep_best` a checkpoint is kept of the step with the best
-    accuracy or, of a set without options, the least loss.
+    accuracy and, among equals, the least loss.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -104,9 +104,9 @@ class GridTrainer(Trainer):
         assert self.validation is not None
         scores = self.validation.score(self.model_wrapped, device=self.args.device)
         self.log(dict(scores))
-        better = scores.get("eval_accuracy", -scores["eval_loss"])
-        if self.keep_best and (self.state.best_metric is None or better > self.state.best_metric):
-            self.state.best_metric, self.state.best_global_step = better, self.state.global_step
+        earlier = [_goodness(line) for line in self.state.log_history if "eval_loss" in line][:-1]
+        if self.keep_best and all(_goodness(scores) > other for other in earlier):
+            self.state.best_global_step = self.state.global_step
             self.control.should_save = True  # which writes the path of the best checkpoint into the state
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
@@ -166,6 +166,11 @@ class GridTrainer(Trainer):
         # Scaled like the Trainer's loss: the count is that of all processes, which average their gradients.
         world = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return total * world / _at_least_one(num_items)
+
+
+def _goodness(scores: dict[str, float]) -> tuple[float, float]:
+    """The accuracy and, among equals, the negative loss of an evaluation."""
+    return scores.get("eval_accuracy", 0.0), -scores["eval_loss"]
 
 
 def reply_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:

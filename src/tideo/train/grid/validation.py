@@ -67,6 +67,7 @@ class Validation:
         self.batch, self.reduction, self.pad_id, self.workers = batch, reduction, pad_id, workers
         self.num_end = len(examples.chat.template.end_ids)
         self.conversations = examples.conversations
+        self._loader: DataLoader[Any] | None = None
 
     @torch.no_grad()
     def score(self, model: Any, *, device: torch.device) -> dict[str, float]:
@@ -96,14 +97,12 @@ class Validation:
         self, model: Any, share: Sequence[int], *, device: torch.device
     ) -> Iterator[tuple[list[Key], list[torch.Tensor]]]:
         """The replies of each sequence, and the log-likelihood of each one's tokens."""
-        loader = DataLoader(
-            self.sequences,
-            sampler=share,
-            batch_size=self.batch,
-            collate_fn=list,
-            **loader_arguments(self.workers),
-        )
-        for loaded in loader:
+        if self._loader is None:  # its workers start once
+            self._loader = DataLoader(
+                self.sequences, sampler=share, batch_size=self.batch, collate_fn=list,
+                persistent_workers=self.workers > 0, **loader_arguments(self.workers),
+            )  # fmt: skip
+        for loaded in self._loader:
             examples = [example for _, example in loaded]
             batch = collate_chats(examples, pad_id=self.pad_id)
             batch.pop("skipped", None)
