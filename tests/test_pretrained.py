@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tideo.encoders.dual import load_encoder
-from tideo.models.grid.loading import Loading, load_vlm
+from tideo.loading import Loading
+from tideo.models.grid.loading import load_vlm
 from tideo.models.topa.checkpoint import load_llm
 from tideo.types import UserError
 from tiny import save_clip, save_llm

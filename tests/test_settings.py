@@ -14,7 +14,6 @@ from tideo.config import override
 from tideo.llms.interface import Calls, LanguageModel, Reply
 from tideo.llms.load import load_language_model
 from tideo.models.fusion import FusionSettings
-from tideo.models.grid.loading import Loading
 from tideo.models.grid.server import Remote, ServerSettings
 from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import ModelSettings, VideoInput, VideoModel
@@ -187,13 +186,16 @@ def test_no_field_of_a_model_is_forgotten(kind: str) -> None:
     assert {f.name for f in dataclasses.fields(settings)} == set(cases)
 
 
-def test_loading_is_part_of_the_key_or_refused(folders: dict[str, str]) -> None:
-    grid = folders["grid"]
-    assert load_model(grid, args=["dtype=bfloat16"]).key != load_model(grid).key
+@pytest.mark.parametrize("kind", ["topa", "grid"])
+def test_loading_is_part_of_the_key_or_refused(kind: str, folders: dict[str, str]) -> None:
+    folder, plain = folders[kind], load_model(folders[kind]).key
+    assert load_model(folder, args=["dtype=bfloat16"]).key != plain
+    assert load_model(folder, args=["dtype=bf16"]).key == load_model(folder, args=["dtype=bfloat16"]).key
+    assert load_model(folder, args=["device=cpu"]).key == plain  # where it runs is not what it answers
     with pytest.raises(UserError, match="4-bit weights need a GPU"):
-        load_model(grid, args=["load_4bit=true"])
-    # `place` is where the weights lie; it can have no effect on a machine without a GPU.
-    assert {f.name for f in dataclasses.fields(Loading)} == {"dtype", "load_4bit", "place"}
+        load_model(folder, args=["load_4bit=true"])
+    with pytest.raises(UserError, match="8-bit weights need a GPU"):
+        load_model(folder, args=["load_8bit=true"])
 
 
 @pytest.mark.parametrize(

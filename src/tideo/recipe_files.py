@@ -55,7 +55,9 @@ def load_recipe(recipe: str, *, chain: tuple[Path, ...] = ()) -> Any:
     if not path.is_file():
         raise UserError(f"recipe {path}: there is no such file")
     if path.resolve() in chain:
-        raise UserError(f"recipe {path}: its bases lead back to itself; give one of them a recipe of the package")
+        raise UserError(
+            f"recipe {path}: its bases lead back to itself; give one of them a recipe of the package"
+        )
     if path.suffix in PYTHON:
         return _of_python(path, function)
     if function:
@@ -112,7 +114,7 @@ def _run(path: Path, code: Any) -> Any:
         raise UserError(f"recipe {path}: {error}") from error
     except SyntaxError as error:
         raise UserError(f"recipe {path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises
+    except Exception as error:
         calls = traceback.extract_tb(error.__traceback__)
         lines = [call.lineno for call in calls if Path(call.filename).resolve() == path.resolve()]
         where = f", line {lines[-1]}" if lines else ""
@@ -140,7 +142,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^(?:~|null|)
 
 def _of_yaml(path: Path, *, chain: tuple[Path, ...]) -> Any:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe one
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
@@ -167,4 +169,6 @@ def _settings(content: Mapping[Any, Any], *, path: Path, prefix: str = "") -> It
         elif value is None or isinstance(value, str):
             yield f"{name}={'none' if value is None else value}"
         else:
-            raise UserError(f"recipe {path}: {name}: expected a value or a list of values; write a Python file instead")
+            raise UserError(
+                f"recipe {path}: {name}: expected a value or a list of values; write a Python file instead"
+            )

@@ -49,6 +49,7 @@ EXTRAS: dict[str, str] = {
     "datasketch": "textvid",
     "deepspeed": "deepspeed",
     "fastapi": "serve",
+    "flash_attn": "flash_attn",
     "gradio": "serve",
     "open_clip": "open_clip",
     "openai": "openai",

@@ -30,7 +30,7 @@ WRONG = [
     ("ask v.mp4 why? --model dollhouse-grid --model-args sampler=even", r"sampler 'even': expected one of fps"),
     ("ask v.mp4 why? --model dollhouse-grid --model-args form=poem", r"form 'poem': expected one of"),
     ("ask v.mp4 why? --model dollhouse-grid --model-args reduction=max", r"reduction 'max': expected one of"),
-    ("ask v.mp4 why? --model dollhouse-grid --model-args dtype=half", r"dtype=half: expected auto, float32"),
+    ("ask v.mp4 why? --model dollhouse-grid --model-args dtype=half", r"dtype=half: expected auto, bf16"),
     ("ask none.mp4 why?", r"none\.mp4: there is no such file"),
     ("ask text.mp4 why?", r"text\.mp4"),
     ("ask v.mp4 why? --start 900", r"outside the segment"),

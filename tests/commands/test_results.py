@@ -148,7 +148,10 @@ def test_other_libraries_are_silent_unless_verbose(tideo: Tideo, monkeypatch: py
 def test_an_extra_installs_what_its_feature_imports() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: r for name, r in project["optional-dependencies"].items() if name not in ("dev", "docs")}
-    packages = {"open_clip": "open_clip_torch"}  # module → package, where the names differ
+    packages = {
+        "flash_attn": "flash-attn",
+        "open_clip": "open_clip_torch",
+    }  # module → package, where the names differ
     for module, extra in registry.EXTRAS.items():
         names = [requirement.partition(">")[0] for requirement in extras[extra]]
         assert packages.get(module, module) in names

@@ -7,6 +7,7 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from tideo.encoders.dual import DualEncoder, load_encoder
+from tideo.loading import Loading
 from tideo.types import UserError
 from tiny_encoders import (
     CAPTIONS,
@@ -136,7 +138,7 @@ def test_long_texts_are_cut_counted_and_reported(kind: str, request: pytest.Fixt
 
 
 def test_bfloat16_is_near_float32(clip_dir: Path, clip: DualEncoder) -> None:
-    half = load_encoder(str(clip_dir), dtype="bfloat16")
+    half = load_encoder(str(clip_dir), loading=Loading(dtype="bf16"))
     assert half.id == clip.id
     assert_unit_rows(half.encode_text(CAPTIONS), (4, 24))
     assert (half.encode_text(CAPTIONS) * clip.encode_text(CAPTIONS)).sum(axis=1).min() > 0.999
@@ -217,9 +219,10 @@ def test_pickled_weights_are_refused(clip_dir: Path, tmp_path: Path) -> None:
         load_encoder(str(copy))
 
 
-def test_unknown_dtype_is_an_error() -> None:
-    with pytest.raises(UserError, match="unknown encoder dtype 'int8'; expected one of float32, bfloat16"):
-        load_encoder("anything", dtype="int8")  # type: ignore[arg-type]
+@pytest.mark.parametrize("setting", [{"load_4bit": True}, {"attn": "sdpa"}, {"device_map": "auto"}])
+def test_an_encoder_takes_device_and_dtype_alone(setting: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="it takes device and dtype alone; leave the other settings out"):
+        load_encoder("anything", loading=Loading(**setting))
 
 
 @pytest.mark.parametrize(

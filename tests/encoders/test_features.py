@@ -19,6 +19,7 @@ from tideo.encoders.features import (
     text_vectors,
     tideo_features,
 )
+from tideo.loading import Loading
 from tideo.types import Features, Frames, TextFrame, Tideo, UserError
 from tiny_encoders import save_tiny_clip
 
@@ -117,7 +118,7 @@ def test_the_cache_serves_later_runs(clip: DualEncoder, encoded: list[str], tmp_
 
 def test_the_cache_keeps_encoders_and_dtypes_apart(clip: DualEncoder, tmp_path: Path) -> None:
     other = load_encoder(str(save_tiny_clip(tmp_path / "other", seed=5)))
-    half = load_encoder(str(tmp_path / "other"), dtype="bfloat16")
+    half = load_encoder(str(tmp_path / "other"), loading=Loading(dtype="bf16"))
     for encoder in (clip, other, half):
         vector = text_vectors(["a dog"], encoder, cache_dir=tmp_path / "cache")("a dog")
         np.testing.assert_allclose(vector, encoder.encode_text(["a dog"])[0], atol=5e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from tideo.device import has_bfloat16
 from tideo.encoders import memory as memory_module
 from tideo.encoders.familiarity import calibrated, familiarity, video_familiarity
-from tideo.encoders.memory import CHUNK, Memory, project
+from tideo.encoders.memory import CHUNK, Memory, project, write_memory
 from tideo.types import Features, UserError
 
 BFLOAT16 = has_bfloat16(torch.device("cpu"))
@@ -254,3 +256,15 @@ def test_projection_makes_no_second_copy_of_the_memory() -> None:
     before = kilobytes("VmRSS")
     project(frames, captions)
     assert kilobytes("VmHWM") - before < 30_000
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_blocks_make_the_file_that_safetensors_writes(dtype: torch.dtype, tmp_path: Path) -> None:
+    values = torch.randn(5, 3).to(dtype)
+    write_memory(tmp_path / "a", values.split(2), shape=(5, 3), dtype=dtype, encoder="e", threshold=0.25)
+    about = {"encoder": "e", "num_captions": 5, "threshold": 0.25}
+    save_file({"values": values}, tmp_path / "b", metadata={"tideo_memory": json.dumps(about)})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    loaded = Memory.load(tmp_path / "a")
+    assert torch.equal(loaded.values_MD, values)
+    assert loaded.threshold == 0.25

@@ -20,7 +20,7 @@ def test_hours_are_shared_by_the_cards() -> None:
     assert hours(one_hour, gpus=4, on="A100-40G") == pytest.approx(0.25)
     assert "0.2 hours on 4 x A100-40G" in time_line(one_hour, gpus=4, on="A100-40G")
     assert "3.0 days on 1 x A100-40G" in time_line(72 * one_hour, gpus=1, on="A100-40G")
-    with pytest.raises(UserError, match="unknown card .A100.; did you mean"):
+    with pytest.raises(UserError, match=r"unknown card .A100.; did you mean"):
         hours(1, gpus=1, on="A100")
 
 

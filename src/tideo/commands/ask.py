@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tideo.commands.options import (
+    EncoderArgs,
     End,
     Model,
     ModelArgs,
@@ -17,6 +18,7 @@ from tideo.commands.options import (
     Start,
     VideoFile,
     finish,
+    loading_of,
     new_file,
     pairs,
     results_alone,
@@ -126,6 +128,7 @@ def grid(
     encoder: Annotated[
         str | None, typer.Option(metavar="E", help="What chooses them: a dual encoder.")
     ] = None,
+    encoder_args: EncoderArgs = "",
     start: Start = None,
     end: End = None,
 ) -> None:
@@ -144,6 +147,9 @@ def grid(
             "--question needs an encoder that compares frames with it: give --encoder, as in "
             "--encoder openai/clip-vit-large-patch14"
         )
+    loading = loading_of(encoder_args, option="--encoder-args")
+    if encoder is None and encoder_args:
+        raise UserError("--encoder-args is of an encoder: give --encoder, or leave it out")
     if question is None and encoder is not None:
         raise UserError("--encoder chooses frames for a question: give --question TEXT, or leave it out")
     segment = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
@@ -153,7 +159,7 @@ def grid(
     else:
         from tideo.encoders.relevance import question_grid
 
-        made = question_grid(segment, question=question, encoder=encoder, **layout)
+        made = question_grid(segment, question=question, encoder=encoder, loading=loading, **layout)
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(made.rgb_HWC).save(out)
     print(out)

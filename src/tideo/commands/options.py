@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from tideo.config import override
+from tideo.loading import Loading
 from tideo.store.files import check_writable
 from tideo.types import UserError
 
@@ -41,6 +43,11 @@ def print_result(result: object) -> None:
 def pairs(args: str) -> list[str]:
     """The key=value pairs of an option such as --model-args."""
     return [pair for pair in args.split(",") if pair.strip()]
+
+
+def loading_of(args: str, *, option: str) -> Loading:
+    """How a model is loaded, from the value of an option such as --encoder-args."""
+    return override(Loading(), pairs(args), option=option)
 
 
 def new_folder(path: Path | None) -> Path | None:
@@ -86,7 +93,8 @@ OutOrRuns = Annotated[
 Recipe = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE", help="See tideo list recipes; or a file of yours: FILE.py, FILE.py:FUNCTION or FILE.yaml."
+        metavar="RECIPE",
+        help="See tideo list recipes; or a file of yours: FILE.py, FILE.py:FUNCTION or FILE.yaml.",
     ),
 ]
 Settings = Annotated[
@@ -108,6 +116,10 @@ ModelArgs = Annotated[
     str,
     typer.Option(
         metavar="KEY=VALUE,...",
-        help="Other settings of the model, as in rows=3,cols=3 or dtype=bfloat16 or load_4bit=true.",
+        help="Other settings of the model, as in rows=3,cols=3 or dtype=bf16 or load_4bit=true.",
     ),
+]
+EncoderArgs = Annotated[
+    str,
+    typer.Option(metavar="KEY=VALUE,...", help="How the encoder is loaded, as in device=cuda:1,dtype=bf16."),
 ]

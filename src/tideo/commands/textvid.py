@@ -11,7 +11,7 @@ import typer
 
 from tideo import registry
 from tideo.bundled import located
-from tideo.commands.options import Out, finish, pairs, results_alone
+from tideo.commands.options import EncoderArgs, Out, finish, loading_of, pairs, results_alone
 from tideo.parallel import check_reachable
 from tideo.types import Sample, UserError
 
@@ -84,6 +84,10 @@ def check(
     reader: Annotated[
         str, typer.Option(metavar="LM", help="The language model that answers from the frames, or none.")
     ] = READER,
+    encoder_args: EncoderArgs = "",
+    reader_args: Annotated[
+        str, typer.Option(metavar="KEY=VALUE,...", help="How the language model is loaded, as in dtype=bf16.")
+    ] = "",
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,9 +99,15 @@ def check(
     ] = False,
 ) -> None:
     """Check Tideos: faults, detail, diversity, balance, leakage, overlap."""
+    of_encoder = loading_of(encoder_args, option="--encoder-args")
+    of_reader = loading_of(reader_args, option="--reader-args")
+    if reader == "none" and reader_args:
+        raise UserError("--reader-args is of the language model, and --reader none has none: leave it out")
     others = {name: [t.question for t in samples] for name, samples in map(_benchmark, against or ())}
     name, equals, data = source.partition("=")
     of_questions = bool(equals) and name in registry.targets("benchmarks")
+    if of_questions and encoder_args:
+        raise UserError("--encoder-args is for captions, and a BENCHMARK=FILE has none: leave it out")
     if of_questions and keep:
         raise UserError("--filter writes Tideos, and a BENCHMARK=FILE has none: leave it out")
     if not Path(data if of_questions else source).exists():
@@ -108,7 +118,7 @@ def check(
     from tideo.textvid.reader import Reader
     from tideo.textvid.vocabulary import check_vocabulary
 
-    scorer = None if reader == "none" else Reader.load(reader)
+    scorer = None if reader == "none" else Reader.load(reader, loading=of_reader)
     if of_questions:
         from tideo.textvid.check import check_questions, write
         from tideo.types import Question, Tideo
@@ -131,7 +141,7 @@ def check(
         for model in (encoder, reader):
             check_vocabulary(model, _some_captions(source))
         checked = check_tideos(
-            source, out=out, encoder=load_encoder(encoder), reader=scorer, against=others,
+            source, out=out, encoder=load_encoder(encoder, loading=of_encoder), reader=scorer, against=others,
             keep=keep,
         )  # fmt: skip
     section = ""
@@ -161,12 +171,14 @@ def encode(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="With BENCHMARK=FILE: the folder of its videos."),
     ] = None,
+    encoder_args: EncoderArgs = "",
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Spread the work over a Ray cluster; `local` starts one here."),
     ] = None,
 ) -> None:
     """Turn Tideos or videos into features. Continues where it stopped."""
+    loading = loading_of(encoder_args, option="--encoder-args")
     registry.check("samplers", sampler or "middle")
     if ray is not None:
         registry.require("ray")
@@ -191,7 +203,9 @@ def encode(
                 "--sampler chooses frames of videos, and a Tideo has none to choose: leave it out"
             )
         tideos = [to_tideo(record) for record in load(path)]
-        result = encode_tideos(tideos, encoder=encoder, out=out, num_frames=num_frames, ray=ray)
+        result = encode_tideos(
+            tideos, encoder=encoder, out=out, num_frames=num_frames, loading=loading, ray=ray
+        )
     else:
         chosen = (
             segments_of(registry.load("benchmarks", name)(data, videos=videos))
@@ -199,7 +213,13 @@ def encode(
             else videos_in(path)
         )
         result = encode_videos(
-            chosen, encoder=encoder, out=out, num_frames=num_frames, sampler=sampler or "middle", ray=ray
+            chosen,
+            encoder=encoder,
+            out=out,
+            num_frames=num_frames,
+            sampler=sampler or "middle",
+            loading=loading,
+            ray=ray,
         )
     for item_id, reason in result.failed.items():
         print(f"{item_id}: {reason}", file=sys.stderr)

@@ -22,13 +22,43 @@ from tideo.commands.options import (
 from tideo.recipe_files import name_of
 from tideo.types import UserError
 
+Plan = Annotated[bool, typer.Option("--plan", help="Only print parameters, memory and hours.")]
+Gpus = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs, by default 1.")
+]
+Card = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="With --plan: the GPU, by default A100-40G; H100, RTX4090, …"),
+]
+ONLY_PLAN = (
+    "--gpus and --card are for --plan; a training runs on the processes that `accelerate launch` starts"
+)
+
 
 def prealign(
-    recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False
+    recipe: Recipe,
+    settings: Settings = None,
+    out: OutOrRuns = None,
+    resume: Resume = False,
+    plan: Plan = False,
+    gpus: Gpus = None,
+    card: Card = None,
 ) -> None:
     """Pre-align a frozen language model on text alone (TOPA)."""
+    if (gpus is not None or card is not None) and not plan:
+        raise UserError(ONLY_PLAN)
+    if plan and (out is not None or resume):
+        raise UserError("--plan trains nothing: give it without --out and --resume")
     # Before the slow imports, so that a wrong name fails at once.
     config = _recipe(recipe, settings, command="prealign")
+    if plan:
+        from tideo.train.plan import DEFAULT_CARD
+        from tideo.train.topa.plan import plan as plan_of
+
+        with results_alone():
+            text = plan_of(config, gpus=gpus or 1, on=card or DEFAULT_CARD)
+        print(text)
+        return
     folder = _run(config, out, recipe=recipe)
     with results_alone():
         from tideo.train.topa.prealign import prealign as train_prefix

@@ -13,18 +13,16 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from tideo.bundled import model_source, names
+from tideo.loading import Loading
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.registry import load, require, targets
 from tideo.types import UserError
-
-Dtype = Literal["float32", "bfloat16"]
-DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,7 +38,7 @@ class DualEncoder:
     id: str
     dim: int
     device: torch.device
-    dtype: Dtype
+    dtype: str
     max_tokens: int
     pad_id: int
     tokenize: Tokenize = field(repr=False)
@@ -88,7 +86,7 @@ class DualEncoder:
         out_TD = np.empty((len(rgb_THWC), self.dim), dtype=np.float32)
         for start in range(0, len(rgb_THWC), images_per_batch):
             batch = slice(start, start + images_per_batch)
-            pixels_BCHW = self.preprocess(list(rgb_THWC[batch])).to(DTYPES[self.dtype])
+            pixels_BCHW = self.preprocess(list(rgb_THWC[batch])).to(getattr(torch, self.dtype))
             out_TD[batch] = self._unit_rows(self.image_tower, pixels_BCHW)
         return out_TD
 
@@ -115,17 +113,21 @@ def _batches(lengths: list[int], *, tokens_per_batch: int) -> Iterator[list[int]
         yield batch
 
 
-def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") -> DualEncoder:
+def load_encoder(name: str, *, loading: Loading | None = None) -> DualEncoder:
     """The dual encoder of that name: a bundled name, a directory, a Hugging Face id, or open_clip:ARCH/PRETRAINED.
 
     Or an entry point in `tideo.encoders`: a function without arguments that returns a DualEncoder, or an object with
     its `id`, `dim`, `encode_text` and `encode_images`, and chooses device and dtype itself.
-    bfloat16 halves the memory, and the time where the processor computes in it. Raises UserError for a name
-    that cannot be loaded, a model that is no dual encoder, or a missing extra.
+    Of `loading`, device and dtype count; the dtype auto is float32, so that features do not depend on the machine.
+    Raises UserError for a name that cannot be loaded, a model that is no dual encoder, a missing extra, or a setting
+    that this encoder does not take.
     """
-    if dtype not in DTYPES:
-        raise UserError(f"unknown encoder dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    loading = loading or Loading()
+    if loading != Loading(device=loading.device, dtype=loading.dtype):
+        raise UserError(f"encoder {name}: it takes device and dtype alone; leave the other settings out")
     if name not in names() and name in targets("encoders"):
+        if loading.dtype != "auto" or loading.device not in ("auto", "cpu"):
+            raise UserError(f"encoder {name} chooses its device and dtype itself: leave them out")
         added: DualEncoder = load("encoders", name)()
         return added
     prefix = name.partition(":")[0]
@@ -133,11 +135,16 @@ def load_encoder(name: str, *, device: str = "cpu", dtype: Dtype = "float32") ->
     failure = f"cannot load the dual encoder {name}"
     name = model_source(name, failure=failure, of_hub=loader is _load_hugging_face)
     try:
-        return _assemble(**loader(name), name=name, device=torch.device(device), dtype=dtype)
+        return _assemble(**loader(name), name=name, device=loading.torch_device(), dtype=_dtype(loading))
     except UserError:
         raise
     except FAULTS as error:
         raise UserError(f"{failure}: {reason(error, name)}") from error
+
+
+def _dtype(loading: Loading) -> str:
+    """torch's name of the type."""
+    return "float32" if loading.dtype == "auto" else str(loading.torch_dtype()).removeprefix("torch.")
 
 
 def _load_hugging_face(name: str) -> dict[str, Any]:
@@ -277,7 +284,7 @@ def _assemble(model: Any, *, kind: str, preprocessing: dict[str, Any], **fields:
         hashlib.sha256(tensor.contiguous().numpy()).hexdigest() for tensor in model.state_dict().values()
     )
     identity = json.dumps([probe_ids, preprocessing, weights], sort_keys=True, default=dict)
-    model.eval().to(device=fields["device"], dtype=DTYPES[fields["dtype"]])
+    model.eval().to(device=fields["device"], dtype=getattr(torch, fields["dtype"]))
     with torch.inference_mode():
         dim = fields["text_tower"](torch.tensor(probe_ids, device=fields["device"])).shape[-1]
     digest = hashlib.sha256(identity.encode()).hexdigest()

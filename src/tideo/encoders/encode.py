@@ -26,6 +26,7 @@ from tideo.encoders.features import (
     sampled,
     tideo_features,
 )
+from tideo.loading import Loading
 from tideo.parallel import spread, threads
 from tideo.store.features import FeatureStore
 from tideo.store.files import content_key, key_of
@@ -55,18 +56,29 @@ def encode_tideos(
     encoder: str | DualEncoder,
     out: str | Path,
     num_frames: int = 10,
+    loading: Loading | None = None,
     ray: str | None = None,
 ) -> Encoded:
     """The features of `tideo_features`, a shard at a time.
 
-    With `ray` the shards are spread over a cluster (parallel.spread), whose machines must see `out` and find the
-    encoder by its name. Raises UserError for a store of another encoder, and for an id that occurs twice.
+    `loading`: of an encoder that is given by its name. With `ray` the shards are spread over a cluster
+    (parallel.spread), whose machines must see `out` and find the encoder by its name. Raises UserError for a store
+    of another encoder, and for an id that occurs twice.
     """
     failed = {t.id: "a frame without a caption" for t in tideos if lacks_captions(t)}
-    keys = {t.id: _tideo_key(t, num_frames=num_frames) for t in tideos if t.id not in failed}
+    keys = {t.id: tideo_key(t, num_frames=num_frames) for t in tideos if t.id not in failed}
     features_of = partial(tideo_features, num_frames=num_frames)
     return _encoded(
-        tideos, keys, failed, features_of, encoder=encoder, out=out, modality="text", size=SHARD, ray=ray
+        tideos,
+        keys,
+        failed,
+        features_of,
+        encoder=encoder,
+        loading=loading,
+        out=out,
+        modality="text",
+        size=SHARD,
+        ray=ray,
     )
 
 
@@ -77,6 +89,7 @@ def encode_videos(
     out: str | Path,
     num_frames: int = 10,
     sampler: str = "middle",
+    loading: Loading | None = None,
     ray: str | None = None,
 ) -> Encoded:
     """The `frame_features` of sampled frames, with their times. The next videos are decoded while one is encoded.
@@ -93,7 +106,16 @@ def encode_videos(
     features_of = partial(_video_features, num_frames=num_frames, sampler=sampler)
     size = max(1, SHARD // num_frames)
     return _encoded(
-        videos, keys, failed, features_of, encoder=encoder, out=out, modality="image", size=size, ray=ray
+        videos,
+        keys,
+        failed,
+        features_of,
+        encoder=encoder,
+        loading=loading,
+        out=out,
+        modality="image",
+        size=size,
+        ray=ray,
     )
 
 
@@ -108,12 +130,20 @@ def _encoded(
     modality: Modality,
     size: int,
     ray: str | None,
+    loading: Loading | None,
 ) -> Encoded:
     """Encode the missing items, `size` at a time."""
-    store = open_features(out, _loaded(encoder), modality=modality)
+    store = open_features(out, _loaded(encoder, loading), modality=modality)
     missing = _missing(items, keys, store=store, out=Path(out))
     parts = [dict(list(missing.items())[i : i + size]) for i in range(0, len(missing), size)]
-    work = partial(_encode_part, features_of=features_of, encoder=encoder, out=str(out), modality=modality)
+    work = partial(
+        _encode_part,
+        features_of=features_of,
+        encoder=encoder,
+        loading=loading,
+        out=str(out),
+        modality=modality,
+    )
     unreadable: dict[str, str] = {}  # key → reason
     with progress() as bar:
         task = bar.add_task("encoding", total=len(keys), completed=len(keys) - len(missing))
@@ -125,12 +155,12 @@ def _encoded(
 
 
 @lru_cache(maxsize=1)
-def _by_name(name: str) -> DualEncoder:
-    return load_encoder(name)
+def _by_name(name: str, loading: Loading | None) -> DualEncoder:
+    return load_encoder(name, loading=loading)
 
 
-def _loaded(encoder: str | DualEncoder) -> DualEncoder:
-    return _by_name(encoder) if isinstance(encoder, str) else encoder
+def _loaded(encoder: str | DualEncoder, loading: Loading | None) -> DualEncoder:
+    return _by_name(encoder, loading) if isinstance(encoder, str) else encoder
 
 
 def _encode_part(
@@ -138,11 +168,12 @@ def _encode_part(
     *,
     features_of: FeaturesOf[Item],
     encoder: str | DualEncoder,
+    loading: Loading | None,
     out: str,
     modality: Modality,
 ) -> dict[str, str]:
     """Write a shard of items, by key, and return the reasons of failures."""
-    loaded = _loaded(encoder)
+    loaded = _loaded(encoder, loading)
     store = open_features(out, loaded, modality=modality)
     # A worker that died after writing leaves a part that is there already.
     part = {key: item for key, item in part.items() if key not in store}
@@ -185,28 +216,8 @@ class EncodedFolder(Mapping[str, Features]):
         return sum(1 for _ in self)
 
 
-def encoded(
-    folder: str | Path, tideos: Sequence[Tideo], *, encoder: DualEncoder, num_frames: int
-) -> list[Features]:
-    """The features of these Tideos from a folder that `encode_tideos` filled.
-
-    Raises UserError for a folder of another encoder, and for a Tideo that is missing or was encoded before a change.
-    """
-    store = EncodedFolder(folder).store
-    if store.about.get("encoder") != encoder.id:
-        raise UserError(f"{folder} holds features of encoder {store.about.get('encoder')}, not {encoder.id}")
-    found = []
-    for tideo in tideos:
-        key = _tideo_key(tideo, num_frames=num_frames)
-        if key not in store:
-            raise UserError(
-                f"{folder} does not hold Tideo {tideo.id} with up to {num_frames} frames: run tideo encode again"
-            )
-        found.append(read_features(store, key))
-    return found
-
-
-def _tideo_key(tideo: Tideo, *, num_frames: int) -> str:
+def tideo_key(tideo: Tideo, *, num_frames: int) -> str:
+    """The key of a Tideo's rows: a hash of the captions of its frames."""
     return key_of([[f.captions for f in sampled(tideo.frames, num_frames)], num_frames])
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from tideo.device import has_bfloat16
 from tideo.store.files import atomic_path
@@ -26,6 +27,8 @@ from tideo.types import Features, UserError
 
 # Rows of M read at a time. 1024 × 768 float32 are 3 MB; larger chunks leave the cache before their second use.
 CHUNK = 1024
+BLOCK = 2**15  # rows written at a time, and read on another device, where large products are fast
+SAFETENSORS_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -56,15 +59,23 @@ class Memory:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all. Encoder, size and threshold are JSON in its header."""
-        about = {"encoder": self.encoder, "num_captions": len(self), "threshold": self.threshold}
-        with atomic_path(path) as tmp:
-            save_file(
-                {"values": self.values_MD.contiguous()}, tmp, metadata={"tideo_memory": json.dumps(about)}
-            )
+        write_memory(
+            path,
+            self.values_MD.split(BLOCK),
+            shape=self.values_MD.shape,
+            dtype=self.values_MD.dtype,
+            encoder=self.encoder,
+            threshold=self.threshold,
+        )
 
     @classmethod
-    def load(cls, path: str | Path, *, dtype: str | None = None, device: str = "cpu") -> Memory:
+    def load(
+        cls, path: str | Path, *, dtype: str | None = None, device: torch.device | str = "cpu"
+    ) -> Memory:
         """Read what `save` wrote. With its own dtype, on the CPU, it stays a memory map; `dtype` is a name in DTYPES.
+
+        On another device float32 becomes float16, and the file is read in blocks, so that the host holds few of its
+        rows.
 
         Raises UserError if the file is missing or is no memory.
         """
@@ -73,13 +84,52 @@ class Memory:
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["tideo_memory"])
-                values = file.get_tensor("values")
+                values = _placed(file, dtype=DTYPES.get(dtype or ""), device=torch.device(device))
         except (OSError, SafetensorError, KeyError) as error:
             raise UserError(
                 f"{path} is not a memory of caption features ({error}): make one first"
             ) from error
-        values = values.to(device=device, dtype=DTYPES[dtype] if dtype else None)
         return cls(values_MD=values, encoder=about["encoder"], threshold=about["threshold"])
+
+
+def _placed(file: Any, *, dtype: torch.dtype | None, device: torch.device) -> torch.Tensor:
+    if device.type == "cpu":
+        values: torch.Tensor = file.get_tensor("values")
+        return values.to(dtype)
+    rows = file.get_slice("values")
+    saved = rows[:0].dtype
+    placed = torch.empty(
+        rows.get_shape(), dtype=dtype or (torch.float16 if saved == torch.float32 else saved), device=device
+    )
+    for start in range(0, len(placed), BLOCK):
+        placed[start : start + BLOCK] = rows[start : start + BLOCK].to(device)
+    return placed
+
+
+def write_memory(
+    path: str | Path,
+    blocks_MD: Iterable[torch.Tensor],
+    *,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    encoder: str,
+    threshold: float | None = None,
+) -> None:
+    """Write the file of `Memory.save` from blocks of rows, of which one at a time is in memory.
+
+    The bytes are those of safetensors' save_file, which would hold all rows twice.
+    """
+    about = {"encoder": encoder, "num_captions": shape[0], "threshold": threshold}
+    size = math.prod(shape) * dtype.itemsize
+    tensor = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [0, size]}
+    header = {"__metadata__": {"tideo_memory": json.dumps(about)}, "values": tensor}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_path(path) as tmp, open(tmp, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for block_MD in blocks_MD:
+            file.write(block_MD.to("cpu", dtype).contiguous().view(torch.uint8).numpy().data)
+        file.flush()
 
 
 def project(
@@ -117,7 +167,7 @@ def _softmax_mean(query_QD: torch.Tensor, values_MD: torch.Tensor, *, temperatur
     query_QD = query_QD * temperature
     best_Q1 = query_QD.new_full((len(query_QD), 1), -math.inf)
     mean_QD = torch.zeros_like(query_QD)
-    for chunk_CD in (chunk.float() for chunk in values_MD.split(CHUNK)):
+    for chunk_CD in (chunk.float() for chunk in _chunks(values_MD)):
         weights_QC = _times_transposed(query_QD, chunk_CD)
         new_best_Q1 = torch.maximum(best_Q1, weights_QC.amax(dim=1, keepdim=True))
         weights_QC.sub_(new_best_Q1).exp_()
@@ -138,7 +188,7 @@ def _softmax_mean_bfloat16(
     first_QC = query_QD.float() @ values_MD[:CHUNK].float().T
     best_Q1 = first_QC.amax(dim=1, keepdim=True).bfloat16()
     mean_QD = torch.zeros(query_QD.shape, device=query_QD.device)
-    for chunk_CD in values_MD.split(CHUNK):
+    for chunk_CD in _chunks(values_MD):
         weights_QC = torch.addmm(-best_Q1, query_QD, chunk_CD.T)
         new_best_Q1 = best_Q1 + weights_QC.amax(dim=1, keepdim=True).clamp_(min=0)
         drop_Q1 = best_Q1.float() - new_best_Q1.float()
@@ -155,7 +205,7 @@ def _nearest_mean(
     scores_QK = query_QD.new_empty((len(query_QD), 0))
     rows_QK = torch.empty((len(query_QD), 0), dtype=torch.long, device=query_QD.device)
     start = 0
-    for chunk_CD in (chunk.float() for chunk in values_MD.split(CHUNK)):
+    for chunk_CD in (chunk.float() for chunk in _chunks(values_MD)):
         scores = torch.cat([scores_QK, _times_transposed(query_QD, chunk_CD)], dim=1)
         rows = torch.arange(start, start + len(chunk_CD), device=rows_QK.device).expand(len(query_QD), -1)
         scores_QK, kept = scores.topk(min(k, scores.shape[1]), dim=1)
@@ -165,6 +215,10 @@ def _nearest_mean(
     return torch.stack(
         [w_K @ values_MD[rows_K].float() for w_K, rows_K in zip(weights_QK, rows_QK, strict=True)]
     )
+
+
+def _chunks(values_MD: torch.Tensor) -> Sequence[torch.Tensor]:
+    return values_MD.split(CHUNK if values_MD.device.type == "cpu" else BLOCK)
 
 
 def _times_transposed(a_QK: torch.Tensor, b_NK: torch.Tensor) -> torch.Tensor:

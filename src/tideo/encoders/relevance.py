@@ -9,6 +9,7 @@ import numpy as np
 
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.features import frame_features
+from tideo.loading import Loading
 from tideo.types import Frames, Grid, UserError, Video
 from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, warn_of_blanks
 from tideo.video.samplers import sample_frames
@@ -26,13 +27,15 @@ def question_grid(
     image_size: int = IMAGE_SIZE,
     fit: str = "squash",
     stamps: bool = False,
+    loading: Loading | None = None,
 ) -> Grid:
     """Like `video_grid`, with frames chosen for a question; `encoder` is a name that `load_encoder` takes."""
     if not question.strip():
         raise UserError("the question is empty: say what the frames are for, or use another sampler")
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
     candidates = sample_frames(video, CANDIDATES * rows * cols)
-    frames = relevant_frames(candidates, rows * cols, question=question, encoder=load_encoder(encoder))
+    chooser = load_encoder(encoder, loading=loading)
+    frames = relevant_frames(candidates, rows * cols, question=question, encoder=chooser)
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
     warn_of_blanks(grid, video_id=frames.video_id)
     return grid

@@ -1,44 +1,17 @@
-"""Several processes of one run, as `accelerate launch` or `torchrun` starts them; usually there is one."""
+"""Where each of several processes of an evaluation writes its answers, and how they come together."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from tideo.evaluate.answers import ANSWERS_FILE
+from tideo.processes import Processes
 from tideo.store.records import RecordStore, read_records
 
-PATIENCE = timedelta(days=30)  # how long a process waits for the others
 
-
-@dataclass(frozen=True)
-class Processes:
-    """This is process `rank` of `size`; the first one reads and writes what all share."""
-
-    rank: int
-    size: int
-
-    @classmethod
-    def launched(cls) -> Processes:
-        """As the launcher sets them in the environment."""
-        return cls(rank=int(os.environ.get("RANK", "0")), size=int(os.environ.get("WORLD_SIZE", "1")))
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-    def wait(self) -> None:
-        """Return when all processes have called this."""
-        if self.size > 1:
-            from accelerate import PartialState  # type: ignore[import-untyped]
-
-            PartialState(timeout=PATIENCE).wait_for_everyone()
-
-    def answers(self, out: Path) -> Path:
-        """Where this process writes its answers."""
-        return out / (ANSWERS_FILE if self.first else f"answers.{self.rank}.jsonl")
+def answers_of(processes: Processes, out: Path) -> Path:
+    """Where this process writes its answers."""
+    return out / (ANSWERS_FILE if processes.first else f"answers.{processes.rank}.jsonl")
 
 
 def gather(out: Path) -> None:

@@ -33,10 +33,11 @@ from tideo.evaluate.controls import check_names, choose_controls
 from tideo.evaluate.html import write_report
 from tideo.evaluate.loop import answer_all
 from tideo.evaluate.option_order import option_orders
-from tideo.evaluate.processes import Processes, gather
+from tideo.evaluate.processes import answers_of, gather
 from tideo.evaluate.summary import Report, Unscored, num_failed, read_report, summarise_run
 from tideo.models.interface import AS_TRAINED, DO_NOT_TRUST, Controls, VideoModel
 from tideo.models.load import load_model
+from tideo.processes import Processes
 from tideo.runs import RUN_FILE, read_run, write_run
 from tideo.scoring import scores
 from tideo.store.records import RecordStore, read_records
@@ -170,7 +171,7 @@ def _answer_shares(
     if todo and processes.first:
         log.info(announced(items, todo, model=model))
     segments = list(by_segment(todo))
-    with RecordStore(processes.answers(out), id_field="key") as store:
+    with RecordStore(answers_of(processes, out), id_field="key") as store:
         of_this_process = segments[processes.rank :: processes.size]
         answer_all(of_this_process, named, model=model, tideo_of=tideo_of, reduction=reduction, store=store)
     if todo and (usage := model.usage()) is not None:

@@ -17,7 +17,8 @@ from tideo.bundled import located
 from tideo.dollhouse.captions import frame_times
 from tideo.dollhouse.export import ask_split
 from tideo.dollhouse.script import Split
-from tideo.models.grid.loading import Loading, load_vlm
+from tideo.loading import Loading
+from tideo.models.grid.loading import load_vlm
 from tideo.models.grid.settings import GRID_FILE
 from tideo.models.prompts import FORMS
 from tideo.scoring import best

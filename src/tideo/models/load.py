@@ -5,6 +5,7 @@ A name is one of `tideo list models`, a folder that training wrote, a Hugging Fa
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from tideo import registry
 from tideo.bundled import ASSETS, located, names
 from tideo.config import override, split_settings
+from tideo.loading import Loading
 from tideo.models.fusion import FUSION_FILE, Fusion, FusionSettings
 from tideo.models.grid.settings import GRID_FILE
 from tideo.models.interface import VideoModel
@@ -27,7 +29,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def load_model(name: str, *, args: Args = ()) -> VideoModel:
     """Load the model of that name.
 
-    `args` are key=value pairs for fields of the model's settings; an image-text model also has those of `Loading`,
+    `args` are key=value pairs for fields of the model's settings; a model that runs here also has those of `Loading`,
     a server those of `Calls`. Raises UserError for an unknown name, with similar ones.
     """
     return find_model(name, args=args)()
@@ -39,7 +41,7 @@ def find_model(name: str, *, args: Args = ()) -> Load:
     Raises UserError as `load_model`.
     """
     if name not in _shipped() and name in registry.targets("models"):
-        return lambda: _with_settings(registry.load("models", name)(), args)
+        return _registered(name, args)
     for prefix, find in BY_PREFIX.items():
         if name.startswith(prefix):
             return find(name, args)
@@ -88,19 +90,20 @@ def _loader_of(folder: Path) -> Callable[[Path, str, Args], Load] | None:
 
 
 def _topa(folder: Path, name: str, args: Args) -> Load:
-    settings = override(Settings.load(folder), args, option=OPTION)
+    of_loading, rest = split_settings(args, Loading)
+    settings = override(Settings.load(folder), rest, option=OPTION)
+    loading = override(Loading(), of_loading, option=OPTION)
     located(settings.encoder, beside=folder)
 
     def load() -> VideoModel:
         from tideo.models.topa.model import ZeroShot
 
-        return ZeroShot.load(folder, name=str(Path(name)), settings=settings)
+        return ZeroShot.load(folder, name=str(Path(name)), settings=settings, loading=loading)
 
     return load
 
 
 def _grid(folder: Path, name: str, args: Args) -> Load:
-    from tideo.models.grid.loading import Loading
     from tideo.models.grid.settings import GridSettings
 
     of_loading, rest = split_settings(args, Loading)
@@ -119,13 +122,16 @@ def _grid(folder: Path, name: str, args: Args) -> Load:
 
 
 def _fusion(folder: Path, name: str, args: Args) -> Load:
-    settings = override(FusionSettings.load(folder), args, option=OPTION, unused=Fusion.unused)
+    of_loading, rest = split_settings(args, Loading)
+    settings = override(FusionSettings.load(folder), rest, option=OPTION, unused=Fusion.unused)
     for model in settings.models:
         if model.startswith(tuple(BY_PREFIX)):
             raise UserError(
                 f"{name}: {model} replies in words, and a fusion adds likelihoods: fuse other models"
             )
-    loads = [find_model(str(folder / m) if (folder / m).is_dir() else m) for m in settings.models]
+    loads = [
+        find_model(str(folder / m) if (folder / m).is_dir() else m, args=of_loading) for m in settings.models
+    ]
     return lambda: Fusion([load() for load in loads], settings=settings, name=str(Path(name)))
 
 
@@ -151,9 +157,19 @@ BY_FILE: dict[str, Callable[[Path, str, Args], Load]] = {
 }
 
 
-def _with_settings(model: VideoModel, args: Args) -> VideoModel:
-    model.settings = override(model.settings, args, option=OPTION, unused=model.unused)
-    return model
+def _registered(name: str, args: Args) -> Load:
+    """Of another package, or ours: a function, which gets a `Loading` if it has a parameter of that name."""
+
+    def load() -> VideoModel:
+        make, rest, options = registry.load("models", name), args, {}
+        if "loading" in inspect.signature(make).parameters:
+            of_loading, rest = split_settings(args, Loading)
+            options = {"loading": override(Loading(), of_loading, option=OPTION)}
+        model: VideoModel = make(**options)
+        model.settings = override(model.settings, rest, option=OPTION, unused=model.unused)
+        return model
+
+    return load
 
 
 def _headline(folder: Path) -> str:

@@ -15,5 +15,5 @@ from tideo.train.topa.config import PrealignConfig
 
 def llama2_13b() -> PrealignConfig:
     recipe = llama2_7b()
-    train = replace(recipe.train, batch=8, lr=8e-3 * 128 / 256)
+    train = replace(recipe.train, batch=8, base_lr=8e-3)
     return replace(recipe, llm="meta-llama/Llama-2-13b-hf", train=train)

@@ -19,7 +19,7 @@ def llama2_7b() -> PrealignConfig:
             epochs=20,
             batch=18,
             accumulate=4,
-            lr=5e-3 * 288 / 256,
+            base_lr=5e-3,
             warmup=1 / 20,
             weight_decay=0.1,
             bf16=True,

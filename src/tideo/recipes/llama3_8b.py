@@ -16,5 +16,5 @@ from tideo.train.topa.config import PrealignConfig
 # The published code resets RoPE to theta 10000 for Llama-3 too; here the model keeps its own theta.
 def llama3_8b() -> PrealignConfig:
     recipe = llama2_7b()
-    train = replace(recipe.train, batch=28, lr=5e-3 * 448 / 256)
+    train = replace(recipe.train, batch=14, accumulate=8)
     return replace(recipe, llm="meta-llama/Meta-Llama-3-8B", train=train)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tideo.device import threads_for
+from tideo.loading import Loading
 from tideo.models.likelihood import question_loglikelihoods
 from tideo.models.prompts import FORMS, begin_ids, encode, style
 from tideo.models.topa.checkpoint import load_llm
@@ -28,9 +29,11 @@ class Reader:
         self.model, self.tokenizer, self.form, self.style = model, tokenizer, form, style(prompt_style)
 
     @classmethod
-    def load(cls, name: str, *, form: str = "text", prompt_style: str = "plain") -> Reader:
+    def load(
+        cls, name: str, *, form: str = "text", prompt_style: str = "plain", loading: Loading | None = None
+    ) -> Reader:
         """`name` is a folder of a causal language model, or a Hugging Face id."""
-        return cls(*load_llm(name), form=form, prompt_style=prompt_style)
+        return cls(*load_llm(name, loading=loading), form=form, prompt_style=prompt_style)
 
     def scores(self, lines: Sequence[str], questions: Sequence[Question]) -> list[list[float]]:
         """For each question, the mean log-likelihood per token of each option.
@@ -41,9 +44,10 @@ class Reader:
             return []
         with threads_for(self.model):
             text = self.tokenizer(numbered(lines), add_special_tokens=False)["input_ids"]
-            story = torch.tensor([*begin_ids(self.tokenizer), *text])
+            device = self.model.get_input_embeddings().weight.device
+            story = torch.tensor([*begin_ids(self.tokenizer), *text], device=device)
             prompts = [FORMS[self.form](q.question, q.options, self.style) for q in questions]
             tokens = [encode(self.tokenizer, prompt, continuations=options) for prompt, options in prompts]
-            stems = [(torch.tensor(t.after), t.continuations) for t in tokens]
+            stems = [(torch.tensor(t.after, device=device), t.continuations) for t in tokens]
             scores = question_loglikelihoods(self.model, prefix=story, questions=stems)
         return [[s / n for s, n in zip(*score, strict=True)] for score in scores]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tideo import registry
+from tideo.loading import Loading
 from tideo.types import UserError
 
 FSDP = "fsdp"
@@ -68,6 +70,41 @@ def sharding(parallel: str | None) -> Sharding:
         optimizer=stage >= 1,
         offload=zero.get("offload_optimizer", {}).get("device", "none") != "none",
     )
+
+
+def check_loading(loading: Loading, parallel: str | None) -> None:
+    """Raises UserError for a device or a form of the weights that a training cannot have."""
+    if loading.device_map is not None:
+        raise UserError(
+            f"device_map={loading.device_map}: in a training train.parallel spreads a model, as in train.parallel=fsdp"
+        )
+    if ":" in loading.device:
+        kind, _, number = loading.device.partition(":")
+        raise UserError(
+            f"device={loading.device}: each process of a training takes its own; to choose one, set device={kind} "
+            f"and start it with CUDA_VISIBLE_DEVICES={number}"
+        )
+    if loading.quantised and sharding(parallel).weights:
+        raise UserError(
+            f"train.parallel={parallel} shards weights, and those in {'4' if loading.load_4bit else '8'} bits are not "
+            "sharded: set train.parallel=none or zero2"
+        )
+
+
+def layers(model: Any) -> list[str]:
+    """The classes of layers that FSDP shards one by one: of those that a model names, the ones that it has."""
+    return sorted({type(m).__name__ for m in model.modules()} & set(model._no_split_modules))
+
+
+def whole_state(model: Any) -> dict[str, torch.Tensor]:
+    """The parameters that learn, whole and on the CPU, whatever shards them. Every process must call this."""
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if any(hasattr(p, "ds_id") for p in learning.values()):  # ZeRO-3's own mark
+        zero: Any = registry.require("deepspeed").zero
+        with zero.GatheredParameters(list(learning.values())):
+            return {name: p.detach().cpu().clone() for name, p in learning.items()}
+    whole = {n: p.full_tensor() if hasattr(p, "full_tensor") else p for n, p in learning.items()}
+    return {name: p.detach().cpu() for name, p in whole.items()}
 
 
 def check_parallel(parallel: str | None) -> None:

@@ -51,6 +51,12 @@ _LLAMA_13B = {
 }  # fmt: skip
 # The config.json of published checkpoints, so that no download is needed.
 SHAPES: dict[str, dict[str, Any]] = {
+    "openai/clip-vit-large-patch14": {
+        "model_type": "clip", "projection_dim": 768, "vision_config": _CLIP_L_336 | {"image_size": 224},
+        "text_config": {
+            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+        },
+    },
     "meta-llama/Llama-2-7b-hf": _LLAMA_7B,
     "meta-llama/Llama-2-13b-hf": _LLAMA_13B,
     "meta-llama/Meta-Llama-3-8B": {

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import shutil
 import sys
 import time
@@ -28,8 +27,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from tideo.processes import Processes
 from tideo.runs import same_recipe, write_run
 from tideo.train import workers
+from tideo.train.finite import StopAtNaN
 from tideo.train.history import HISTORY_FILE, History
 from tideo.train.reporting import Reporting, reporter
 from tideo.train.saving import Saving, at_sigterm
@@ -70,36 +71,10 @@ def trainer_arguments(
         "disable_tqdm": True,
         "report_to": [],
     }
-    return TrainingArguments(**shared | others)
-
-
-class StopAtNaN(TrainerCallback):
-    """Raises UserError once the loss or what is trained is no number, so that no such weights are saved.
-
-    transformers trains on (https://github.com/huggingface/trl/issues/6702). The weights are looked at before each
-    checkpoint and at the last step.
-    """
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        loss = (kwargs.get("logs") or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
-            self._stop(state, f"the loss is {loss}")
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if control.should_save or state.global_step == state.max_steps:
-            for name, parameter in kwargs["model"].named_parameters():
-                if parameter.requires_grad and not torch.isfinite(parameter).all():
-                    self._stop(state, f"{name} holds values that are no numbers")
-
-    def _stop(self, state: TrainerState, what: str) -> None:
-        raise UserError(
-            f"step {state.global_step}: {what}, and nothing is learned from here on: "
-            "start again, in another --out, with a lower train.lr or with train.bf16=false"
-        )
+    arguments = TrainingArguments(**shared | others)
+    if arguments.n_gpu > 1:  # the Trainer would copy the model to all GPUs of this process (nn.DataParallel)
+        arguments._n_gpu = 1
+    return arguments
 
 
 class ProgressLines(TrainerCallback):
@@ -160,11 +135,13 @@ def begin(
                 f"{out} holds checkpoints of a run: give --resume to go on, or another --out to start anew"
             )
         same_recipe(out, recipe)
-    if last_file is not None and not stopped:
-        (Path(out) / last_file).unlink(
-            missing_ok=True
-        )  # else a former run's weights would pass for this run's
-    write_run(out, recipe=recipe, seed=recipe.seed)
+    processes = Processes.launched()
+    processes.wait()  # none writes before all have read the same
+    if processes.first:
+        if last_file is not None and not stopped:  # else a former run's weights would pass for this run's
+            (Path(out) / last_file).unlink(missing_ok=True)
+        write_run(out, recipe=recipe, seed=recipe.seed)
+    processes.wait()
     return True
 
 
@@ -187,7 +164,7 @@ def fit(
     folder = Path(str(trainer.args.output_dir))
     saving = Saving(minutes=save_minutes, epoch_steps=epoch_steps)
     history = History(folder.parent / HISTORY_FILE, epoch_steps=epoch_steps)
-    for callback in (ProgressLines(), StopAtNaN(), history, saving):
+    for callback in (ProgressLines(), StopAtNaN(trainer), history, saving):
         trainer.add_callback(callback)
     last = last_checkpoint(folder) if resume else None
     if last is not None:

@@ -7,7 +7,6 @@ import signal
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
-import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 
 from tideo.types import UserError
@@ -35,11 +34,11 @@ class Spawning(SpawnContext):
     Process = _Worker  # type: ignore[assignment]
 
 
-def num_workers(wanted: int | None) -> int:
+def num_workers(wanted: int | None, *, on_cpu: bool) -> int:
     """How many workers this process has: by default none on a CPU, else its share of the cores, at most MOST."""
     if wanted is not None:
         return wanted
-    if not torch.accelerator.is_available():
+    if on_cpu:
         return 0
     return max(1, min(MOST, (os.cpu_count() or 1) // PartialState().num_processes))
 

@@ -226,7 +226,7 @@ def test_what_cannot_be_a_grid_model_is_told(folder: Path, tmp_path: Path) -> No
         "panels=0": "0 panels",
         "fit=stretch": "expected one of squash",
         "image_size=56": "a grid of 56 pixels a side is larger than the 28 that .* sees: set image_size=28",
-        "dtype=half_a_float": "expected auto, float32",
+        "dtype=half_a_float": "expected auto, bf16",
         "form=poem": "expected one of letter, text",
         "intro={what}": "expected the fields {frames}",
         "reduction=max": "expected one of mean, sum",

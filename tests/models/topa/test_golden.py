@@ -53,9 +53,7 @@ class Golden:
             embeds = embed(model.llm, self.tensors["input/text_id"][0, 0, : self.num_prefix]).clone()
             embeds[start : start + int(num)] = vectors[0]
             place = torch.tensor([start])
-            return embeds, {
-                "gated_video": model.adapter(model.llm, video_start_B=place, video_end_B=place + num)
-            }
+            return embeds, {"gated_video": model.adapter(video_start_B=place, video_end_B=place + num)}
 
     def expected(self, projection: str) -> list[torch.Tensor]:
         nll = self.tensors[f"expect/nll_{projection}_projection"][0]

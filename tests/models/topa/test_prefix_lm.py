@@ -33,8 +33,9 @@ from tideo.models.prompts import (
     summary_prompt,
 )
 from tideo.models.topa.checkpoint import PrefixLMConfig, find_llm, load_llm, read_config
-from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
+from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.init_projection import ridge_projection
+from tideo.train.topa.tasks import collate_examples
 from tideo.types import Features, UserError
 
 ADAPTERS = ("llama-adapter", "lora", "none")
@@ -453,10 +454,9 @@ def test_configs_that_do_not_fit(llm_dir: Path) -> None:
 def test_ridge_recovers_a_linear_map_and_starts_the_projection(llm_dir: Path) -> None:
     torch.manual_seed(2)
     features, weight = torch.randn(200, 16), torch.randn(32, 16)
-    torch.testing.assert_close(
-        ridge_projection(features, targets_NH=features @ weight.T, l2=1e-9), weight, atol=1e-4, rtol=1e-4
-    )
-    shrunk = ridge_projection(features, targets_NH=features @ weight.T, l2=1.0)
+    pairs = [(block, block @ weight.T) for block in features.split(64)]
+    torch.testing.assert_close(ridge_projection(pairs, l2=1e-9), weight, atol=1e-4, rtol=1e-4)
+    shrunk = ridge_projection(pairs, l2=1.0)
     assert 0.3 < (shrunk.norm() / weight.norm()).item() < 0.7  # features of unit variance: about 1 / (1 + l2)
     model = build(llm_dir)
     model.init_visual_proj_(weight)

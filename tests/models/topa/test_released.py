@@ -147,7 +147,7 @@ def test_the_published_scores(name: str, projection: str, shared: Path, tmp_path
         embeds = embed(model.lm.llm, tensors["input/text_id"][0, 0, :num_prefix]).clone()
         embeds[start : start + int(num)] = vectors[0]
         place = torch.tensor([start])
-        gated = model.lm.adapter(model.lm.llm, video_start_B=place, video_end_B=place + num)
+        gated = model.lm.adapter(video_start_B=place, video_end_B=place + num)
     got = token_loglikelihoods(
         model.lm.llm, prefix=embeds, options_ids=options, model_kwargs={"gated_video": gated}
     )

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.relevance import CANDIDATES, relevant_frames
+from tideo.loading import Loading
 from tideo.models.grid.settings import QUESTION, GridSettings
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel, other_order
 from tideo.types import Frames, Sample, Tideo, Video
@@ -20,6 +21,7 @@ class GridModel(VideoModel):
     """A model that is shown grids of frames as its `settings` say; `answer` is left to the class below it."""
 
     settings: GridSettings
+    loading: Loading = Loading()  # its device is also that of the encoder
     _encoder: DualEncoder | None = None  # of the sampler `question`, loaded when first needed
 
     @classmethod
@@ -45,7 +47,8 @@ class GridModel(VideoModel):
             yield seen, samples
             return
         if self._encoder is None:
-            self._encoder = load_encoder(str(self.settings.encoder))
+            device = Loading(device=self.loading.device)
+            self._encoder = load_encoder(str(self.settings.encoder), loading=device)
         num = self.num_frames(controls)
         for sample in samples:
             yield relevant_frames(seen, num, question=sample.question, encoder=self._encoder), [sample]

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from typing import Any
 
 from tideo.bundled import model_source
+from tideo.loading import Loading
 from tideo.models.grid.settings import GridSettings
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.registry import require
 from tideo.types import UserError
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loading:
-    """How weights are loaded. `dtype` is torch's name of a type, or auto; `load_4bit` needs bitsandbytes and a GPU.
-
-    With `place` they go to the GPU if there is one; a training moves them there itself.
-    """
-
-    dtype: str = "auto"
-    load_4bit: bool = False
-    place: bool = True
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UserError(f"dtype={self.dtype}: expected {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
-
-
-def _device_map() -> str | dict[str, int]:
-    """All GPUs, or one of them if this process is one of several."""
-    rank = os.environ.get("LOCAL_RANK")
-    return "auto" if rank is None else {"": int(rank)}
 
 
 def input_side(processor: Any) -> int | None:
@@ -57,27 +32,18 @@ def check_image_size(processor: Any, settings: GridSettings, *, name: str) -> No
         )
 
 
-def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
-    """An image-text-to-text model in eval mode, and its processor.
+def load_vlm(source: str, *, loading: Loading, place: bool = True) -> tuple[Any, Any]:
+    """An image-text-to-text model in eval mode, and its processor; `place` as in `Loading.options`.
 
     Weights are read from safetensors only. Raises UserError with one line if they cannot be loaded, or if the chat
     template does not put replies where they are scored.
     """
     failure = f"the image-text model {source!r} cannot be loaded"
     source = model_source(source, failure=failure)
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     from tideo.models.grid.template import ChatTemplate
 
-    extra: dict[str, Any] = {}
-    if loading.load_4bit:
-        if not torch.accelerator.is_available():
-            raise UserError("4-bit weights need a GPU and bitsandbytes: leave load_4bit out")
-        require("bitsandbytes")
-        extra["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16
-        )
     try:
         processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
         if getattr(processor, "image_processor", None) is None:
@@ -86,16 +52,15 @@ def load_vlm(source: str, *, loading: Loading) -> tuple[Any, Any]:
                 "expected an image-text-to-text model"
             )
         ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
+        saved = getattr(AutoConfig.from_pretrained(source, **OWN_CODE), "dtype", None)
+        options = {"attn_implementation": "sdpa"} | loading.options(saved=saved, place=place)
         model, loading_info = AutoModelForImageTextToText.from_pretrained(
             source,
-            dtype=loading.dtype,
             use_safetensors=True,
-            attn_implementation="sdpa",
-            device_map=_device_map() if loading.place and torch.accelerator.is_available() else None,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **OWN_CODE,
-            **extra,
+            **options,
         )
     except UserError:
         raise

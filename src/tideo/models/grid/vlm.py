@@ -18,10 +18,11 @@ from PIL import Image
 
 from tideo.device import threads_for
 from tideo.encoders.known_frames import KnownFrames, frame_rows
+from tideo.loading import Loading
 from tideo.models.answering import answers_to, timed
 from tideo.models.grid.chat import ImageChat
 from tideo.models.grid.frames import GridModel
-from tideo.models.grid.loading import Loading, check_image_size, load_vlm
+from tideo.models.grid.loading import check_image_size, load_vlm
 from tideo.models.grid.settings import GridSettings
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput
 from tideo.store.files import files_key, key_of
@@ -89,7 +90,8 @@ class GridVLM(GridModel):
         )
         # Earlier versions scored before the thought: their answers are not continued.
         thought = [vlm.chat.template.thought] if vlm.chat.template.thought else []
-        vlm.key = key_of([content, str(model.dtype), loading.load_4bit, *thought])
+        vlm.key = key_of([content, str(model.dtype), loading.quantised or False, *thought])
+        vlm.loading = loading
         return vlm
 
     def out_of_distribution(self, frames: Frames) -> str | None:

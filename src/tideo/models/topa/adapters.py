@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,14 @@ ADAPTERS: dict[str, Callable[[Any, PrefixLMConfig], tuple[Any, nn.Module | None]
 }
 
 
-def write_lora(directory: Path, llm: Any, *, config: PrefixLMConfig) -> None:
-    """Write the LoRA tensors of a PEFT model to lora/, in PEFT's layout."""
+def write_lora(
+    directory: Path, llm: Any, *, config: PrefixLMConfig, state: Mapping[str, torch.Tensor]
+) -> None:
+    """Write the LoRA tensors of a PEFT model to lora/, in PEFT's layout; `state` has them under the model's names."""
     lora = copy.copy(llm.peft_config["default"])
     lora.base_model_name_or_path = llm_name(config, beside=directory)
     lora.save_pretrained(str((directory / LORA_FILE).parent))
-    write_tensors(directory / LORA_FILE, _lora_tensors(llm))
+    write_tensors(directory / LORA_FILE, _lora_tensors(llm, state=state))
 
 
 def read_lora(directory: Path, llm: Any) -> None:
@@ -69,7 +71,7 @@ def read_lora(directory: Path, llm: Any) -> None:
     set_peft_model_state_dict(llm, tensors)
 
 
-def _lora_tensors(llm: Any) -> dict[str, torch.Tensor]:
+def _lora_tensors(llm: Any, *, state: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
     from peft import get_peft_model_state_dict
 
-    return dict(get_peft_model_state_dict(llm, save_embedding_layers=False))
+    return dict(get_peft_model_state_dict(llm, state_dict=state, save_embedding_layers=False))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tideo.device import threads_for
+from tideo.loading import Loading
 from tideo.models.answering import timed
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel
 from tideo.models.topa.model import ask_lm, llm_key
@@ -31,10 +32,10 @@ class Blind(VideoModel):
         self.lm, self.settings, self.name, self.key = lm, settings, name, key
 
     @classmethod
-    def load(cls, directory: str | Path, *, name: str = "blind") -> Blind:
+    def load(cls, directory: str | Path, *, name: str = "blind", loading: Loading | None = None) -> Blind:
         """From the directory of a `ZeroShot`. Raises UserError where a file is missing."""
         directory = Path(directory)
-        lm = PrefixLM.from_pretrained(directory)
+        lm = PrefixLM.from_pretrained(directory, loading=loading)
         key = key_of(["blind", files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)])
         return cls(lm, settings=Settings.load(directory), name=name, key=key)
 

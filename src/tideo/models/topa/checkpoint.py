@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from tideo.bundled import is_path, located, model_source, names
 from tideo.config import from_plain
+from tideo.loading import Loading
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
 from tideo.types import UserError
 
@@ -136,11 +137,13 @@ def find_llm(name: str, *, beside: Path) -> str:
     return located(name)
 
 
-def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = None) -> tuple[Any, Any]:
+def load_llm(
+    source: str, *, loading: Loading | None = None, rope_theta: float | None = None, place: bool = True
+) -> tuple[Any, Any]:
     """The causal LM, in eval mode, and the tokenizer of a bundled name, a directory or a Hugging Face id.
 
-    `rope_theta` is as in the config. Weights come from safetensors files only. Raises UserError, in one line, if
-    loading fails.
+    `rope_theta` is as in the config, `place` as in `Loading.options`. Weights come from safetensors files only.
+    Raises UserError, in one line, if loading fails.
     """
     failure = f"the language model {source!r} cannot be loaded"
     source = model_source(source, failure=failure)
@@ -150,11 +153,14 @@ def load_llm(source: str, *, dtype: str = "auto", rope_theta: float | None = Non
         config = AutoConfig.from_pretrained(source, **OWN_CODE)
         if rope_theta is not None:
             config.rope_parameters = {"rope_type": "default", "rope_theta": rope_theta}
+        options = (loading or Loading()).options(saved=getattr(config, "dtype", None), place=place)
         llm, loading_info = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True,
-            output_loading_info=True, **OWN_CODE,
+            source, config=config, use_safetensors=True, ignore_mismatched_sizes=True,
+            output_loading_info=True, **OWN_CODE, **options,
         )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(source, **OWN_CODE)
+    except UserError:
+        raise
     except FAULTS as error:
         raise UserError(f"{failure}: {reason(error, source)}") from error
     check_whole(loading_info, f"the language model {source!r}")

@@ -16,7 +16,7 @@ E head width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,12 +39,31 @@ class GatedVideo:
     same object serves a full sequence, a cached prefix and a packed forward.
     """
 
-    keys_LAGE: tuple[torch.Tensor, ...]  # per layer [1, G, A, E]
-    values_LAGE: tuple[torch.Tensor, ...]
+    query_LAD: torch.Tensor
     gate1_LH: torch.Tensor
     gate2_LH: torch.Tensor
     video_start_B: torch.Tensor
     video_end_B: torch.Tensor
+    _known: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+
+    def keys_values(self, attention: Any, *, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The adapter's keys and values in one layer, each [1, G, A, E], on the device and in the dtype of `like`.
+
+        A layer computes them itself, in its own forward: only there are its weights whole if FSDP shards them. Without
+        gradients it does so once for all forwards of a prompt. In training each forward has an object of its own, and
+        a layer that is recomputed for the backward pass must compute the same again.
+        """
+        layer = attention.layer_idx
+        if layer in self._known:
+            return self._known[layer]
+        query_AD = self.query_LAD[layer].to(like)
+        keys, values = (
+            project(query_AD).unflatten(-1, (-1, attention.head_dim)).transpose(0, 1)[None]
+            for project in (attention.k_proj, attention.v_proj)
+        )
+        if not torch.is_grad_enabled():
+            self._known[layer] = keys, values
+        return keys, values
 
 
 class LlamaAdapter(nn.Module):
@@ -61,18 +80,9 @@ class LlamaAdapter(nn.Module):
         self.gate1_LH = nn.Parameter(torch.zeros(num_layers, num_heads))
         self.gate2_LH = nn.Parameter(torch.full((num_layers, num_heads), -float(gate_bias)))
 
-    def forward(
-        self, llm: PreTrainedModel, *, video_start_B: torch.Tensor, video_end_B: torch.Tensor
-    ) -> GatedVideo:
-        """The keys and values of all layers: computed once per prompt, used by all its forwards."""
-        keys, values = [], []
-        for query_AD, attention in zip(self.query_LAD, attention_layers(llm), strict=True):
-            query_AD, shape = query_AD.to(attention.k_proj.weight.dtype), (-1, attention.head_dim)
-            keys.append(attention.k_proj(query_AD).unflatten(-1, shape).transpose(0, 1)[None])
-            values.append(attention.v_proj(query_AD).unflatten(-1, shape).transpose(0, 1)[None])
+    def forward(self, *, video_start_B: torch.Tensor, video_end_B: torch.Tensor) -> GatedVideo:
         return GatedVideo(
-            keys_LAGE=tuple(keys),
-            values_LAGE=tuple(values),
+            query_LAD=self.query_LAD,
             gate1_LH=self.gate1_LH,
             gate2_LH=self.gate2_LH,
             video_start_B=video_start_B,
@@ -124,13 +134,14 @@ def gated_attention(
         dropout_p=dropout,
         scale=scaling,
     )
+    keys, values = gated_video.keys_values(module, like=query)
     adapter = F.scaled_dot_product_attention(
         query,
-        gated_video.keys_LAGE[layer].repeat_interleave(groups, dim=1).expand(len(query), -1, -1, -1),
-        gated_video.values_LAGE[layer].repeat_interleave(groups, dim=1).expand(len(query), -1, -1, -1),
+        keys.repeat_interleave(groups, dim=1).expand(len(query), -1, -1, -1),
+        values.repeat_interleave(groups, dim=1).expand(len(query), -1, -1, -1),
         scale=scaling,
     )
-    gate1 = gated_video.gate1_LH[layer].tanh().to(query.dtype)[:, None, None]
+    gate1 = gated_video.gate1_LH[layer].tanh().to(query)[:, None, None]
     return (text + gate1 * adapter).transpose(1, 2).contiguous(), None
 
 
@@ -149,10 +160,12 @@ def _video_bias(video: GatedVideo, layer: int, query: torch.Tensor, key: torch.T
     """gate2 where a text token after the video attends to the video: [B, H, Q, K]."""
     key_K = torch.arange(key.shape[2], device=query.device)
     query_Q = key_K[-query.shape[2] :]
-    start_B1, end_B1 = video.video_start_B[:, None], video.video_end_B[:, None]
+    start_B1, end_B1 = (
+        place_B[:, None].to(query.device) for place_B in (video.video_start_B, video.video_end_B)
+    )
     after_BQ, inside_BK = query_Q >= end_B1, (key_K >= start_B1) & (key_K < end_B1)
     where_BQK = after_BQ[:, :, None] & inside_BK[:, None]
-    return where_BQK[:, None].to(query.dtype) * video.gate2_LH[layer].to(query.dtype)[:, None, None]
+    return where_BQK[:, None].to(query.dtype) * video.gate2_LH[layer].to(query)[:, None, None]
 
 
 # The extension point of transformers: a new name in its tables, without a change to its code.

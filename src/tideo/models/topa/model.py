@@ -25,6 +25,7 @@ from tideo.encoders.familiarity import below, video_familiarity
 from tideo.encoders.features import frame_features, tideo_features
 from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.encoders.memory import Memory, project
+from tideo.loading import Loading
 from tideo.models.answering import answers_to, timed
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel, other_order
 from tideo.models.topa.checkpoint import find_llm
@@ -65,21 +66,37 @@ class ZeroShot(VideoModel):
 
     @classmethod
     def load(
-        cls, directory: str | Path, *, name: str | None = None, settings: Settings | None = None
+        cls,
+        directory: str | Path,
+        *,
+        name: str | None = None,
+        settings: Settings | None = None,
+        loading: Loading | None = None,
     ) -> ZeroShot:
-        """`settings`: others than the folder's. Raises UserError if a file is missing or parts do not fit together."""
+        """`settings`: others than the folder's. `loading` is for the language model, its device and dtype for all.
+
+        Raises UserError if a file is missing or parts do not fit together."""
         directory = Path(directory)
         settings = settings or Settings.load(directory)
         beside = directory / settings.encoder
-        encoder = load_encoder(str(beside) if beside.is_dir() else settings.encoder)
-        lm = PrefixLM.from_pretrained(directory)
+        loading = loading or Loading()
+        for_encoder = Loading(device=loading.device, dtype=loading.dtype)
+        encoder = load_encoder(str(beside) if beside.is_dir() else settings.encoder, loading=for_encoder)
+        lm = PrefixLM.from_pretrained(directory, loading=loading)
         return cls(
             lm,
             encoder=encoder,
-            memory=Memory.load(directory / MEMORY_FILE),
+            memory=Memory.load(directory / MEMORY_FILE, device=lm.device),
             settings=settings,
             name=name or str(directory),
-            key=key_of([encoder.id, files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)]),
+            key=key_of(
+                [
+                    encoder.id,
+                    files_key(directory, TRAINED_FILES),
+                    llm_key(lm, beside=directory),
+                    *loading.conversion,
+                ]
+            ),
             known=KnownFrames.load(directory),
         )
 

@@ -21,6 +21,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from tideo.loading import Loading
 from tideo.models import likelihood
 from tideo.models.likelihood import OptionScores
 from tideo.models.prompts import IGNORE, PromptTokens, encode, end_ids
@@ -214,27 +215,55 @@ class PrefixLM(nn.Module):
         """Set the projection's weight to `weight_HD`, for example that of a ridge regression."""
         self.visual_proj.weight.copy_(weight_HD)
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json and the trained tensors, LoRA to lora/ in PEFT's layout; the LLM is not copied."""
+    def save_pretrained(
+        self, directory: str | Path, *, state: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        """Write config.json and the trained tensors, LoRA to lora/ in PEFT's layout; the LLM is not copied.
+
+        `state` has the tensors of a model that is sharded.
+        """
         directory, config = Path(directory), self.prefix_config
+        state = self.state_dict() if state is None else state
         write_config(directory, config)
-        write_tensors(directory / "model.safetensors", self.trained_state())
+        write_tensors(
+            directory / "model.safetensors", {n: t for n, t in state.items() if not n.startswith("llm.")}
+        )
         if config.adapter == "lora":
-            write_lora(directory, self.llm, config=config)
+            lora = {n.removeprefix("llm."): t for n, t in state.items() if n.startswith("llm.")}
+            write_lora(directory, self.llm, config=config, state=lora)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, *, llm: str | None = None) -> PrefixLM:
+    def from_pretrained(
+        cls, directory: str | Path, *, llm: str | None = None, loading: Loading | None = None
+    ) -> PrefixLM:
         """Load what `save_pretrained` wrote, in eval mode; `llm` replaces the config's name of the language model.
+
+        `loading`: how the language model is loaded; a dtype that is not auto replaces the config's.
 
         Raises UserError if a file is missing, or if its shapes are not those of this LLM and config.
         """
         directory = Path(directory)
         config = read_config(directory)
         config = dataclasses.replace(config, llm=llm or find_llm(config.llm, beside=directory))
-        base, tokenizer = load_llm(config.llm, dtype=config.dtype, rope_theta=config.rope_theta)
+        loading = loading or Loading()
+        if loading.attn != "auto" and config.adapter == "llama-adapter":
+            raise UserError(
+                f"attn={loading.attn}: adapter llama-adapter has its own attention; leave attn out"
+            )
+        if loading.dtype == "auto":
+            loading = dataclasses.replace(loading, dtype=config.dtype)
+        base, tokenizer = load_llm(config.llm, loading=loading, rope_theta=config.rope_theta)
         model = cls(config, llm=base, tokenizer=tokenizer)
         model.load_trained(directory)
-        return model.eval()
+        return model.beside_llm_().eval()
+
+    def beside_llm_(self) -> PrefixLM:
+        """Move what is trained, other than LoRA, to the device of the language model's embeddings."""
+        device = self.llm.get_input_embeddings().weight.device
+        for part in (self.visual_proj, self.temporal_emb, self.adapter):
+            if part is not None:
+                part.to(device)
+        return self
 
     def load_trained(self, directory: str | Path) -> None:
         """Replace the trained tensors with those of a directory that `save_pretrained` wrote."""
@@ -261,9 +290,7 @@ class PrefixLM(nn.Module):
         if self.adapter is None:
             return {}
         return {
-            "gated_video": self.adapter(
-                self.llm, video_start_B=video_start_B, video_end_B=video_start_B + num_slots_B
-            )
+            "gated_video": self.adapter(video_start_B=video_start_B, video_end_B=video_start_B + num_slots_B)
         }
 
     def _values(self, features: VideoFeatures) -> torch.Tensor:
@@ -277,18 +304,3 @@ class PrefixLM(nn.Module):
                 )
             features = features.values_TD
         return torch.as_tensor(features)
-
-
-def collate_examples(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """The keywords of `PrefixLM.forward` for a batch of examples, padded to the longest one; for a Trainer."""
-    length = max(len(e["input_ids"]) for e in examples)
-    videos = [torch.as_tensor(e["video_TD"]) for e in examples]
-    return {
-        "input_ids_BL": torch.tensor(
-            [e["input_ids"] + [0] * (length - len(e["input_ids"])) for e in examples]
-        ),
-        "labels_BL": torch.tensor([e["labels"] + [IGNORE] * (length - len(e["labels"])) for e in examples]),
-        "video_BTD": nn.utils.rnn.pad_sequence(videos, batch_first=True),
-        "num_frames_B": torch.tensor([len(v) for v in videos]),
-        "video_start_B": torch.tensor([e["video_start"] for e in examples]),
-    }

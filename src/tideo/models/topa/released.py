@@ -20,6 +20,7 @@ import torch
 
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.memory import Memory
+from tideo.loading import Loading
 from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, Settings
@@ -41,7 +42,7 @@ def import_topa(
     out = Path(out)
     topa = _weights(Path(checkpoint))
     tensors = prefix_tensors(topa)
-    loaded = load_encoder(encoder)
+    loaded = load_encoder(encoder, loading=Loading(device="cpu"))
     values = _memory(Path(memory))
     for what, width in (("projection", tensors["visual_proj.weight"].shape[1]), ("memory", values.shape[1])):
         if width != loaded.dim:
@@ -56,7 +57,7 @@ def import_topa(
         adapter_len=tensors["adapter.query_LAD"].shape[1],
         rope_theta=ROPE_THETA,
     )
-    base, tokenizer = load_llm(llm, rope_theta=ROPE_THETA)
+    base, tokenizer = load_llm(llm, loading=Loading(device="cpu"), rope_theta=ROPE_THETA)
     model = PrefixLM(config, llm=base, tokenizer=tokenizer)
     expected = model.trained_state()
     for name, tensor in tensors.items():

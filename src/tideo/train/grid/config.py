@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from tideo import registry
 from tideo.device import has_bfloat16
+from tideo.loading import Loading
 from tideo.models.grid.settings import GridSettings
 from tideo.train.grid.modules import MODULES, ModuleName
 from tideo.train.parallel import deepspeed_file
@@ -94,7 +95,7 @@ class GridTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(Loading):
     """A finetuning. `model` is a folder, the name of a bundled model or a Hugging Face id.
 
     `data` is the name of a benchmark, with its training file at `path` and its `videos`; or `llava`, for a file in
@@ -121,7 +122,6 @@ class FinetuneConfig:
     modules: tuple[ModuleName, ...] = ("projector", "llm")
     lora_rank: int = 0
     lora_alpha: int = 0
-    load_4bit: bool = False
     keep_features: bool = True
     packed: int = 1
     captions: float = 0.0
@@ -139,6 +139,7 @@ class FinetuneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.modules or set(self.modules) - set(MODULES):
             raise UserError(f"modules={','.join(self.modules)}: expected some of {', '.join(MODULES)}")
         if not 0 <= self.captions < 1 or self.kl < 0 or self.packed < 1 or self.lora_rank < 0:
@@ -160,8 +161,11 @@ class FinetuneConfig:
             raise UserError(
                 "captions are to be mixed in: set captions_path to a file in LLaVA's format, and captions_images"
             )
-        if self.load_4bit and not self.lora_rank:
-            raise UserError("4-bit weights cannot be trained themselves: set lora_rank, as in lora_rank=128")
+        if self.quantised and not self.lora_rank:
+            bits = "4" if self.load_4bit else "8"
+            raise UserError(
+                f"{bits}-bit weights cannot be trained themselves: set lora_rank, as in lora_rank=128"
+            )
         if not (self.path and self.videos) and self.data not in registry.targets("conversations"):
             raise UserError(
                 f"data={self.data}: set path to its training file and videos to its folder of videos"
@@ -171,6 +175,7 @@ class FinetuneConfig:
     def unused(self) -> dict[str, str]:
         """Dotted field that changes nothing → the reason."""
         unused = {f"grid.{name}": reason for name, reason in self.grid.unused.items()}
+        unused["device_map"] = "a training has train.parallel"
         if not self.lora_rank:
             unused["lora_alpha"] = "lora_rank=0 is no LoRA"
         sources = registry.targets("conversations")

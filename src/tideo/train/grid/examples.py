@@ -60,11 +60,19 @@ class ChatExamples(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.num
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def name_of(self, index: int) -> str:
+        return f"conversation {self._piece(index)[0].id}"
+
+    def _piece(self, index: int) -> tuple[Conversation, int, int]:
+        """A conversation, which piece of its turns the example is, and the number of the pass over the data."""
         pass_number, place = divmod(index, len(self.pieces))
         order = _order(len(self.pieces), f"{self.seed}/{pass_number}")
         conversation_number, piece = self.pieces[order[place]]
-        conversation, pixels = self._with_pixels(self.conversations[conversation_number])
+        return self.conversations[conversation_number], piece, pass_number
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        conversation, piece, pass_number = self._piece(index)
+        conversation, pixels = self._with_pixels(conversation)
         turns = list(conversation.turns)
         random.Random(f"{self.seed}/{pass_number}/{conversation.id}").shuffle(turns)
         example = self.chat.encode(

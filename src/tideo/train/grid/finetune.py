@@ -21,7 +21,7 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 
 from tideo import registry
 from tideo.bundled import model_source
-from tideo.models.grid.loading import Loading, check_image_size, load_vlm
+from tideo.models.grid.loading import check_image_size, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
@@ -67,7 +67,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     check_apart(conversations, validation)
     base, processor = starting_model(config)
     check_image_size(processor, config.grid, name=config.model)
-    if torch.accelerator.is_available() and not (config.load_4bit or config.train.parallel):
+    if torch.accelerator.is_available() and not (config.quantised or config.train.parallel):
         base.to(PartialState().device)  # the tower and the captions' loss run before the Trainer
     model = freeze(base, config)
     measured = [] if config.train.parallel else held_out  # a sharded model runs in the Trainer only
@@ -200,10 +200,8 @@ def starting_model(config: FinetuneConfig) -> tuple[Any, Any]:
     """The model before finetuning, and its processor."""
     # bfloat16 is enough if other weights learn (LoRA), or if DeepSpeed keeps a copy in float32.
     low_precision = config.train.bf16 and (config.lora_rank or deepspeed_file(config.train.parallel))
-    loading = Loading(
-        dtype="bfloat16" if low_precision else "float32", load_4bit=config.load_4bit, place=config.load_4bit
-    )
-    return load_vlm(config.model, loading=loading)
+    dtype = config.dtype if config.dtype != "auto" else "bf16" if low_precision else "fp32"
+    return load_vlm(config.model, loading=replace(config.loading, dtype=dtype), place=False)
 
 
 def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:
@@ -219,11 +217,11 @@ def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:
     if not trainer.is_world_process_zero():
         return
     if (
-        config.load_4bit or config.train.parallel
+        config.quantised or config.train.parallel
     ):  # merged into 4-bit weights, the adapter would be rounded away
         from peft import PeftModel
 
-        whole, _ = starting_model(replace(config, load_4bit=False))
+        whole, _ = starting_model(replace(config, load_4bit=False, load_8bit=False))
         model = PeftModel.from_pretrained(whole, str(out / "lora"))
     merged = model.merge_and_unload()
     merged.to(merged.get_input_embeddings().weight.dtype).save_pretrained(out)

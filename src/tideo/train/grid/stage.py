@@ -16,7 +16,7 @@ import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainingArguments
 
 from tideo.models.prompts import IGNORE
 from tideo.store.files import key_of
@@ -33,9 +33,8 @@ from tideo.train.grid.patch_features import (
 )
 from tideo.train.grid.skipped import Skipped
 from tideo.train.grid.trainer import GridTrainer, reply_loss
-from tideo.train.grid.validation import Validation
-from tideo.train.parallel import FSDP, check_parallel, deepspeed_file
-from tideo.train.saving import ends_epoch
+from tideo.train.grid.validation import Evaluating, Validation
+from tideo.train.parallel import FSDP, check_parallel, deepspeed_file, layers
 from tideo.train.trainer import fit, trainer_arguments
 from tideo.train.workers import loader_arguments, num_workers
 
@@ -76,7 +75,7 @@ def run_stage(
     read is left out of the training and of `validation`, and noted in `skipped`.
     """
     training, features = config.train, None
-    workers = num_workers(training.workers)
+    workers = num_workers(training.workers, on_cpu=arguments.use_cpu)
     # A sharded model has no whole tower that could run here, and in a large model the tower's share of a step is small.
     if config.keep_features and not training.parallel and "tower" not in config.modules:
         chat = Chat(processor, image_size=config.grid.image_size)
@@ -93,11 +92,13 @@ def run_stage(
     num_examples = sum(-(-len(c.turns) // config.packed) for c in conversations)
     set_steps(arguments, training, num_examples=num_examples, per_step=per_step)
     arguments.dataloader_num_workers = workers
-    if config.keep_best:  # besides the last one; with 1 the Trainer would remove that at the end, also at SIGTERM
+    if (
+        config.keep_best
+    ):  # besides the last one; with 1 the Trainer would remove that at the end, also at SIGTERM
         arguments.save_total_limit = max(2, training.save_limit)
     arguments.dataloader_multiprocessing_context = loader_arguments(workers)["multiprocessing_context"]
     if training.parallel == FSDP:
-        arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = ",".join(_layers(model))
+        arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = ",".join(layers(model))
 
     def examples_of(sets: Sequence[Conversation], num: int) -> ChatExamples:
         return ChatExamples(
@@ -140,21 +141,6 @@ def run_stage(
         if tower is not None:
             restore_tower(base, tower)
     return trainer
-
-
-class Evaluating(TrainerCallback):
-    """Asks for an evaluation every `steps` steps, by default at the end of an epoch; and at the last step."""
-
-    def __init__(self, *, steps: int | None, epoch_steps: float) -> None:
-        self.steps, self.epoch_steps = steps, epoch_steps
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        step = state.global_step
-        due = step % self.steps == 0 if self.steps else ends_epoch(step, epoch_steps=self.epoch_steps)
-        if due or step == state.max_steps:
-            control.should_evaluate = True
 
 
 def _as_read(
@@ -270,8 +256,3 @@ def weights_key(weights: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _layers(model: Any) -> list[str]:
-    """The classes of layers that FSDP shards one by one: of those that a LLaVA names, the ones that this model has."""
-    return sorted({type(m).__name__ for m in model.modules()} & set(model._no_split_modules))

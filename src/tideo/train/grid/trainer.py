@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Trainer
 
 from tideo.models.prompts import IGNORE
+from tideo.train.finite import CheckedTrainer
 from tideo.train.grid.modules import module_of
 from tideo.train.grid.skipped import Example, Skipped
 from tideo.train.grid.validation import Validation
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 WEIGHTS_FILE = "weights.safetensors"
 
 
-class GridTrainer(Trainer):
+class GridTrainer(CheckedTrainer):
     """`rates`: module → learning rate, if it differs from that of the arguments; `muon_lr`: Muon's, for all matrices.
 
     `kl` is the weight of KL(reference ‖ model) on the replies' tokens. The reference is the model before training:

@@ -16,11 +16,13 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tideo.models.prompts import IGNORE
 from tideo.scoring import best, scores
 from tideo.train.grid.conversations import Conversation
 from tideo.train.grid.examples import ChatExamples, collate_chats
+from tideo.train.saving import ends_epoch
 from tideo.train.workers import loader_arguments
 from tideo.types import UserError
 
@@ -48,6 +50,21 @@ class _Sequences(Dataset[tuple[list[Key], dict[str, Any]]]):
         keys = self.parts[index]
         replies = [(place, option) for _, place, option in keys]
         return keys, self.examples.replies(keys[0][0], replies)
+
+
+class Evaluating(TrainerCallback):
+    """Asks for an evaluation every `steps` steps, by default at the end of an epoch; and at the last step."""
+
+    def __init__(self, *, steps: int | None, epoch_steps: float) -> None:
+        self.steps, self.epoch_steps = steps, epoch_steps
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        step = state.global_step
+        due = step % self.steps == 0 if self.steps else ends_epoch(step, epoch_steps=self.epoch_steps)
+        if due or step == state.max_steps:
+            control.should_evaluate = True
 
 
 class Validation:

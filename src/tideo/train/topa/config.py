@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from tideo import registry
 from tideo.bundled import check_encoder, model_source
 from tideo.device import has_bfloat16
+from tideo.loading import Loading
+from tideo.train.parallel import check_loading, deepspeed_file
 from tideo.types import UserError
+
+PUBLISHED_BATCH = 256  # of which base_lr is the rate, in the code of TOPA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +36,20 @@ class TaskWeights:
 class PrealignTraining:
     """AdamW, cosine to 0 after the warm-up. A step is `batch` × `accumulate` examples on each process.
 
-    `proj_lr` is a factor of the learning rate, for the projection and the temporal embedding.
+    `base_lr` is the learning rate of a step of 256 examples, as published: the rate is `base_lr` × examples of a step
+    over all processes / 256. Without it the rate is `lr`. `proj_lr` is a factor of the rate, for the projection and
+    the temporal embedding. `parallel` is `fsdp`, `zero2`, `zero3`, `zero3_offload` or a DeepSpeed file
+    (train/parallel.py). `gradient_checkpointing` computes each layer twice and keeps only its input.
     """
+
+    renamed: ClassVar[dict[str, str]] = {"deepspeed": "parallel"}  # in run.json of earlier versions
 
     steps: int | None = None
     epochs: float | None = None
     batch: int = 64
     accumulate: int = 1
     lr: float = 2e-3
+    base_lr: float | None = None
     proj_lr: float = 1.0
     warmup: float = 0.05  # share of the steps
     weight_decay: float = 0.1
@@ -46,24 +57,53 @@ class PrealignTraining:
     bf16: bool = field(default_factory=has_bfloat16)  # where it is emulated, it is far slower than float32
     save_steps: int = 500
     log_steps: int = 50
-    deepspeed: str | None = None
+    gradient_checkpointing: bool = False
+    parallel: str | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise UserError("give either train.steps or train.epochs, and set the other to none")
+        for name in ("steps", "batch", "accumulate", "save_steps", "log_steps"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"train.{name}={value}: expected at least 1")
+        if (self.epochs is not None and self.epochs <= 0) or self.rate(1) <= 0:
+            raise UserError(
+                f"train.epochs={self.epochs}, train.lr={self.lr}, train.base_lr={self.base_lr}: expected more than 0"
+            )
+        deepspeed_file(self.parallel)
+
+    def per_step(self, processes: int) -> int:
+        """The examples of a step, the effective batch."""
+        return self.batch * self.accumulate * processes
+
+    def num_steps(self, num_tideos: int, *, processes: int) -> int:
+        return self.steps or max(1, round((self.epochs or 0) * num_tideos / self.per_step(processes)))
+
+    def rate(self, processes: int) -> float:
+        """The learning rate after the warm-up."""
+        return self.lr if self.base_lr is None else self.base_lr * self.per_step(processes) / PUBLISHED_BATCH
+
+    def rate_line(self, processes: int) -> str:
+        examples = f"{self.batch} x {self.accumulate} x {processes} processes = {self.per_step(processes)}"
+        rule = (
+            "train.lr"
+            if self.base_lr is None
+            else f"train.base_lr {self.base_lr:g} x {self.per_step(processes)} / {PUBLISHED_BATCH}"
+        )
+        return f"examples of a step: {examples} · learning rate {self.rate(processes):.4g} ({rule})"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrealignConfig:
+class PrealignConfig(Loading):
     """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
 
     `tideos` is a TextVid file, a folder that `tideo textvid` wrote or a registered source of Tideos; at most
     `num_tideos` of them are used. `features` is a folder that `tideo encode` made of them; without it the training
-    encodes the captions. `calibration` is a folder of videos like those of later questions, or a registered source of
-    frames; they set the threshold of familiarity. `attn` is an attention implementation of transformers, auto its
-    default. `memory` is what the rows of the projection's memory are: single captions, as published, or whole textual
-    frames. `from_llm` initialises the projection by ridge regression onto the LLM's own embeddings of the captions.
-    `projected` is the share of examples whose text features are projected onto the memory, as image features are.
+    encodes the captions. `calibration` is a folder of videos like those of later questions, or a registered source
+    of frames; they set the threshold of familiarity. `memory` is what the rows of the projection's memory are:
+    single captions, as published, or whole textual frames. `from_llm` initialises the projection by ridge
+    regression onto the LLM's own embeddings of the captions. `projected` is the share of examples whose text
+    features are projected onto the memory, as image features are.
     """
 
     llm: str
@@ -90,7 +130,6 @@ class PrealignConfig:
     reduction: str = "mean"
     temperature: float = 100.0
     calibration: str | None = None
-    attn: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     train: PrealignTraining
     seed: int = 0
 
@@ -104,9 +143,13 @@ class PrealignConfig:
             unused |= dict.fromkeys(("lora_rank", "lora_targets"), f"adapter={self.adapter} is no LoRA")
         if not self.tasks.choose:
             unused["choose_form"] = "tasks.choose=0 trains no choice"
+        if self.train.base_lr is not None:
+            unused["train.lr"] = "train.base_lr sets the rate; with train.base_lr=none it is train.lr"
         return unused
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_loading(self, self.train.parallel)
         if self.attn != "auto" and self.adapter == "llama-adapter":
             raise UserError(f"attn={self.attn}: adapter llama-adapter has its own attention; set attn=auto")
         if not 0 <= self.projected <= 1 or (self.projected and self.memory != "frames"):
@@ -119,8 +162,12 @@ class PrealignConfig:
         """Raises UserError for a file, folder or model that is not there, before any of them is read."""
         for field_name, kind in (("tideos", "tideos"), ("calibration", "frames"), ("features", None)):
             registry.check_path(getattr(self, field_name), field=field_name, kind=kind)
-        registry.check_path(self.train.deepspeed, field="train.deepspeed")
-        if self.train.deepspeed is not None:
-            registry.require("deepspeed")
         model_source(self.llm, failure=f"the language model {self.llm!r} cannot be loaded")
         check_encoder(self.encoder)
+
+    def as_begun(self, recorded: Mapping[str, Any]) -> PrealignConfig:
+        """This recipe with the learning rate of an earlier version, which recorded the result of the published rule."""
+        train = recorded.get("train") or {}
+        if "base_lr" in train or self.train.base_lr is None or "lr" not in train:
+            return self
+        return replace(self, train=replace(self.train, lr=train["lr"], base_lr=None))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tideo.encoders.dual import DualEncoder
@@ -12,6 +13,8 @@ from tideo.encoders.features import text_vectors
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.soft_frames import pool_frames, token_weights
 from tideo.types import Features, Tideo
+
+BLOCK = 4096  # rows of the regression at a time
 
 
 @torch.no_grad()
@@ -31,30 +34,55 @@ def init_from_llm_(
     median length of an embedding; row i of the temporal embedding becomes the LLM's embedding of the number i + 1.
     """
     table_VH = model.llm.get_input_embeddings().weight.float()
-    pairs = list(zip(tideos, features, strict=True))[:num]
-    captions = list(dict.fromkeys(c for t, _ in pairs for f in t.frames for c in f.captions))
+    tideos = tideos[:num]
+    captions = list(dict.fromkeys(c for t in tideos for f in t.frames for c in f.captions))
     encoded = model.tokenizer([f" {c}" for c in captions], add_special_tokens=False)["input_ids"]
     ids_of = dict(zip(captions, encoded, strict=True))
-    weights_V = token_weights(encoded, vocab_size=len(table_VH))
+    weights_V = token_weights(encoded, vocab_size=len(table_VH)).to(table_VH.device)
     vector_of = text_vectors(captions, encoder, cache_dir=cache_dir)
-    rows = [(torch.from_numpy(vector_of(c)), ids_of[c]) for c in captions[: 5 * num]]
-    for tideo, feature in pairs:
-        for frame, value in zip(tideo.frames, feature.values_TD, strict=False):
-            rows.append((torch.from_numpy(value), [i for c in frame.captions for i in ids_of[c]]))
-    targets_NH = pool_frames(table_VH, [ids for _, ids in rows], weights_V=weights_V)
-    inputs = torch.stack([r[0] for r in rows])
-    weight_HD = ridge_projection(inputs, targets_NH=targets_NH, l2=l2)
+
+    def rows() -> Iterator[tuple[np.ndarray, list[int]]]:
+        yield from ((vector_of(c), ids_of[c]) for c in captions[: 5 * num])
+        for tideo, feature in zip(tideos, features, strict=False):
+            for frame, value in zip(tideo.frames, feature.values_TD, strict=False):
+                yield value, [i for c in frame.captions for i in ids_of[c]]
+
+    def blocks() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for block in _blocks(rows()):
+            inputs_BD = torch.from_numpy(np.stack([value for value, _ in block])).to(table_VH.device)
+            yield inputs_BD, pool_frames(table_VH, [ids for _, ids in block], weights_V=weights_V)
+
+    weight_HD = ridge_projection(blocks(), l2=l2)
+    lengths = [(inputs_BD @ weight_HD.T).norm(dim=1) for inputs_BD, _ in blocks()]
     target_length = table_VH.norm(dim=1).median()
-    length = (inputs @ weight_HD.T).norm(dim=1).median()
-    model.init_visual_proj_(weight_HD * (target_length / length))
+    model.init_visual_proj_(weight_HD * (target_length / torch.cat(lengths).median()))
     numbers = model.tokenizer(
         [f"{i + 1}" for i in range(model.prefix_config.max_frames)], add_special_tokens=False
     )["input_ids"]
     model.temporal_emb.weight.copy_(torch.stack([table_VH[ids].mean(0) for ids in numbers]))
 
 
-def ridge_projection(features_ND: torch.Tensor, *, targets_NH: torch.Tensor, l2: float) -> torch.Tensor:
-    """The weight [H, D] that maps features to targets with the least squared error plus l2 * N * |weight|^2."""
-    x, y = features_ND.double(), targets_NH.double()
-    gram_DD = x.T @ x + l2 * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-    return torch.linalg.solve(gram_DD, x.T @ y).T.to(targets_NH.dtype).contiguous()
+def ridge_projection(blocks: Iterable[tuple[torch.Tensor, torch.Tensor]], *, l2: float) -> torch.Tensor:
+    """The weight [H, D] that maps features to targets with the least squared error plus l2 * N * |weight|^2.
+
+    `blocks` are (features [B, D], targets [B, H]) of the N samples.
+    """
+    gram_DD = cross_DH = torch.zeros(())
+    num, dtype = 0, torch.float32
+    for features_BD, targets_BH in blocks:
+        x, y = features_BD.double(), targets_BH.double()
+        gram_DD, cross_DH = gram_DD.to(x) + x.T @ x, cross_DH.to(x) + x.T @ y
+        num, dtype = num + len(x), targets_BH.dtype
+    gram_DD = gram_DD + l2 * num * torch.eye(len(gram_DD)).to(gram_DD)
+    return torch.linalg.solve(gram_DD, cross_DH).T.to(dtype).contiguous()
+
+
+def _blocks(rows: Iterator[tuple[np.ndarray, list[int]]]) -> Iterator[list[tuple[np.ndarray, list[int]]]]:
+    block = []
+    for row in rows:
+        block.append(row)
+        if len(block) == BLOCK:
+            yield block
+            block = []
+    if block:
+        yield block

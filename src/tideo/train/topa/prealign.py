@@ -3,37 +3,41 @@
 Tideos are encoded once. A linear projection, temporal embeddings and an adapter learn three tasks, and the memory of
 the cross-modal projection is saved with them. No picture is used in training. With `calibration`, pictures set the
 threshold below which `tideo ask` calls a video unfamiliar; no answer depends on that.
+
+Several processes share the encoding and the batch; the first one writes and removes what is no checkpoint.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from accelerate import PartialState  # type: ignore[import-untyped]
-from transformers import Trainer
 
 from tideo import registry
 from tideo.bundled import located
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.encode import encoded
 from tideo.encoders.familiarity import calibrated
-from tideo.encoders.features import frame_features, sampled, tideo_features
-from tideo.models.prompts import IGNORE
+from tideo.encoders.features import frame_features, sampled
+from tideo.encoders.memory import Memory, write_memory
+from tideo.loading import Loading
 from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
-from tideo.models.topa.prefix_lm import PrefixLM, collate_examples
+from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
+from tideo.processes import Processes
 from tideo.textvid.schema import load, to_tideo
 from tideo.train.calibration import calibration_frames
-from tideo.train.topa.config import PrealignConfig, PrealignTraining
+from tideo.train.parallel import FSDP, check_parallel, deepspeed_file, layers, sharding
+from tideo.train.topa.config import PrealignConfig
+from tideo.train.topa.features import StoredFeatures, encoded_tideos, features_in
 from tideo.train.topa.init_projection import init_from_llm_
-from tideo.train.topa.memory import make_memory, projected_texts
+from tideo.train.topa.memory import caption_rows, memory_rows, projected_texts
 from tideo.train.topa.tasks import Examples
-from tideo.train.trainer import begin, fit, trainer_arguments
+from tideo.train.topa.trainer import PrealignTrainer
+from tideo.train.trainer import begin, fit, last_checkpoint, trainer_arguments
 from tideo.types import Features, Tideo, UserError
 
 
@@ -46,41 +50,55 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
         raise UserError(
             f"this recipe is for `tideo train`, not for pre-alignment: it returns a {type(config).__name__}"
         )
-    out = Path(out)
+    out, processes = Path(out), Processes.launched()
+    check_parallel(config.train.parallel)
+    if config.torch_device().type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # before the processes find each other
     torch.manual_seed(config.seed)
     if not begin(out, recipe=config, resume=resume, last_file=SETTINGS_FILE):
         return out
-    encoder = load_encoder(config.encoder)
+    encoder = load_encoder(config.encoder, loading=Loading(device=config.device))
     tideos = read_tideos(config)
-    if config.features is None:
-        cache_dir = out.parent / "text_features"
-        features = list(tideo_features(tideos, encoder, num_frames=config.max_frames, cache_dir=cache_dir))
-    else:
-        features = encoded(config.features, tideos, encoder=encoder, num_frames=config.max_frames)
+    features = _features(config, tideos, encoder, out=out)
+    rows = features
+    if config.memory == "captions":
+        rows = caption_rows(tideos, encoder, num_rows=config.memory_rows, folder=out / "steps" / "captions")
     model = new_prefix_lm(config, encoder)
     if config.from_llm:
+        if not processes.first:
+            processes.wait()  # the first one encodes the captions for all
         init_from_llm_(model, tideos, features, encoder, cache_dir=out.parent / "text_features")
-    projected = _projected(config, features)
+        if processes.first:
+            processes.wait()
+    projected: Sequence[Features] = ()
+    if config.projected:
+        projected = projected_texts(
+            features,
+            num_rows=config.memory_rows,
+            temperature=config.temperature,
+            noise_std=config.noise_std,
+            seed=config.seed,
+            folder=out / "steps",
+            device=getattr(encoder, "device", "cpu"),
+        )
+    del encoder  # its memory is the training's
+    if resume and (last := last_checkpoint(out / "steps")) is not None:
+        model.load_trained(last)
     trainer = _trainer(config, model, tideos, features, projected, out=out / "steps")
     fit(trainer, resume=resume)
-    model.save_pretrained(out)
-    memory = make_memory(
-        config.memory, num_rows=config.memory_rows, tideos=tideos, features=features, encoder=encoder
-    )
-    if config.calibration is not None:
-        known = calibration_frames(config.calibration, num_frames=config.max_frames, seed=config.seed)
-        familiar = [frame_features(frames, encoder) for frames in known]
-        memory = calibrated(memory, familiar, temperature=config.temperature)
-    memory.save(out / MEMORY_FILE)
-    folder = located(config.encoder)
-    Settings(
-        encoder=os.path.relpath(folder, out) if Path(folder).is_dir() else folder,
-        num_frames=config.max_frames,
-        temperature=config.temperature,
-        form=config.form,
-        reduction=config.reduction,
-    ).save(out)
-    shutil.rmtree(out / "steps", ignore_errors=True)
+    trainer.save_model(str(out))
+    if processes.first:
+        _save_memory(config, rows, out=out)
+        folder = located(config.encoder)
+        Settings(
+            encoder=os.path.relpath(folder, out) if Path(folder).is_dir() else folder,
+            num_frames=config.max_frames,
+            temperature=config.temperature,
+            form=config.form,
+            reduction=config.reduction,
+        ).save(out)
+        shutil.rmtree(out / "steps", ignore_errors=True)
+    processes.wait()
     return out
 
 
@@ -92,25 +110,23 @@ def read_tideos(config: PrealignConfig) -> list[Tideo]:
     return list(tideos if config.num_tideos is None else sampled(tideos, config.num_tideos))
 
 
-def _projected(config: PrealignConfig, features: Sequence[Features]) -> list[Features]:
-    """The features after projection onto the memory; an empty list if no example needs them."""
-    if not config.projected:
-        return []
-    return projected_texts(
-        features,
-        num_rows=config.memory_rows,
-        temperature=config.temperature,
-        noise_std=config.noise_std,
-        seed=config.seed,
-    )
+def _features(
+    config: PrealignConfig, tideos: Sequence[Tideo], encoder: DualEncoder, *, out: Path
+) -> StoredFeatures:
+    """The Tideos' features, from the recipe's folder or encoded by all processes together, beside the run."""
+    if config.features is not None:
+        return features_in(config.features, tideos, encoder=encoder, num_frames=config.max_frames)
+    dtype = getattr(encoder, "dtype", "float32")  # which an encoder of another package need not have
+    folder = out.parent / "text_features" / f"tideos-{encoder.id}-{dtype}"
+    return encoded_tideos(tideos, encoder, num_frames=config.max_frames, folder=folder)
 
 
 def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
     """The PrefixLM of a recipe, before training."""
     name = located(config.llm)
-    llm, tokenizer = load_llm(name, dtype="auto")
-    if config.attn != "auto":
-        llm.set_attn_implementation(config.attn)
+    # Weights that the GPUs share stay in the host's memory until they are sharded: they may be too many for one.
+    whole = not sharding(config.train.parallel).weights
+    llm, tokenizer = load_llm(name, loading=config.loading, place=whole)
     return PrefixLM(
         PrefixLMConfig(
             llm=name,
@@ -131,30 +147,6 @@ def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
     )
 
 
-class _PrealignTrainer(Trainer):
-    """Checkpoints hold the trained tensors alone, as `PrefixLM.save_pretrained` writes them."""
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        self.model.save_pretrained(output_dir or self.args.output_dir)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.model.load_trained(resume_from_checkpoint)
-
-
-def _collate(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A batch with its labels also under the name by which the Trainer counts the tokens of a step."""
-    batch = collate_examples(examples)
-    return batch | {"labels": batch["labels_BL"]}
-
-
-def _share_of_step(outputs: Any, labels_BL: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-    """The batch's part of the mean over all tokens of a step, however many batches the step is made of.
-
-    The published code takes the mean of the batches' means, which weighs the tokens of short answers more.
-    """
-    return outputs.loss * ((labels_BL != IGNORE).sum() / num_items_in_batch)
-
-
 def _trainer(
     config: PrealignConfig,
     model: PrefixLM,
@@ -163,11 +155,12 @@ def _trainer(
     projected: Sequence[Features],
     *,
     out: Path,
-) -> Trainer:
-    train = config.train
-    world = PartialState().num_processes
-    batch = train.batch * train.accumulate * world
-    steps = train.steps or max(1, round((train.epochs or 0) * len(tideos) / batch))
+) -> PrealignTrainer:
+    train, processes = config.train, Processes.launched()
+    per_step = train.per_step(processes.size)
+    steps = train.num_steps(len(tideos), processes=processes.size)
+    if processes.first:
+        print(train.rate_line(processes.size), file=sys.stderr)
     arguments = trainer_arguments(
         out,
         steps=steps,
@@ -177,14 +170,21 @@ def _trainer(
         bf16=train.bf16,
         save_steps=train.save_steps,
         log_steps=train.log_steps,
+        learning_rate=train.rate(processes.size),
         warmup_steps=round(train.warmup * steps),
-        deepspeed=train.deepspeed,
+        gradient_checkpointing=train.gradient_checkpointing,
+        ddp_find_unused_parameters=False,
+        deepspeed=deepspeed_file(train.parallel),
+        fsdp=train.parallel == FSDP,
+        use_cpu=config.torch_device().type == "cpu",
     )
+    if train.parallel == FSDP:
+        arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = ",".join(layers(model.llm))
     examples = Examples(
         tideos,
         features,
         model,
-        batch=batch,
+        batch=per_step,
         steps=steps,
         weights=config.tasks,
         choose_form=config.choose_form,
@@ -193,25 +193,19 @@ def _trainer(
         share_projected=config.projected,
         seed=config.seed,
     )
-    return _PrealignTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=examples,
-        data_collator=_collate,
-        compute_loss_func=_share_of_step,
-        optimizers=(_optimizer(model, train), None),
-    )
+    return PrealignTrainer(model=model, args=arguments, train_dataset=examples, training=train)
 
 
-def _optimizer(model: PrefixLM, train: PrealignTraining) -> torch.optim.Optimizer:
-    """AdamW without decay on vectors (biases, gates), as published; `proj_lr` for projection and temporal embedding."""
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            factor = train.proj_lr if name.startswith(("visual_proj", "temporal_emb")) else 1.0
-            decay = train.weight_decay if parameter.squeeze().ndim > 1 else 0.0
-            groups.setdefault((train.lr * factor, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
-        betas=train.betas,
-    )
+def _save_memory(config: PrealignConfig, rows: StoredFeatures, *, out: Path) -> None:
+    """Write the memory, a block at a time, with the threshold of the calibration."""
+    num, blocks = memory_rows(config.memory, rows, num_rows=config.memory_rows)
+    shape, dtype, name = (num, rows.store.dim), torch.float16, rows.store.about["encoder"]
+    if config.calibration is None:
+        write_memory(out / MEMORY_FILE, map(torch.from_numpy, blocks), shape=shape, dtype=dtype, encoder=name)
+        return
+    unfinished = out / "steps" / MEMORY_FILE
+    write_memory(unfinished, map(torch.from_numpy, blocks), shape=shape, dtype=dtype, encoder=name)
+    encoder = load_encoder(config.encoder, loading=Loading(device=config.device))
+    known = calibration_frames(config.calibration, num_frames=config.max_frames, seed=config.seed)
+    familiar = [frame_features(frames, encoder) for frames in known]
+    calibrated(Memory.load(unfinished), familiar, temperature=config.temperature).save(out / MEMORY_FILE)

@@ -26,8 +26,8 @@ def pool_frames(
     table_VH: torch.Tensor, frames: Sequence[Sequence[int]], *, weights_V: torch.Tensor
 ) -> torch.Tensor:
     """Each frame's tokens as the weighted mean of their embeddings, scaled to their median length: [N, H]."""
-    ids = torch.tensor([i for frame in frames for i in frame])
-    starts = torch.tensor([0] + [len(frame) for frame in frames[:-1]]).cumsum(0)
+    ids = torch.tensor([i for frame in frames for i in frame], device=table_VH.device)
+    starts = torch.tensor([0] + [len(frame) for frame in frames[:-1]], device=table_VH.device).cumsum(0)
     sums_NH = F.embedding_bag(ids, table_VH, starts, mode="sum", per_sample_weights=weights_V[ids])
     length = table_VH.detach().norm(dim=1).median()
     return F.normalize(sums_NH, dim=1) * length

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
-from tideo.models.prompts import FORMS, answer_prompt, style, summary_prompt
+from tideo.models.prompts import FORMS, IGNORE, answer_prompt, style, summary_prompt
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.config import TaskWeights
 from tideo.types import Features, Question, Tideo, UserError
@@ -48,12 +49,8 @@ class Examples(Dataset[dict[str, Any]]):
         share_projected: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self.tideos, self.model = tideos, model
-        self.values = [torch.from_numpy(f.values_TD) for f in features]
-        self.projected, self.share_projected = (
-            [torch.from_numpy(f.values_TD) for f in projected],
-            share_projected,
-        )
+        self.tideos, self.features, self.model = tideos, features, model
+        self.projected, self.share_projected = projected, share_projected
         self.batch, self.steps, self.weights = batch, steps, weights
         self.choose_form, self.noise_std, self.seed = choose_form, noise_std, seed
         self.style = style(model.prefix_config.prompt_style)
@@ -65,19 +62,24 @@ class Examples(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.batch * self.steps
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        rng = random.Random(f"example/{self.seed}/{index}")
+    def name_of(self, index: int) -> str:
+        return f"Tideo {self.tideos[self._which(index)].id}"
+
+    def _which(self, index: int) -> int:
         epoch, place = divmod(index, len(self.tideos))
-        which = self._order(epoch)[place]
+        return self._order(epoch)[place]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng, which = random.Random(f"example/{self.seed}/{index}"), self._which(index)
         shares = (self.weights.choose, self.weights.answer, self.weights.summarise)
         step = random.Random(f"task/{self.seed}/{index // self.batch}")
         prompt, answer = self._tasks[step.choices(list(self._tasks), weights=shares)[0]](
             self.tideos[which], rng
         )
         if rng.random() < self.share_projected:
-            values_TD = self.projected[which]
+            values_TD = torch.from_numpy(self.projected[which].values_TD)
         else:
-            values_TD = self._noisy(self.values[which], index)
+            values_TD = self._noisy(torch.from_numpy(self.features[which].values_TD), index)
         return self.model.encode_example(values_TD, prompt=prompt, answer=answer)
 
     def _shuffled(self, epoch: int) -> list[int]:
@@ -109,6 +111,21 @@ class Examples(Dataset[dict[str, Any]]):
 
     def _summarise(self, tideo: Tideo, rng: random.Random) -> tuple[str, str]:
         return summary_prompt(style=self.style), tideo.summary + self.style.end
+
+
+def collate_examples(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    """The keywords of `PrefixLM.forward` for a batch of examples, padded to the longest one; for a Trainer."""
+    length = max(len(e["input_ids"]) for e in examples)
+    videos = [torch.as_tensor(e["video_TD"]) for e in examples]
+    return {
+        "input_ids_BL": torch.tensor(
+            [e["input_ids"] + [0] * (length - len(e["input_ids"])) for e in examples]
+        ),
+        "labels_BL": torch.tensor([e["labels"] + [IGNORE] * (length - len(e["labels"])) for e in examples]),
+        "video_BTD": nn.utils.rnn.pad_sequence(videos, batch_first=True),
+        "num_frames_B": torch.tensor([len(v) for v in videos]),
+        "video_start_B": torch.tensor([e["video_start"] for e in examples]),
+    }
 
 
 def shuffled(question: Question, rng: random.Random) -> Question:
