@@ -28,7 +28,7 @@ Gpus = Annotated[
 ]
 Card = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="With --plan: the GPU, by default A100-40G; H100, RTX4090, …"),
+    typer.Option(metavar="NAME", help="With --plan: the GPU, as A100-40G, H100 or RTX4090."),
 ]
 ONLY_PLAN = (
     "--gpus and --card are for --plan; a training runs on the processes that `accelerate launch` starts"
@@ -67,8 +67,18 @@ def prealign(
     print_result(folder)
 
 
-def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False) -> None:
+def train(
+    recipe: Recipe,
+    settings: Settings = None,
+    out: OutOrRuns = None,
+    resume: Resume = False,
+    plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,
+) -> None:
     """Train a tiny model: a CLIP, a language model or, by feature distillation, a LLaVA."""
+    if plan:
+        raise UserError(
+            "--plan is for prealign and finetune: these trainings take a CPU, and their recipes' files say how long"
+        )
     config = _recipe(recipe, settings, command="train")
     folder = _run(config, out, recipe=recipe)
     with results_alone():
@@ -83,10 +93,9 @@ def finetune(
     settings: Settings = None,
     out: OutOrRuns = None,
     resume: Resume = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Only print parameters and memory.")] = False,
-    gpus: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs, by default 1.")
-    ] = None,
+    plan: Plan = False,
+    gpus: Gpus = None,
+    card: Card = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -98,10 +107,8 @@ def finetune(
     ] = None,
 ) -> None:
     """Finetune an image-text model on grids of frames (top-down grid)."""
-    if gpus is not None and not plan:
-        raise UserError(
-            "--gpus is for --plan; a training runs on the processes that `accelerate launch` starts"
-        )
+    if (gpus is not None or card is not None) and not plan:
+        raise UserError(ONLY_PLAN)
     if (plan or export is not None) and (out is not None or resume or (plan and export is not None)):
         raise UserError(
             "--plan and --export train nothing: give one of them alone, without --out and --resume"
@@ -110,7 +117,9 @@ def finetune(
     if plan:
         from tideo.train.grid.memory_plan import plan as memory_plan
 
-        print(memory_plan(config, gpus=gpus or 1))
+        with results_alone():
+            text = memory_plan(config, gpus=gpus or 1, on=card)
+        print(text)
         return
     if export is not None:
         from tideo.train.grid.finetune import export_llava

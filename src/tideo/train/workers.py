@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from multiprocessing import popen_spawn_posix
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
@@ -14,18 +16,27 @@ from tideo.types import UserError
 MOST = 8  # of a process by default
 
 
-class _Worker(SpawnProcess):
+class _Popen(popen_spawn_posix.Popen):
     """A process that no signal of a terminal or a job scheduler ends: it ends with the training's own process."""
 
-    def start(self) -> None:
+    def __init__(self, process: Any) -> None:
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
-            super().start()  # the new process inherits what is blocked
+            super().__init__(process)  # the new process inherits what is blocked
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
     def terminate(self) -> None:
-        self.kill()  # it hears nothing else, and has nothing to finish
+        # It hears nothing else, and has nothing to finish. Of workers that end torch's handler makes an error.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.kill()
+
+
+class _Worker(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        return _Popen(process_obj)
 
 
 class Spawning(SpawnContext):
