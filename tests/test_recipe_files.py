@@ -58,7 +58,7 @@ def test_a_yaml_file_changes_a_base(tmp_path: Path) -> None:
         ("fields.py", IMPORT + "from dataclasses import replace\ndef a():\n    return replace(base(), num=0)\n",
          r"fields\.py: num=0: expected at least 1"),
         ("open.yaml", "x: [1\ny: 2\n", r"open\.yaml, line 2: it is no YAML"),
-        ("code.yaml", "base: x\nnum: !!python/object/apply:os.getcwd []\n", r"line 2: it is no YAML: could not determine"),
+        ("code.yaml", "base: x\nnum: !!python/object/apply:os.getcwd []\n", "line 2: it is no YAML: could not"),
         ("twice.yaml", "base: llava_1_5_13b_nextqa\nnum: 1\nnum: 2\n", r"line 3: .* the key 'num' comes twice"),
         ("no.yaml", "num: 1\n", "expected `base: NAME`"),
         ("list.yaml", "- 1\n", "expected `base: NAME`"),
@@ -97,7 +97,7 @@ def test_the_commands_take_files(tmp_path: Path, tideo: Tideo) -> None:
     config = config_for(tmp_path)
     (tmp_path / "mine.yaml").write_text(
         f"base: dollhouse_grid\nmodel: {config.model}\ndata: nextqa\npath: {config.path}\nvideos: {config.videos}\n"
-        "num: ~\npacked: 1\ngrid: {rows: 2, cols: 2, image_size: 28, encoder: none}\n"
+        "num: ~\npacked: 1\ngrid: {rows: 2, cols: 2, image_size: 28}\n"
         "train: {steps: 1, batch: 1, muon_lr: none, bf16: false}\n"
     )
     done = tideo("finetune", "mine.yaml", cwd=tmp_path)

@@ -67,12 +67,16 @@ def test_the_7b_fits_the_cards_that_its_recipes_name() -> None:
     assert "34,132 questions in 7,042 sequences (as published)" in text
     assert "440.1 steps an epoch, 441 in all" in text
     assert re.search(r"A100-80G +80 +yes +0\.2", text)
+    with pytest.raises(UserError, match="unknown card 'H10'; did you mean H100"):
+        plan(load("recipes", "llava_1_5_7b_nextqa")(), gpus=1, on="H10")
+
+
+@pytest.mark.slow
+def test_the_7b_with_lora_fits_the_cards_that_its_recipe_names() -> None:
     lora = load("recipes", "llava_1_5_7b_nextqa_lora")()
     assert re.search(r"RTX4090 +24 +yes +1\.9", plan(lora, gpus=1))
     small = override(lora, ["load_4bit=true", "train.batch=1", "train.accumulate=16"])
     assert memory_of(small, shape(small)[0], gpus=1).gpu < 10 * 2**30
-    with pytest.raises(UserError, match="unknown card 'H10'; did you mean H100"):
-        plan(lora, gpus=1, on="H10")
 
 
 @pytest.mark.parametrize(("family", "tokens"), [("idefics3", 20), ("llava", 16)])

@@ -75,7 +75,7 @@ def plan(config: FinetuneConfig, *, gpus: int, on: str | None = None) -> str:
     lines = [
         f"{config.model}: {type(model).__name__}, {source}", "", *parameter_lines(total, learning), "",
         f"data: {examples.questions:,} questions in {examples.num:,} sequences ({examples.source})",
-        f"a step: {training.batch} sequences x {training.accumulate} x {gpus} GPUs, of {per_sequence:.1f} questions each",
+        f"a step: {training.batch} sequences x {training.accumulate} x {gpus} GPUs, {per_sequence:.1f} questions each",
         f"{epoch_steps:,.1f} steps an epoch, {steps:,} in all",
         f"{_sharding(config, gpus=gpus)}; on each GPU, GiB:",
     ]  # fmt: skip
