@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from tideo import registry
 from tideo.config import override
@@ -102,7 +102,7 @@ def _imported(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    _run(path, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    _run(path, lambda: spec.loader.exec_module(module))
     return module
 
 
@@ -128,7 +128,7 @@ class _Loader(yaml.SafeLoader):
     """Every value as text, as `--set` has it; a key that comes twice is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         for number, key in enumerate(keys):
             if key in keys[:number]:
                 mark = node.value[number][0].start_mark

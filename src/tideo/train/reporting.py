@@ -61,11 +61,11 @@ def _tensorboard(out: Path, resume: bool) -> Iterator[Log]:
     registry.require("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(out / "tensorboard")) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(out / "tensorboard")) as writer:
 
         def log(values: Values, step: int) -> None:
             for name, value in values.items():
-                writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, step)
 
         yield log
 

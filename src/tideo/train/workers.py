@@ -42,7 +42,7 @@ class _Worker(SpawnProcess):
 class Spawning(SpawnContext):
     """New processes instead of forks, which may hang where libraries run threads or a GPU is in use."""
 
-    Process = _Worker  # type: ignore[assignment]
+    Process = _Worker
 
 
 def num_workers(wanted: int | None, *, on_cpu: bool) -> int:

@@ -95,6 +95,7 @@ def test_too_many_of_them_stop_it(tmp_path: Path) -> None:
         override(config, ["max_unreadable=5"])
 
 
+@pytest.mark.slow
 def test_a_damaged_image_is_left_out_too(tmp_path: Path) -> None:
     config = config_for(tmp_path)
     data = write_llava(conversations_in(tmp_path), tmp_path / "llava")

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import TrainerControl
 
 from tideo.models.prompts import IGNORE
 from tideo.train.finite import CheckedTrainer
@@ -36,6 +37,7 @@ class GridTrainer(CheckedTrainer):
     """
 
     optimizer: torch.optim.Optimizer | None
+    control: TrainerControl
 
     def __init__(
         self,

@@ -92,7 +92,8 @@ class Validation:
 
         Every process scores its share, with as many forwards as the others, and gets the result of all.
         """
-        state, found = PartialState(), {}
+        state = PartialState()
+        found: dict[Key, torch.Tensor] = {}
         shares = [
             list(range(rank, len(self.sequences), state.num_processes)) for rank in range(state.num_processes)
         ]
@@ -167,7 +168,7 @@ def check_apart(training: Sequence[Conversation], validation: Sequence[Conversat
     for conversation in training:
         pictures = conversation.pictures
         trained[pictures.segment.content if pictures.segment else pictures.key].append(pictures.segment)
-    shared = {}
+    shared: dict[str, None] = {}
     for conversation in validation:
         pictures = conversation.pictures
         here = pictures.segment
