@@ -20,7 +20,7 @@ from conftest import Tideo as Cli
 from tideo.dollhouse.export import ask_split, tideo_of
 from tideo.encoders import encode as module
 from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.encode import EncodedFolder, encode_tideos, encode_videos, encoded
+from tideo.encoders.encode import EncodedFolder, encode_tideos, encode_videos
 from tideo.encoders.features import frame_features, tideo_features
 from tideo.encoders.sources import videos_in
 from tideo.textvid.schema import dump, from_tideo
@@ -70,20 +70,6 @@ def test_what_is_there_is_not_encoded_again(
     assert len(EncodedFolder(tmp_path)[tideos[0].id]) == 3
     monkeypatch.setattr(type(encoder), "encode_text", None)  # would fail if anything were encoded
     assert encode_tideos([changed, *tideos[1:]], encoder=encoder, out=tmp_path).encoded == 0
-
-
-def test_a_training_takes_them_and_no_others(
-    encoder: DualEncoder, tideos: list[Tideo], tmp_path: Path
-) -> None:
-    encode_tideos(tideos[1:], encoder=encoder, out=tmp_path)
-    found = encoded(tmp_path, tideos[1:3], encoder=encoder, num_frames=10)
-    expected = list(tideo_features(tideos[1:3], encoder))
-    for ours, computed in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours.values_TD, computed.values_TD, atol=2e-3)
-    with pytest.raises(UserError, match=f"does not hold Tideo {tideos[0].id} with up to 10 frames"):
-        encoded(tmp_path, tideos, encoder=encoder, num_frames=10)
-    with pytest.raises(UserError, match="with up to 5 frames"):
-        encoded(tmp_path, tideos[1:2], encoder=encoder, num_frames=5)
 
 
 def test_same_content_is_one_row(encoder: DualEncoder, tideos: list[Tideo], tmp_path: Path) -> None:

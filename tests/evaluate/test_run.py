@@ -502,7 +502,8 @@ def launched(exported: Path, model_dir: Path, out: Path) -> subprocess.Completed
         "--out",
         str(out),
     ]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "tideo"]
+    # Without a GPU `accelerate launch` starts one process, whatever --num_processes says.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "tideo"]
     return subprocess.run(
         [sys.executable, *launch, "eval", "dollhouse", *args],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},

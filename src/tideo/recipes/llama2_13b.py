@@ -3,8 +3,8 @@
     accelerate launch --num_processes 4 -m tideo prealign \
         llama2_13b --set tideos=textvid.json --out runs/topa_llama2_13b
 
-Published hardware: 4 x A100-40G, one to two days. Effective batch 128 on four processes: the learning rate
-follows the published rule, base rate x effective batch / 256, so change both together. Not run by us.
+Published hardware: 4 x A100-40G, one to two days; `--plan --gpus 4` says 35 GiB on each and 62 hours. Effective
+batch 128 on four processes; the learning rate follows it, base_lr x batch / 256, as published. Not run by us.
 """
 
 from dataclasses import replace

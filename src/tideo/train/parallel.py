@@ -99,10 +99,10 @@ def layers(model: Any) -> list[str]:
 def whole_state(model: Any) -> dict[str, torch.Tensor]:
     """The parameters that learn, whole and on the CPU, whatever shards them. Every process must call this."""
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if any(hasattr(p, "ds_id") for p in learning.values()):  # ZeRO-3's own mark
-        zero: Any = registry.require("deepspeed").zero
-        with zero.GatheredParameters(list(learning.values())):
-            return {name: p.detach().cpu().clone() for name, p in learning.items()}
+    # DeepSpeed's marks, of ZeRO-3 and of ZeRO-1 and 2. It trains copies in float32 and rounds them to bfloat16.
+    if any(hasattr(p, "ds_id") or hasattr(p, "_hp_mapping") for p in learning.values()):
+        whole_of: Any = registry.require("deepspeed").utils.safe_get_full_fp32_param
+        return {name: whole_of(p).cpu() for name, p in learning.items()}
     whole = {n: p.full_tensor() if hasattr(p, "full_tensor") else p for n, p in learning.items()}
     return {name: p.detach().cpu() for name, p in whole.items()}
 

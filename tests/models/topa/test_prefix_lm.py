@@ -33,6 +33,7 @@ from tideo.models.prompts import (
     summary_prompt,
 )
 from tideo.models.topa.checkpoint import PrefixLMConfig, find_llm, load_llm, read_config
+from tideo.models.topa.llama_adapter import attention_layers
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.init_projection import ridge_projection
 from tideo.train.topa.tasks import collate_examples
@@ -180,6 +181,30 @@ def test_questions_without_a_common_start_are_scored_one_by_one(llm_dir: Path) -
 
 def test_no_questions_have_no_scores(llm_dir: Path) -> None:
     assert build(llm_dir).question_loglikelihoods(video(4), questions=[]) == []
+
+
+def test_the_adapter_reads_quantised_projections(llm_dir: Path) -> None:
+    """Weights in 4 bits are bytes, whose dtype says nothing of what goes in."""
+
+    class Quantised(torch.nn.Module):
+        def __init__(self, linear: torch.nn.Linear) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False)
+            self.whole = linear.weight.detach().clone()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.is_floating_point()
+            return torch.nn.functional.linear(x, self.whole)
+
+    model = disturbed(build(llm_dir, adapter="llama-adapter"))
+    expected = model.loglikelihoods(video(4), prompt=PROMPT, options=OPTIONS)
+    for attention in attention_layers(model.llm):
+        attention.k_proj, attention.v_proj = Quantised(attention.k_proj), Quantised(attention.v_proj)
+    assert model.loglikelihoods(video(4), prompt=PROMPT, options=OPTIONS) == expected
+    batch = collate_examples([model.encode_example(video(4), prompt=PROMPT, answer="a cat")])
+    model.train()(**batch).loss.backward()
+    assert model.adapter is not None
+    assert model.adapter.query_LAD.grad is not None
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

@@ -115,6 +115,15 @@ def test_frames_as_memory_and_fewer_tideos(parts: Path) -> None:
     assert len(read_tideos(config(parts, tideos="dollhouse", num_tideos=3))) >= 3
 
 
+@pytest.mark.slow
+def test_the_language_model_is_frozen_in_the_recipes_dtype(parts: Path, tmp_path: Path) -> None:
+    train = replace(STEPS, steps=1, gradient_checkpointing=True)
+    out = prealign(config(parts, adapter="llama-adapter", dtype="bf16", train=train), out=tmp_path)
+    assert {t.dtype for t in load_file(out / "model.safetensors").values()} == {torch.float32}
+    lm = ZeroShot.load(out).lm  # and so it is loaded
+    assert {p.dtype for p in lm.llm.parameters()} == {torch.bfloat16}
+
+
 def test_options_move_but_not_where_one_speaks_of_others() -> None:
     question = Question(question="what?", options=("a", "b", "c", "d", "e"), answer=1)
     moved = [shuffled(question, random.Random(i)) for i in range(20)]
@@ -180,7 +189,7 @@ def test_a_run_that_learns_no_numbers_stops_at_once(parts: Path, tmp_path: Path)
         prealign(config(parts, train=last), out=tmp_path / "last")
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_batch_of_a_loss_that_is_no_number_is_named(accumulate: int, parts: Path, tmp_path: Path) -> None:
     """A Tideo with a letter for which the language model has no numbers; the checkpoint before it stays whole."""
     llm, tokenizer = load_llm(str(parts / "llm"))

@@ -96,7 +96,6 @@ def run(config: PrealignConfig, out: Path, *args: str, processes: int = 1) -> su
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
@@ -126,6 +125,15 @@ def begun(out: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+def killed(launcher: subprocess.Popen[str]) -> None:
+    """Kill the launcher and what it started, which would go on without it."""
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(launcher.pid)], capture_output=True, text=True, check=True
+    )
+    for pid in (launcher.pid, *map(int, children.stdout.split())):
+        os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("adapter", ["llama-adapter", "lora"])
 def test_two_processes_have_the_losses_of_one(adapter: str, parts: Path, tmp_path: Path) -> None:
     whole = finished(run(config(parts, adapter=adapter, batch=4), tmp_path / "one" / "run"))
@@ -152,7 +160,10 @@ def test_two_killed_processes_go_on_with_the_same_losses(
     whole = losses(finished(run(recipe, tmp_path / "whole" / "run", processes=2)))
     cut = run(recipe, tmp_path / "cut" / "run", processes=2)
     begun(tmp_path / "cut" / "run", cut)
-    os.killpg(cut.pid, ended_by)  # as Ctrl-C of a terminal reaches them all
+    if ended_by == signal.SIGKILL:
+        killed(cut)
+    else:
+        cut.send_signal(ended_by)  # the launcher, which a terminal sends Ctrl-C, ends the others
     err = cut.communicate(timeout=60)[1]
     assert cut.returncode != 0, err
     assert not (tmp_path / "cut" / "run" / "tideo.json").exists()
@@ -182,7 +193,7 @@ def test_a_sharded_language_model_has_the_losses_of_one_process(
     cut = run(long, tmp_path / "cut" / "run", processes=2)
     begun(tmp_path / "cut" / "run", cut)
     size = sum(p.stat().st_size for p in (tmp_path / "cut" / "run" / "steps").rglob("*") if p.is_file())
-    os.killpg(cut.pid, signal.SIGKILL)
+    killed(cut)
     cut.communicate(timeout=60)
     assert size < 500_000, "a checkpoint holds the frozen language model"
     rest = losses(finished(run(long, tmp_path / "cut" / "run", "--resume", processes=2)))

@@ -54,9 +54,14 @@ ADAPTERS: dict[str, Callable[[Any, PrefixLMConfig], tuple[Any, nn.Module | None]
 
 
 def write_lora(
-    directory: Path, llm: Any, *, config: PrefixLMConfig, state: Mapping[str, torch.Tensor]
+    directory: Path, llm: Any, *, config: PrefixLMConfig, state: Mapping[str, torch.Tensor] | None = None
 ) -> None:
-    """Write the LoRA tensors of a PEFT model to lora/, in PEFT's layout; `state` has them under the model's names."""
+    """Write the LoRA tensors of a PEFT model to lora/, in PEFT's layout.
+
+    `state` has those of a model that is sharded, under their names in the PrefixLM.
+    """
+    if state is not None:
+        state = {name.removeprefix("llm."): tensor for name, tensor in state.items()}
     lora = copy.copy(llm.peft_config["default"])
     lora.base_model_name_or_path = llm_name(config, beside=directory)
     lora.save_pretrained(str((directory / LORA_FILE).parent))

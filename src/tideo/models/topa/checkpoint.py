@@ -37,7 +37,7 @@ class PrefixLMConfig:
     `gate_bias`: gate2 starts at -gate_bias; 3.5 in TOPA's training.
     `lora_targets`: names of linear layers, or ("all-linear",).
     `prompt_style`: a name in models/prompts.py, STYLES.
-    `dtype`: torch name of the frozen LLM's dtype; "auto" takes the checkpoint's.
+    `dtype`: the frozen LLM's dtype, as in `Loading`; "auto" takes the checkpoint's.
     `rope_theta`: replaces the base of the LLM's rotary embedding, without scaling; None keeps the LLM's own.
     """
 

@@ -81,10 +81,11 @@ class LlamaAdapter(nn.Module):
         self.gate2_LH = nn.Parameter(torch.full((num_layers, num_heads), -float(gate_bias)))
 
     def forward(self, *, video_start_B: torch.Tensor, video_end_B: torch.Tensor) -> GatedVideo:
+        # Copies, because ZeRO-3 shards a module's own parameters again when its forward ends.
         return GatedVideo(
-            query_LAD=self.query_LAD,
-            gate1_LH=self.gate1_LH,
-            gate2_LH=self.gate2_LH,
+            query_LAD=self.query_LAD.clone(),
+            gate1_LH=self.gate1_LH.clone(),
+            gate2_LH=self.gate2_LH.clone(),
             video_start_B=video_start_B,
             video_end_B=video_end_B,
         )

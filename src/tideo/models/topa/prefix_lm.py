@@ -206,9 +206,10 @@ class PrefixLM(nn.Module):
         """Trade time for memory in training; a Trainer calls this."""
         self.llm.gradient_checkpointing_enable(**options)
 
-    def trained_state(self) -> dict[str, torch.Tensor]:
-        """The trained tensors outside the LLM, by name."""
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("llm.")}
+    def trained_state(self, state: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """The trained tensors outside the LLM, by name; `state` has the whole tensors of a model that is sharded."""
+        state = self.state_dict() if state is None else state
+        return {name: tensor for name, tensor in state.items() if not name.startswith("llm.")}
 
     @torch.no_grad()
     def init_visual_proj_(self, weight_HD: torch.Tensor) -> None:
@@ -218,19 +219,12 @@ class PrefixLM(nn.Module):
     def save_pretrained(
         self, directory: str | Path, *, state: Mapping[str, torch.Tensor] | None = None
     ) -> None:
-        """Write config.json and the trained tensors, LoRA to lora/ in PEFT's layout; the LLM is not copied.
-
-        `state` has the tensors of a model that is sharded.
-        """
+        """Write config.json and the trained tensors, LoRA to lora/ in PEFT's layout; the LLM is not copied."""
         directory, config = Path(directory), self.prefix_config
-        state = self.state_dict() if state is None else state
         write_config(directory, config)
-        write_tensors(
-            directory / "model.safetensors", {n: t for n, t in state.items() if not n.startswith("llm.")}
-        )
+        write_tensors(directory / "model.safetensors", self.trained_state(state))
         if config.adapter == "lora":
-            lora = {n.removeprefix("llm."): t for n, t in state.items() if n.startswith("llm.")}
-            write_lora(directory, self.llm, config=config, state=lora)
+            write_lora(directory, self.llm, config=config, state=state)
 
     @classmethod
     def from_pretrained(
@@ -239,7 +233,6 @@ class PrefixLM(nn.Module):
         """Load what `save_pretrained` wrote, in eval mode; `llm` replaces the config's name of the language model.
 
         `loading`: how the language model is loaded; a dtype that is not auto replaces the config's.
-
         Raises UserError if a file is missing, or if its shapes are not those of this LLM and config.
         """
         directory = Path(directory)

@@ -52,7 +52,7 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
         )
     out, processes = Path(out), Processes.launched()
     check_parallel(config.train.parallel)
-    if config.torch_device().type == "cpu":
+    if processes.size > 1 and config.torch_device().type == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # before the processes find each other
     torch.manual_seed(config.seed)
     if not begin(out, recipe=config, resume=resume, last_file=SETTINGS_FILE):
@@ -141,6 +141,7 @@ def new_prefix_lm(config: PrealignConfig, encoder: DualEncoder) -> PrefixLM:
             lora_targets=config.lora_targets,
             init_std=config.init_std,
             prompt_style=config.prompt_style,
+            dtype=config.dtype,
         ),
         llm=llm,
         tokenizer=tokenizer,
