@@ -23,6 +23,7 @@ from grid_training import (
     GRID,
     config_for,
     conversation,
+    damage,
     losses,
     nextqa_in,
 )
@@ -275,11 +276,7 @@ def test_two_processes_leave_out_and_validate_as_one(keep_features: bool, tmp_pa
         tmp_path, keep_features=keep_features, max_unreadable=0.5, keep_best=True,
         val_path=str(tmp_path / "val" / "train.csv"), val_videos=str(tmp_path / "val" / "videos"),
     )  # fmt: skip
-    video = tmp_path / "videos" / "2.mp4"
-    data = bytearray(video.read_bytes())
-    start = data.index(b"mdat") + 4
-    data[start : start + 2000] = os.urandom(2000)
-    video.write_bytes(data)
+    damage(tmp_path / "videos" / "2.mp4")
     told = []
     for name, batch, processes in (("one", 4, 1), ("two", 2, 2)):
         process = run(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from grid_training import GRID, SIDE, config_for, losses, nextqa_in
+from grid_training import GRID, SIDE, config_for, damage, losses, nextqa_in
 from tideo.config import override
 from tideo.train.grid.conversations import adapted, annotated
 from tideo.train.grid.examples import ChatExamples, collate_chats
@@ -17,16 +16,6 @@ from tideo.train.grid.finetune import finetune
 from tideo.train.grid.llava_json import write_llava
 from tideo.types import UserError
 from tiny_vlms import made
-
-
-def damage(path: Path, *, whole: bool = True) -> None:
-    """Noise in the place of the pictures, or of their second half; the header stays."""
-    data = bytearray(path.read_bytes())
-    start = data.index(b"mdat") + 4
-    end = start + int.from_bytes(data[start - 8 : start - 4], "big") - 8
-    start = start if whole else (start + end) // 2
-    data[start:end] = random.Random(0).randbytes(end - start)
-    path.write_bytes(data)
 
 
 def conversations_in(folder: Path) -> Any:
