@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ def nextqa_in(folder: Path, *, num: int = 4) -> Path:
     path = folder / "train.csv"
     path.write_text(HEADER + "".join(rows))
     return path
+
+
+def damage(path: Path, *, whole: bool = True) -> None:
+    """Noise in the place of the pictures, or of their second half; the header stays."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    end = start + int.from_bytes(data[start - 8 : start - 4], "big") - 8
+    start = start if whole else (start + end) // 2
+    data[start:end] = random.Random(0).randbytes(end - start)
+    path.write_bytes(data)
 
 
 def config_for(folder: Path, **changes: Any) -> FinetuneConfig:

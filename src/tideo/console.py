@@ -10,7 +10,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -81,13 +81,13 @@ def progress() -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
-def tracked(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """The items, with a bar on standard error where that is a terminal."""
+def tracked(items: Iterable[Item], what: str, *, total: int | None = None) -> Iterable[Item]:
+    """The items, `total` of them, with a bar on standard error where that is a terminal."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(items, what, console=console, disable=not console.is_terminal)
+    return track(items, what, total=total, console=console, disable=not console.is_terminal)
 
 
 # --- signals ---------------------------------------------------------------------------------------

@@ -38,9 +38,11 @@ def check_packages(error: BaseException) -> None:
 
     Also where torchvision is installed for another torch: then transformers can import no image processor at all.
     """
-    for module in ("torchvision", "num2words"):  # Qwen-VL's and SmolVLM's video processors
-        if module in str(error).lower() and find_spec(module) is None:
-            require(module)
+    said = str(error).lower()
+    if "torchvision" in said and find_spec("torchvision") is None:  # of Qwen-VL's video processor
+        require("torchvision")
+    if "num2words" in said and find_spec("num2words") is None:  # of SmolVLM's
+        require("num2words")
     if find_spec("torchvision") is None:
         return
     try:

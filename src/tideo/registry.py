@@ -56,9 +56,12 @@ EXTRAS: dict[str, str] = {
     "openai": "openai",
     "pycocoevalcap": "captions",
     "ray": "ray",
+    "tensorboard": "tensorboard",
     "torchvision": "vlm",
+    "trackio": "trackio",
     "uvicorn": "serve",
     "vllm": "vllm",
+    "wandb": "wandb",
 }
 
 
@@ -112,6 +115,9 @@ def module_of(kind: str, name: str) -> ModuleType:
 
 
 def _target(kind: str, name: str) -> str:
+    # Names of ours win, and to read every package's entry points takes longer than to open a video.
+    if kind in KINDS and name in (own := builtin(kind)):
+        return own[name]
     known = targets(kind)
     if name not in known:
         raise UserError(unknown(name, known=known, what=kind.removesuffix("s")))

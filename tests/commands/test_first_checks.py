@@ -56,7 +56,7 @@ WRONG = [
     ("prealign dollhouse_topa --out v.mp4/out", r"v\.mp4/out cannot be a folder"),
     ("textvid generate --llm openai:a@http://127.0.0.1:9 --num 1 --pack none --out out", r"unknown pack 'none'"),
     ("textvid generate --llm vllm:none --num 1 --llm-args concurrency=0 --out out", r"concurrency=0"),
-    ("finetune dollhouse_grid --gpus 2", r"--gpus is for --plan"),
+    ("finetune dollhouse_grid --gpus 2", r"--gpus and --card are for --plan"),
     ("finetune dollhouse_grid --plan --resume", r"--plan and --export train nothing"),
     ("finetune dollhouse_grid --export out --out out2", r"--plan and --export train nothing"),
     ("finetune dollhouse_grid --export out --plan", r"--plan and --export train nothing"),

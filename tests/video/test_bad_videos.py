@@ -95,9 +95,11 @@ def test_a_finetuning_leaves_it_out(
     (tmp_path / "videos" / "1.mp4").write_bytes(bad["noise in mp4"])
     (tmp_path / "videos" / "2.mp4").write_bytes(bad["text"])
     found = annotated("nextqa", data=str(path), videos=str(tmp_path / "videos"), settings=GRID)
-    assert [each.id for each in found] == ["0_0", "3_0"]
-    assert "2 of 4 videos are left out, the first: video " in caplog.text
-    for name in ("0", "3"):
+    assert [each.id for each in found] == ["0_0", "1_0", "3_0"]
+    assert "1 of 4 videos are left out, the first: video " in caplog.text
+    with pytest.raises(VideoError):  # found when it is decoded: tests/train/grid/test_unreadable.py
+        found[1].pictures.open()
+    for name in ("0", "1", "3"):
         (tmp_path / "videos" / f"{name}.mp4").write_bytes(b"")
     with pytest.raises(VideoError, match="it is empty"):
         annotated("nextqa", data=str(path), videos=str(tmp_path / "videos"), settings=GRID)

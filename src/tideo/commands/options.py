@@ -90,7 +90,13 @@ OutOrRuns = Annotated[
         callback=new_folder,
     ),
 ]
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="See tideo list recipes.")]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="See tideo list recipes; or a file of yours: FILE.py, FILE.py:FUNCTION or FILE.yaml.",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Replace a field of the recipe, as in train.lr=1e-4."),

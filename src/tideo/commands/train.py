@@ -19,6 +19,7 @@ from tideo.commands.options import (
     print_result,
     results_alone,
 )
+from tideo.recipe_files import name_of
 from tideo.types import UserError
 
 Plan = Annotated[bool, typer.Option("--plan", help="Only print parameters, memory and hours.")]
@@ -27,7 +28,7 @@ Gpus = Annotated[
 ]
 Card = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="With --plan: the GPU, by default A100-40G; H100, RTX4090, …"),
+    typer.Option(metavar="NAME", help="With --plan: the GPU, as A100-40G, H100 or RTX4090."),
 ]
 ONLY_PLAN = (
     "--gpus and --card are for --plan; a training runs on the processes that `accelerate launch` starts"
@@ -66,8 +67,18 @@ def prealign(
     print_result(folder)
 
 
-def train(recipe: Recipe, settings: Settings = None, out: OutOrRuns = None, resume: Resume = False) -> None:
+def train(
+    recipe: Recipe,
+    settings: Settings = None,
+    out: OutOrRuns = None,
+    resume: Resume = False,
+    plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,
+) -> None:
     """Train a tiny model: a CLIP, a language model or, by feature distillation, a LLaVA."""
+    if plan:
+        raise UserError(
+            "--plan is for prealign and finetune: these trainings take a CPU, and their recipes' files say how long"
+        )
     config = _recipe(recipe, settings, command="train")
     folder = _run(config, out, recipe=recipe)
     with results_alone():
@@ -82,10 +93,9 @@ def finetune(
     settings: Settings = None,
     out: OutOrRuns = None,
     resume: Resume = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Only print parameters and memory.")] = False,
-    gpus: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="With --plan: the number of GPUs, by default 1.")
-    ] = None,
+    plan: Plan = False,
+    gpus: Gpus = None,
+    card: Card = None,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -97,10 +107,8 @@ def finetune(
     ] = None,
 ) -> None:
     """Finetune an image-text model on grids of frames (top-down grid)."""
-    if gpus is not None and not plan:
-        raise UserError(
-            "--gpus is for --plan; a training runs on the processes that `accelerate launch` starts"
-        )
+    if (gpus is not None or card is not None) and not plan:
+        raise UserError(ONLY_PLAN)
     if (plan or export is not None) and (out is not None or resume or (plan and export is not None)):
         raise UserError(
             "--plan and --export train nothing: give one of them alone, without --out and --resume"
@@ -109,7 +117,9 @@ def finetune(
     if plan:
         from tideo.train.grid.memory_plan import plan as memory_plan
 
-        print(memory_plan(config, gpus=gpus or 1))
+        with results_alone():
+            text = memory_plan(config, gpus=gpus or 1, on=card)
+        print(text)
         return
     if export is not None:
         from tideo.train.grid.finetune import export_llava
@@ -161,17 +171,28 @@ def push(
     print(upload(folder, repo, private=private))
 
 
-# The class of a recipe's config → the command that runs it; all others are trainings of `tideo train`.
-COMMANDS = {"PrealignConfig": "prealign", "FinetuneConfig": "finetune"}
+# The class of a recipe's config → the command that runs it.
+COMMANDS = {
+    "PrealignConfig": "prealign",
+    "FinetuneConfig": "finetune",
+    "ClipRecipe": "train",
+    "LMConfig": "train",
+    "DistillConfig": "train",
+}
 
 
 def _recipe(name: str, settings: Sequence[str] | None, *, command: str) -> Any:
     """The config of a recipe with other settings. Raises UserError for a recipe of another command."""
     from tideo.config import override
-    from tideo.registry import load
+    from tideo.recipe_files import load_recipe
 
-    config = load("recipes", name)()
-    right = COMMANDS.get(type(config).__name__, "train")
+    config = load_recipe(name)
+    right = COMMANDS.get(type(config).__name__)
+    if right is None:
+        raise UserError(
+            f"{name} returns a {type(config).__name__}; expected a recipe: {', '.join(COMMANDS)}, as those that "
+            "`tideo list recipes` names return"
+        )
     if right != command:
         raise UserError(f"{name} is a recipe for `tideo {right}`, not for `tideo {command}`")
     return override(config, settings or ())
@@ -179,7 +200,7 @@ def _recipe(name: str, settings: Sequence[str] | None, *, command: str) -> Any:
 
 def _run(config: Any, out: Path | None, *, recipe: str) -> Path:
     """The folder of a run. Raises UserError if it cannot be written, or if the run would lack what it reads."""
-    folder = out or Path(RUNS, recipe)
+    folder = out or Path(RUNS, name_of(recipe))
     new_folder(folder)
     if hasattr(config, "check_inputs"):
         config.check_inputs()

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tideo.device import memory_reported
 from tideo.models.interface import DO_NOT_TRUST, VideoModel
 from tideo.models.load import load_model
 from tideo.scoring import decide, scores
@@ -62,6 +61,8 @@ def ask(
             sample.video, 1
         )  # a video that cannot be read is known before a model is loaded for minutes
         model = load_model(model, args=model_args)
+    from tideo.device import memory_reported  # with torch, after all that can be wrong without it
+
     frames = model.look(sample.video)
     with memory_reported():
         warning = model.out_of_distribution(frames) if frames is not None else None

@@ -68,6 +68,8 @@ class DistillConfig:
         unused |= dict.fromkeys(("train.projector_lr", "train.tower_lr"), "all that learns has one rate")
         if self.teacher:
             unused["llm"] = "the teacher brings its language model; set teacher=none for another"
+        unused["train.eval_steps"] = "a distillation has no validation set"
+        unused["train.workers"] = "the teacher's vectors are computed in this process"
         if self.train is None:
             unused["num"] = "train=none trains nothing"
         return unused
@@ -129,7 +131,13 @@ def _distill(
         ),
         muon_lr=training.muon_lr,
     )
-    fit(trainer, resume=resume)
+    fit(
+        trainer,
+        resume=resume,
+        save_minutes=training.save_minutes,
+        epoch_steps=len(grids) / per_step,
+        report_to=training.report_to,
+    )
     # A finetuning on the same episodes reads the tower's output from the store; here the grids are drawn already.
     tower_features(model, [c for c, _ in grids], chat=chat, features_dir=out.parent / "patch_features")
 

@@ -46,11 +46,11 @@ def cpu_arguments(
     )
 
 
-def fit(trainer: Trainer, *, resume: bool = False) -> None:
-    """Like `train.trainer.fit`, with a heap that suits small batches."""
+def fit(trainer: Trainer, *, resume: bool = False, **options: Any) -> None:
+    """Like `train.trainer.fit`, with the same options and a heap that suits small batches."""
     keep_heap()
     trainer.add_callback(TrimHeap())
-    general.fit(trainer, resume=resume)
+    general.fit(trainer, resume=resume, **options)
 
 
 def keep_heap() -> None:

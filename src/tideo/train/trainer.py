@@ -11,7 +11,8 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ from transformers import (
 from tideo.device import has_bfloat16
 from tideo.processes import Processes
 from tideo.runs import same_recipe, write_run
+from tideo.train import workers
 from tideo.train.finite import StopAtNaN
+from tideo.train.history import HISTORY_FILE, History
 from tideo.train.one_device import on_one_device
+from tideo.train.reporting import Reporting, reporter
+from tideo.train.saving import Saving, at_sigterm
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -78,7 +83,7 @@ def trainer_arguments(
 
 
 class ProgressLines(TrainerCallback):
-    """A line on standard error at each logging step: step, loss, learning rate, minutes left."""
+    """A line on standard error at each logging step, with loss, learning rate, minutes left; and at each evaluation."""
 
     def __init__(self) -> None:
         self.start_s, self.first_step = 0.0, 0
@@ -93,16 +98,22 @@ class ProgressLines(TrainerCallback):
     ) -> None:
         logs = kwargs.get("logs") or {}
         steps = state.global_step - self.first_step
-        if "loss" not in logs or not steps or not state.is_world_process_zero:
+        if not state.is_world_process_zero:
+            return
+        if "eval_loss" in logs:
+            accuracy = f", {logs['eval_accuracy']:.1%} right" if "eval_accuracy" in logs else ""
+            _say(f"validation at step {state.global_step}: loss {logs['eval_loss']:.4g}{accuracy}")
+        if "loss" not in logs or not steps:
             return
         step_s = (time.monotonic() - self.start_s) / steps
-        values = " ".join(f"{k} {v:.4g}" for k, v in logs.items() if isinstance(v, float) and k != "epoch")
+        shown = [k for k in ("loss", "grad_norm", "learning_rate") if isinstance(logs.get(k), float)]
+        values = " ".join(f"{k} {logs[k]:.4g}" for k in shown)
         left_min = step_s * (state.max_steps - state.global_step) / 60
-        print(
-            f"step {state.global_step}/{state.max_steps} {values} · {left_min:.1f} min left",
-            file=sys.stderr,
-            flush=True,
-        )
+        _say(f"step {state.global_step}/{state.max_steps} {values} · {left_min:.1f} min left")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def begin(
@@ -139,27 +150,70 @@ def begin(
     return True
 
 
-def fit(trainer: Trainer, *, resume: bool = False) -> None:
+def fit(
+    trainer: Trainer,
+    *,
+    resume: bool = False,
+    save_minutes: float | None = None,
+    epoch_steps: float | None = None,
+    report_to: str | None = None,
+) -> None:
     """Train to the end; with `resume`, from the last complete checkpoint in the output folder, if there is one.
 
-    Raises OSError (ENOSPC) if a checkpoint does not fit on the disk; the last complete one stays.
+    A checkpoint is written also `save_minutes` after the last one, after each `epoch_steps` steps, and at SIGTERM,
+    which ends the training behind the step. The folder above that of the checkpoints gets history.jsonl. `report_to`
+    is a name of train/reporting.py. Raises OSError (ENOSPC) if a checkpoint does not fit on the disk, and UserError if
+    a step does not fit on the GPU; the last complete checkpoint stays.
     """
     trainer.remove_callback(PrinterCallback)  # it prints the losses once more, on standard out
-    trainer.add_callback(ProgressLines())
-    trainer.add_callback(StopAtNaN(trainer))
     folder = Path(str(trainer.args.output_dir))
+    saving = Saving(minutes=save_minutes, epoch_steps=epoch_steps)
+    history = History(folder.parent / HISTORY_FILE, epoch_steps=epoch_steps)
+    for callback in (ProgressLines(), StopAtNaN(trainer), history, saving):
+        trainer.add_callback(callback)
     last = last_checkpoint(folder) if resume else None
     if last is not None:
         _warn_of_other_world(Path(last), now=trainer.args.world_size)
+    with reporter(report_to, out=folder.parent, resume=last is not None) as log_values, at_sigterm(saving):
+        if log_values is not None:
+            trainer.add_callback(Reporting(log_values))
+        with _explained(trainer, folder):
+            trainer.train(resume_from_checkpoint=last)
+        if saving.stop:
+            log.warning(
+                "terminated after step %d of %d, which is in a checkpoint: --resume goes on",
+                trainer.state.global_step, trainer.state.max_steps,
+            )  # fmt: skip
+
+
+@contextmanager
+def _explained(trainer: Trainer, folder: Path) -> Iterator[None]:
+    """Errors in the middle of a training in the user's words: no memory, a full disk, an error of a data worker."""
     try:
-        trainer.train(resume_from_checkpoint=last)
+        yield
+    except torch.OutOfMemoryError as error:
+        step = trainer.state.global_step
+        raise UserError(
+            f"step {step + 1}: the GPU's memory is not enough: halve train.batch and double train.accumulate, which "
+            "--resume takes too; or set train.gradient_checkpointing=true, train.parallel, LoRA or 4 bits "
+            f"({_kept(folder)})"
+        ) from error
+    except UserError as error:
+        raise workers.unwrapped(error) from error
     except (RuntimeError, OSError, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and (known := workers.explained(error)) is not None:
+            raise known from error
         # Each library reports a full disk differently, torch.save as a wrong position in a file.
         weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
         if not folder.is_dir() or shutil.disk_usage(folder).free >= weights:
             raise
         last_checkpoint(folder)
         raise OSError(errno.ENOSPC, "the disk is full in the middle of a checkpoint", str(folder)) from error
+
+
+def _kept(folder: Path) -> str:
+    last = last_checkpoint(folder)
+    return "there is no checkpoint yet" if last is None else f"the checkpoint {last} is whole"
 
 
 def _warn_of_other_world(checkpoint: Path, *, now: int) -> None:

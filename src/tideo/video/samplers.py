@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import bisect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tideo import registry
 from tideo.types import Frames, UserError, Video
-from tideo.video.decode import frames_at
+from tideo.video.decode import frames_at, plan_stretches
 from tideo.video.streams import OpenVideo, Source
 
 MAX_FPS = 1.0  # of the sampler `fps`; the usual rate of video language models
+DECODING = ("scenes",)  # samplers that look at the pictures
+PLENTY = 4  # frames of a video for each that is wanted
 
 # (open video, number of frames, start_s, end_s) → ascending times_s
 Sampler = Callable[[OpenVideo, int, float, float], list[float]]
@@ -62,31 +65,60 @@ def sample_frames(
     No frame comes twice: a segment with fewer than `num` frames (for `keyframes`, key frames) gives fewer. A
     segment is cut to the video's own start and end. Raises UserError for a segment without frames.
     """
-    chosen: Sampler = registry.load("samplers", sampler)
     if num < 1:
         raise UserError(f"{num} frames: expected at least 1")
-    if isinstance(video, Video):
-        source: Source = video.path
-        video_id, segment_start_s, segment_end_s = video.id, video.start_s, video.end_s
-    else:
-        source = video
-        video_id = "" if isinstance(video, bytes) else Path(video).stem
-        segment_start_s = segment_end_s = None
+    source, video_id = _named(video)
     with OpenVideo(source) as opened:
-        first_s, last_s = opened.seconds(opened.start), opened.seconds(opened.end)
-        start_s = first_s if segment_start_s is None else max(segment_start_s, first_s)
-        end_s = last_s if segment_end_s is None else min(segment_end_s, last_s)
-        if end_s < start_s:
-            begin = "the start" if segment_start_s is None else f"{segment_start_s:.2f} s"
-            stop = "the end" if segment_end_s is None else f"{segment_end_s:.2f} s"
-            raise opened.error(
-                f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment from {begin} to {stop}"
-            )
-        times_s = chosen(opened, num, start_s, end_s)
-        if not times_s:
-            raise opened.error(
-                f"the sampler {sampler!r} finds no frame from {start_s:.2f} to {end_s:.2f} s; use 'middle'"
-            )
+        times_s = _times(opened, video, num, sampler=sampler)
         frames = frames_at(opened, times_s, size=size, video_id=video_id)
     _, distinct = np.unique(frames.pts_s_T, return_index=True)
     return frames if len(distinct) == len(frames) else frames.at(distinct)
+
+
+def count_frames(video: Video | str | Path | bytes, num: int, *, sampler: str = "middle") -> int:
+    """How many frames `sample_frames` gives, for little work: nothing is decoded if packets have times.
+
+    A video with many frames for each that is wanted is taken to give all of them. The count is wrong where frames are
+    damaged, or stand still in most of a video. Raises as `sample_frames` does, but for damaged frames.
+    """
+    with OpenVideo(_named(video)[0]) as opened:
+        times_s = _times(opened, video, num, sampler="middle" if sampler in DECODING else sampler)
+        if (times_s[-1] - times_s[0]) * opened.fps >= PLENTY * len(times_s):
+            return len(times_s)
+        ticks = [opened.floor_tick(time_s) for time_s in times_s]
+        shown, _ = plan_stretches(opened, ticks) if opened.indexed else ({}, [])
+        if len(shown) < len(ticks):
+            every = opened.frame_ticks()
+            shown = {tick: max(bisect.bisect_right(every, tick) - 1, 0) for tick in ticks}
+        return max(1, len({at for at in shown.values() if at is not None}))
+
+
+def _named(video: Video | str | Path | bytes) -> tuple[Source, str]:
+    """The source of a video and its id."""
+    if isinstance(video, Video):
+        return video.path, video.id
+    return video, "" if isinstance(video, bytes) else Path(video).stem
+
+
+def _times(
+    opened: OpenVideo, video: Video | str | Path | bytes, num: int, *, sampler: str
+) -> Sequence[float]:
+    """The times that a sampler chooses, at least one."""
+    chosen: Sampler = registry.load("samplers", sampler)
+    segment_start_s = video.start_s if isinstance(video, Video) else None
+    segment_end_s = video.end_s if isinstance(video, Video) else None
+    first_s, last_s = opened.seconds(opened.start), opened.seconds(opened.end)
+    start_s = first_s if segment_start_s is None else max(segment_start_s, first_s)
+    end_s = last_s if segment_end_s is None else min(segment_end_s, last_s)
+    if end_s < start_s:
+        begin = "the start" if segment_start_s is None else f"{segment_start_s:.2f} s"
+        stop = "the end" if segment_end_s is None else f"{segment_end_s:.2f} s"
+        raise opened.error(
+            f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment from {begin} to {stop}"
+        )
+    times_s = chosen(opened, num, start_s, end_s)
+    if not times_s:
+        raise opened.error(
+            f"the sampler {sampler!r} finds no frame from {start_s:.2f} to {end_s:.2f} s; use 'middle'"
+        )
+    return times_s

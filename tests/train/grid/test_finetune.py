@@ -23,7 +23,9 @@ from grid_training import (
     GRID,
     config_for,
     conversation,
+    damage,
     losses,
+    nextqa_in,
 )
 from tideo.config import override
 from tideo.models.load import load_model
@@ -32,7 +34,9 @@ from tideo.train.grid.conversations import Turn
 from tideo.train.grid.finetune import finetune, mix, training_set
 from tideo.train.grid.llava_json import write_llava
 from tideo.train.grid.modules import module_of
+from tideo.train.history import read_history
 from tideo.types import Sample, UserError, Video
+from videos import encode
 
 SCRIPT = """
 import json, sys
@@ -260,6 +264,32 @@ def test_two_processes_have_the_losses_of_one(changes: dict[str, Any], tmp_path:
         assert a[:2] == b[:2]
         assert float(a[3]) == pytest.approx(float(b[3]), rel=2e-3)  # told with four digits
     assert load_model(str(tmp_path / "two")).settings == GRID
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep_features", [True, False])
+def test_two_processes_leave_out_and_validate_as_one(keep_features: bool, tmp_path: Path) -> None:
+    nextqa_in(tmp_path / "val", num=3)
+    for k in range(3):
+        encode(tmp_path / "val" / "videos" / f"{k}.mp4", num=40 + k)
+    config = config_for(
+        tmp_path, keep_features=keep_features, max_unreadable=0.5, keep_best=True,
+        val_path=str(tmp_path / "val" / "train.csv"), val_videos=str(tmp_path / "val" / "videos"),
+    )  # fmt: skip
+    damage(tmp_path / "videos" / "2.mp4")
+    told = []
+    for name, batch, processes in (("one", 4, 1), ("two", 2, 2)):
+        process = run(
+            config, tmp_path / name, f"train.batch={batch}", "train.eval_steps=3", processes=processes
+        )
+        err = process.communicate()[1]
+        assert process.returncode == 0, err[-2000:]
+        lines = read_history(tmp_path / name / "history.jsonl")
+        told.append([line.get("loss", line.get("eval_loss")) for line in lines])
+        (row,) = (tmp_path / name / "skipped.jsonl").read_text().splitlines()
+        assert json.loads(row)["id"] == "2_0"
+    assert len(told[0]) == 8
+    assert told[1] == pytest.approx(told[0], rel=1e-3)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,20 @@ from grid_training import (
     batch_of,
     conversation,
 )
+from tideo.train.grid.conversations import Conversation
 from tideo.train.grid.examples import Chat
-from tideo.train.grid.patch_features import patch_features, restore_tower, use_features
+from tideo.train.grid.patch_features import PatchFeatures, patch_features, restore_tower, use_features
 from tideo.types import UserError
 from tiny_vlms import made
+
+
+def kept_features(model: Any, asked: list[Conversation], *, chat: Chat, cache_dir: Path) -> PatchFeatures:
+    features, changed = patch_features(
+        model, asked, pixels=lambda pictures: chat.pixels(pictures)["pixel_values"],
+        blank=chat.black(1)["pixel_values"], tower_key="t", cache_dir=cache_dir,
+    )  # fmt: skip
+    assert not changed
+    return features
 
 
 @pytest.mark.parametrize("family", ["llava", "llava_next"])
@@ -25,9 +36,9 @@ def test_kept_features_have_the_loss_of_pixels(family: str, tmp_path: Path) -> N
     chat = Chat(processor, image_size=SIDE)
     runs = []
     hook = model.model.vision_tower.register_forward_hook(lambda *_: runs.append(1))
-    features = patch_features(model, asked, pixels=chat.pixels, tower_key="t", cache_dir=tmp_path)
+    features = kept_features(model, asked, chat=chat, cache_dir=tmp_path)
     num = len(runs)
-    again = patch_features(model, asked, pixels=chat.pixels, tower_key="t", cache_dir=tmp_path)
+    again = kept_features(model, asked, chat=chat, cache_dir=tmp_path)
     assert len(runs) == num + 1  # the one that asks for the shape
     hook.remove()
     with torch.no_grad():
@@ -44,4 +55,4 @@ def test_only_llava_keeps_features(tmp_path: Path) -> None:
     model, processor = made("qwen2_vl")
     chat = Chat(processor, image_size=SIDE)
     with pytest.raises(UserError, match="keep_features=false"):
-        patch_features(model, [conversation()], pixels=chat.pixels, tower_key="t", cache_dir=tmp_path)
+        kept_features(model, [conversation()], chat=chat, cache_dir=tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from tideo import registry
 from tideo.device import has_bfloat16
@@ -23,9 +23,18 @@ class GridTraining:
 
     `projector_lr` and `tower_lr` are the learning rates of these modules, by default `lr`. With `muon_lr` Muon trains
     the matrices, which suits small models that train from scratch. `parallel` is `fsdp`, `zero2`, `zero3`,
-    `zero3_offload` or a DeepSpeed file (train/parallel.py). The defaults are LLaVA-1.5's
-    (arXiv 2310.03744 and its scripts).
+    `zero3_offload` or a DeepSpeed file (train/parallel.py). `workers` processes decode the next examples; by default
+    none on a CPU, else as many as the cores allow, at most eight. A checkpoint is written every `save_steps` steps,
+    `save_minutes` after the last one and at the end of each epoch; the last `save_limit` are kept. A validation set is
+    scored every `eval_steps` steps, by default at the end of each epoch. `report_to` draws the curves elsewhere.
+    The defaults are LLaVA-1.5's (arXiv 2310.03744 and its scripts).
     """
+
+    # What may change when a run goes on: nothing of it changes what is learned.
+    free: ClassVar[tuple[str, ...]] = (
+        "gradient_checkpointing", "workers", "save_steps", "save_minutes", "save_limit", "log_steps", "eval_steps",
+        "report_to",
+    )  # fmt: skip
 
     steps: int | None = None
     epochs: float | None = None
@@ -39,14 +48,26 @@ class GridTraining:
     weight_decay: float = 0.0
     bf16: bool = field(default_factory=has_bfloat16)  # where it is emulated, it is far slower than float32
     gradient_checkpointing: bool = False
+    workers: int | None = None
     save_steps: int = 500
+    save_minutes: float | None = 30.0
+    save_limit: int = 1
     log_steps: int = 10
+    eval_steps: int | None = None
+    report_to: Literal["tensorboard", "wandb", "trackio"] | None = None
     parallel: str | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise UserError("give either train.steps or train.epochs, and set the other to none")
-        _at_least_one(self, "steps", "batch", "accumulate", "save_steps", "log_steps")
+        _at_least_one(
+            self, "steps", "batch", "accumulate", "save_steps", "save_limit", "log_steps", "eval_steps"
+        )
+        if (self.workers or 0) < 0 or (self.save_minutes is not None and self.save_minutes <= 0):
+            raise UserError(
+                f"workers={self.workers}, save_minutes={self.save_minutes}: expected workers from 0 on, and minutes "
+                "above 0 or none"
+            )
         if self.epochs is not None and self.epochs <= 0:
             raise UserError(f"epochs={self.epochs}: expected more than 0")
         adamw_only = (self.projector_lr, self.tower_lr, self.weight_decay)
@@ -56,6 +77,21 @@ class GridTraining:
                 "or set muon_lr=none"
             )
         deepspeed_file(self.parallel)
+
+    def as_begun(self, recorded: Mapping[str, Any]) -> GridTraining:
+        """This training in the words of the one that it goes on with, where both learn the same.
+
+        A smaller batch that is accumulated more often has the same steps; so a run that had too little memory goes on.
+        """
+        same = {name: recorded[name] for name in self.free if name in recorded}
+        batch, accumulate = recorded.get("batch"), recorded.get("accumulate")
+        if (
+            isinstance(batch, int)
+            and isinstance(accumulate, int)
+            and batch * accumulate == self.batch * self.accumulate
+        ):
+            same |= {"batch": batch, "accumulate": accumulate}
+        return replace(self, **same)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +105,7 @@ class FinetuneConfig(Loading):
     source, at most `num_captions` of them. With `paste_captions` they become the cells of grids, and each question is
     about one cell. `kl` is the weight of the KL divergence from the starting model on the replies' tokens. Up to
     `packed` questions about the same images share a sequence. With `keep_features` a frozen tower runs only once for
-    each image.
+    each image. A training stops where more than the share `max_unreadable` of the examples cannot be read.
     """
 
     renamed: ClassVar[dict[str, str]] = {
@@ -92,6 +128,11 @@ class FinetuneConfig(Loading):
     captions_path: str | None = None
     captions_images: str | None = None
     num_captions: int | None = None
+    val_path: str | None = None
+    val_videos: str | None = None
+    val_num: int | None = None
+    keep_best: bool = False
+    max_unreadable: float = 0.05
     paste_captions: bool = False
     kl: float = 0.0
     train: GridTraining
@@ -111,7 +152,9 @@ class FinetuneConfig(Loading):
                 f"train.parallel={self.train.parallel} goes with AdamW, and with kl only where there is LoRA: set "
                 "train.muon_lr=none, and kl=0 or lora_rank"
             )
-        _at_least_one(self, "num", "num_captions")
+        _at_least_one(self, "num", "num_captions", "val_num")
+        if not 0 <= self.max_unreadable <= 1:
+            raise UserError(f"max_unreadable={self.max_unreadable}: expected a share from 0 to 1")
         if self.lora_rank and "llm" not in self.modules:
             raise UserError("LoRA is of the language model: set lora_rank=0, or have llm among the modules")
         if self.captions and not self.captions_path:
@@ -145,27 +188,53 @@ class FinetuneConfig(Loading):
             unused["captions_images"] = f"captions_path={self.captions_path} is a source that needs no file"
         if "tower" in self.modules or self.train.parallel:
             unused["keep_features"] = "it is for a frozen tower, without train.parallel"
+        if not self.validates:
+            names = ("keep_best", "train.eval_steps", "val_videos")
+            unused |= dict.fromkeys(names, "there is no validation set: set val_path, or val_num of a source")
+            if self.data not in sources or self.data == LLAVA:
+                unused["val_num"] = "there is no val_path"
+        elif self.data in sources and self.data != LLAVA:
+            unused |= dict.fromkeys(
+                ("val_path", "val_videos"), f"data={self.data} is a source that needs no file"
+            )
         for module in ("projector", "tower"):
             if module not in self.modules:
                 unused[f"train.{module}_lr"] = f"{module} is not among the modules that learn"
         return unused
 
+    @property
+    def validates(self) -> bool:
+        """Whether there is a validation set."""
+        if self.data in registry.targets("conversations") and self.data != LLAVA:
+            return self.val_num is not None
+        return self.val_path is not None
+
     def check_inputs(self) -> None:
         """Raises UserError for a file or folder that is not there, before any of them is read."""
+        if self.train.report_to is not None:
+            registry.require(self.train.report_to)
         kind = "conversations"
         if self.data not in registry.targets(kind):
             for name in ("path", "videos"):
                 registry.check_path(getattr(self, name), field=name)
         self.grid.check_inputs()
         registry.check_path(self.captions_path, field="captions_path", kind=kind)
-        registry.check_path(self.captions_images, field="captions_images")
+        for name in ("captions_images", "val_path", "val_videos"):
+            registry.check_path(getattr(self, name), field=name)
 
     def as_begun(self, recorded: Mapping[str, Any]) -> FinetuneConfig:
         """This recipe with what earlier versions recorded and did not use: an encoder, a number of captions."""
         num, earlier = self.num_captions, "num_watched" in recorded  # a field that has left the recipe
         if earlier and num is None:
             num = recorded.get("num_captions")
-        return replace(self, grid=self.grid.as_begun(recorded.get("grid") or {}), num_captions=num)
+        grid, train = recorded.get("grid") or {}, recorded.get("train") or {}
+        return replace(
+            self,
+            grid=self.grid.as_begun(grid),
+            train=self.train.as_begun(train),
+            num_captions=num,
+            max_unreadable=recorded.get("max_unreadable", self.max_unreadable),
+        )
 
 
 def _at_least_one(config: object, *names: str) -> None:

@@ -7,10 +7,13 @@ It comes from the annotated videos of a benchmark, a file in LLaVA's format (lla
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,35 +22,75 @@ from tideo import registry
 from tideo.console import tracked
 from tideo.models.grid.settings import QUESTION, GridSettings
 from tideo.models.prompts import FORMS, style
-from tideo.store.files import file_hash, key_of
+from tideo.parallel import threads
+from tideo.store.files import content_key, key_of
 from tideo.types import Frames, Sample, UserError, Video, VideoError
-from tideo.video.samplers import sample_frames
+from tideo.video.samplers import count_frames, sample_frames
 
 log = logging.getLogger(__name__)
+AT_ONCE = 8  # files that are opened at a time: on a network's disk each waits for the first answer
+Result = TypeVar("Result")
+
+
+class OtherFrames(VideoError):
+    """A video gives another number of frames than its container promised; `num` is that number."""
+
+    def __init__(self, video: Video, num: int) -> None:
+        super().__init__(f"video {video.path}: it gives {num} frames")
+        self.num = num
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A part of a video; `content` is a key of the file's content, whatever its name."""
+
+    content: str
+    path: str
+    start_s: float = 0.0
+    end_s: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """One or several square images of the same size, which `open` makes. `key` hashes everything they depend on."""
+    """One or several square images of the same size, which `open` makes. `key` hashes everything they depend on.
+
+    `open` raises UserError if the file cannot be read, and OtherFrames if the video has fewer frames than expected.
+    """
 
     key: str
     num: int
     open: Callable[[], list[Image.Image]]
+    segment: Segment | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """The user's text, without the marker of the images, and the model's reply."""
+    """The user's text, without the marker of the images, and the model's reply, of several `options` or free."""
 
     user: str
     reply: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
+    """Pictures and turns about them. `recount` gives the same about another number of the video's frames."""
+
     id: str
     pictures: Pictures
     turns: tuple[Turn, ...]
+    recount: Callable[[int], Conversation] | None = None
+
+
+def adapted(conversation: Conversation, read: Callable[[Pictures], Result]) -> tuple[Conversation, Result]:
+    """What `read` makes of the pictures, and the conversation in the words for as many frames as the video gives."""
+    try:
+        return conversation, read(conversation.pictures)
+    except OtherFrames as error:
+        if conversation.recount is None:
+            raise
+        conversation = conversation.recount(error.num)
+        return conversation, read(conversation.pictures)
 
 
 def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_frames: int) -> Turn:
@@ -56,19 +99,26 @@ def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_fram
         raise UserError(f"{sample.id}: training needs the right answer of each question")
     prompt, options = FORMS[settings.form](sample.question, sample.options, style(settings.prompt_style))
     user = settings.turn(prompt, num_images=num_images, num_frames=num_frames)
-    return Turn(user=user, reply=options[sample.answer])
+    return Turn(user=user, reply=options[sample.answer], options=tuple(options))
 
 
 # --- a benchmark's videos -------------------------------------------------------------------------
 
 
 def annotated(
-    benchmark: str, *, data: str, videos: str, settings: GridSettings, num: int | None = None
+    benchmark: str,
+    *,
+    data: str,
+    videos: str,
+    settings: GridSettings,
+    num: int | None = None,
+    failed: list[tuple[str, str]] | None = None,
 ) -> list[Conversation]:
     """A conversation for each video or segment of a benchmark's training file, with all questions about it.
 
-    With `num`, only the first `num` of them. A video that gives no frame is left out, with a warning. Raises UserError
-    for the sampler `question`, if videos are missing, with their number and the first, and if none gives a frame.
+    With `num`, only the first `num` of them. A video that cannot be opened is left out, with a warning, and its id and
+    error are appended to `failed`; no video is decoded. Raises UserError for the sampler `question`, if videos are
+    missing, with their number and the first, and if none can be opened.
     """
     if settings.sampler == QUESTION:
         raise UserError(
@@ -83,24 +133,40 @@ def annotated(
         )
     by_video = sorted(samples, key=_segment)
     groups = [list(group) for _, group in groupby(by_video, key=_segment)][:num]
-    conversations: list[Conversation] = []
-    failed: list[VideoError] = []
-    for group in tracked(groups, "reading videos"):
+    read = [(group[0].id, partial(_conversation, group, settings=settings)) for group in groups]
+    return readable(read, failed=failed)
+
+
+def readable(
+    items: Sequence[tuple[str, Callable[[], Conversation]]], *, failed: list[tuple[str, str]] | None = None
+) -> list[Conversation]:
+    """The conversations that are made for the ids, several at a time, without those whose videos cannot be opened.
+
+    These are logged as one warning; their ids and errors are appended to `failed`. Raises the first error if no video
+    can be opened.
+    """
+
+    def tried(item: tuple[str, Callable[[], Conversation]]) -> Conversation | VideoError:
         try:
-            conversations.append(_conversation(group, settings=settings))
+            return item[1]()
         except VideoError as error:
-            failed.append(error)
-    warn_of_failed(failed, conversations)
-    return conversations
+            return error
+
+    with threads(AT_ONCE) as pool:
+        results = list(tracked(pool.map(tried, items), "opening videos", total=len(items)))
+    errors = {id: r for (id, _), r in zip(items, results, strict=True) if isinstance(r, VideoError)}
+    warn_of_failed(list(errors.values()), len(results))
+    if failed is not None:
+        failed += [(id, str(error)) for id, error in errors.items()]
+    return [result for result in results if isinstance(result, Conversation)]
 
 
-def warn_of_failed(failed: Sequence[VideoError], conversations: Sequence[Conversation]) -> None:
-    """Log the number of videos that a training leaves out because they give no frame. Raises the first if all do."""
-    if failed and not conversations:
-        raise failed[0]
-    if failed:
-        num = len(failed) + len(conversations)
-        log.warning("%d of %d videos are left out, the first: %s", len(failed), num, failed[0])
+def warn_of_failed(errors: Sequence[VideoError], num: int) -> None:
+    """Log how many of `num` videos are left out because they give no frame. Raises the first error if all are."""
+    if errors and len(errors) == num:
+        raise errors[0]
+    if errors:
+        log.warning("%d of %d videos are left out, the first: %s", len(errors), num, errors[0])
 
 
 def _segment(sample: Sample) -> tuple[str, float, float]:
@@ -109,38 +175,61 @@ def _segment(sample: Sample) -> tuple[str, float, float]:
 
 
 def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conversation:
-    def turns(num_images: int, num_frames: int) -> tuple[Turn, ...]:
-        return tuple(
-            qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples
-        )
-
+    turns = partial(_turns, samples, settings)
     return about_video(samples[0].video, turns, id=samples[0].id, settings=settings)
+
+
+def _turns(
+    samples: Sequence[Sample], settings: GridSettings, num_images: int, num_frames: int
+) -> tuple[Turn, ...]:
+    return tuple(qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples)
 
 
 def about_video(
     video: Video, turns: Callable[[int, int], tuple[Turn, ...]], *, id: str, settings: GridSettings
 ) -> Conversation:
-    """A conversation about a video's grids; `turns` gets the numbers of its images and of its frames."""
+    """A conversation about a video's grids; `turns` gets the numbers of its images and of its frames.
+
+    Nothing is decoded: the container says how many frames there are. Raises VideoError if it cannot be read.
+    """
     # A short video may have fewer frames than the grid has cells, and so fewer panels.
-    num_frames = min(settings.num_frames, len(_frames(video, settings, size=(8, 8))))
+    num_frames = count_frames(video, settings.num_frames, sampler=settings.sampler)
+    content = content_key(video.path)
+    if content is None:
+        raise VideoError(f"video {video.path}: it cannot be read; ask for the permission to read it")
+    end_s = math.inf if video.end_s is None else video.end_s
+    segment = Segment(content=content, path=video.path, start_s=video.start_s or 0.0, end_s=end_s)
+    return _about_frames(video, turns, id, settings, segment, num_frames)
+
+
+def _about_frames(
+    video: Video,
+    turns: Callable[[int, int], tuple[Turn, ...]],
+    id: str,
+    settings: GridSettings,
+    segment: Segment,
+    num_frames: int,
+) -> Conversation:
     num_images = -(-num_frames // (settings.rows * settings.cols))
+    depends = [segment.content, video.start_s, video.end_s, image_settings(settings), num_frames]
     return Conversation(
         id=id,
         pictures=Pictures(
-            key=key_of([file_hash(video.path), video.start_s, video.end_s, image_settings(settings)]),
+            key=key_of(depends),
             num=num_images,
-            open=lambda: _grid(video, settings),
+            open=partial(_grid, video, settings, num_frames),
+            segment=segment,
         ),
         turns=turns(num_images, num_frames),
+        recount=partial(_about_frames, video, turns, id, settings, segment),
     )
 
 
-def _grid(video: Video, settings: GridSettings) -> list[Image.Image]:
-    return settings.images(_frames(video, settings))
-
-
-def _frames(video: Video, settings: GridSettings, *, size: tuple[int, int] | None = None) -> Frames:
-    return sample_frames(video, settings.num_frames, sampler=settings.sampler, size=size)
+def _grid(video: Video, settings: GridSettings, num_frames: int) -> list[Image.Image]:
+    frames = sample_frames(video, settings.num_frames, sampler=settings.sampler)
+    if len(frames) != num_frames:
+        raise OtherFrames(video, len(frames))
+    return settings.images(frames)
 
 
 def image_settings(settings: GridSettings) -> dict[str, object]:
@@ -170,7 +259,7 @@ def _pasted(group: Sequence[Conversation], settings: GridSettings) -> Conversati
         pictures=Pictures(
             key=key_of([[c.pictures.key for c in group], image_settings(one)]),
             num=1,
-            open=lambda: _paste(group, one),
+            open=partial(_paste, group, one),
         ),
         turns=tuple(
             Turn(user=f"Picture {cell}: {turn.user}", reply=turn.reply)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset
 
 from tideo.models.grid.template import ChatTemplate, has_thought
 from tideo.models.prompts import IGNORE, common_start
-from tideo.train.grid.conversations import Conversation, Pictures, Turn
+from tideo.train.grid.conversations import Conversation, Pictures, Turn, adapted
 from tideo.train.grid.patch_features import PatchFeatures
 from tideo.train.packing import block_mask, padded
 from tideo.types import UserError
@@ -31,7 +32,7 @@ class ChatExamples(Dataset[dict[str, Any]]):
 
     Every pass shuffles the conversations and the questions of each one, and cuts these into examples of at most
     `packed` questions. `image_size` is the side of all images in pixels. With `features`, an example has the tower's
-    output instead of pixels.
+    output instead of pixels. An example whose file cannot be read has black images, no labels, and `skipped`.
     """
 
     def __init__(
@@ -71,14 +72,37 @@ class ChatExamples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         conversation, piece, pass_number = self._piece(index)
+        conversation, pixels = self._with_pixels(conversation)
         turns = list(conversation.turns)
         random.Random(f"{self.seed}/{pass_number}/{conversation.id}").shuffle(turns)
         example = self.chat.encode(
             conversation.pictures, turns[piece * self.packed : (piece + 1) * self.packed]
         )
+        if "skipped" in pixels:
+            example["labels"] = [IGNORE] * len(example["labels"])
+        return example | pixels
+
+    def replies(self, number: int, replies: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """Of one conversation these (turn, option) as replies in one sequence; the option of a free reply is 0."""
+        conversation, pixels = self._with_pixels(self.conversations[number])
+        turns = [
+            replace(turn, reply=turn.options[option]) if turn.options else turn
+            for turn, option in ((conversation.turns[place], option) for place, option in replies)
+        ]
+        return self.chat.encode(conversation.pictures, turns) | pixels
+
+    def _with_pixels(self, conversation: Conversation) -> tuple[Conversation, dict[str, Any]]:
+        """The conversation as its file gives it, and its pixels or features; black ones if it cannot be read.
+
+        With these comes `skipped`: the conversation's id, and why its pictures cannot be read.
+        """
         if self.features is not None:
-            return example | {"pixel_values": self.features[conversation.pictures.key]}
-        return example | self.chat.pixels(conversation.pictures)
+            return conversation, {"pixel_values": self.features[conversation.pictures.key]}
+        try:
+            return adapted(conversation, self.chat.pixels)
+        except UserError as error:  # of the file: the text has not been looked at yet
+            black = self.chat.black(conversation.pictures.num)
+            return conversation, {**black, "skipped": [(conversation.id, str(error))]}
 
 
 @lru_cache(maxsize=2)
@@ -125,6 +149,10 @@ class Chat:
         """The images as inputs of the tower, from the processor."""
         return _without_text(self._encode("", pictures.open()))
 
+    def black(self, num: int) -> dict[str, torch.Tensor]:
+        """As many black images as inputs of the tower."""
+        return _without_text(self._encode("", self._blank(num)))
+
     def _turn(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
         """The ids after the images of one turn, and its labels (the reply with its end token). Cached across passes."""
         if (turn, num_images) not in self._turns:
@@ -145,8 +173,7 @@ class Chat:
     def _head(self, num_images: int) -> tuple[list[int], int, dict[str, Any]]:
         """The ids up to the last image, the number of plain tokens that they replace, and the other inputs."""
         if num_images not in self._heads:
-            blank = [Image.new("RGB", (self.image_size, self.image_size))] * num_images
-            heads = []
+            blank, heads = self._blank(num_images), []
             for words in ("What happens?", "Describe the second picture."):
                 encoded = self._encode(words, blank)
                 ids = encoded["input_ids"][0].tolist()
@@ -165,6 +192,9 @@ class Chat:
         opening = self.template.opening(user, num_images=len(images))
         return self.template.encode(opening.rstrip(" "), images)
 
+    def _blank(self, num: int) -> list[Image.Image]:
+        return [Image.new("RGB", (self.image_size, self.image_size))] * num
+
     def _last_image(self, plain: Sequence[int]) -> int:
         token = getattr(self.processor, "image_token_id", None)
         return max((i for i, n in enumerate(plain) if n == token), default=-1)
@@ -174,20 +204,28 @@ def _without_text(encoded: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in encoded.items() if k not in ("input_ids", "attention_mask", *_TYPES)}
 
 
-def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """Pad on the right. The mask is [B, L] if every example is one question, else bool [B, 1, L, L]."""
+def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:
+    """Pad on the right. The mask is [B, L] if every example is one question, else bool [B, 1, L, L].
+
+    `skipped` lists the examples of the batch that could not be read.
+    """
 
     def column(name: str, *, pad: int) -> torch.Tensor:
         return padded([e[name] for e in examples], pad)
 
     block_BL = column("block", pad=-1)
-    batch = {"input_ids": column("input_ids", pad=pad_id), "labels": column("labels", pad=IGNORE)}
+    batch: dict[str, Any] = {
+        "input_ids": column("input_ids", pad=pad_id),
+        "labels": column("labels", pad=IGNORE),
+    }
     if int(block_BL.max()) > 1:
         batch["attention_mask"] = block_mask(block_BL)
         batch["position_ids"] = column("positions", pad=0)
     else:
         batch["attention_mask"] = (block_BL >= 0).long()
-    for name in examples[0].keys() - {"input_ids", "labels", "positions", "block"}:
+    if skipped := [item for e in examples for item in e.get("skipped", ())]:
+        batch["skipped"] = skipped
+    for name in examples[0].keys() - {"input_ids", "labels", "positions", "block", "skipped"}:
         if name in _TYPES:
             batch[name] = column(name, pad=0)
         else:

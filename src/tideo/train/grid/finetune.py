@@ -29,8 +29,10 @@ from tideo.train.grid.config import LLAVA, FinetuneConfig
 from tideo.train.grid.conversations import Conversation, annotated, pasted
 from tideo.train.grid.examples import check_packing
 from tideo.train.grid.llava_json import read_llava, write_llava
+from tideo.train.grid.skipped import SKIPPED_FILE, Skipped
 from tideo.train.grid.stage import freeze, mean_loss, run_stage, training_arguments
 from tideo.train.grid.trainer import GridTrainer
+from tideo.train.grid.validation import check_apart
 from tideo.train.parallel import deepspeed_file
 from tideo.train.trainer import begin
 from tideo.types import UserError
@@ -57,7 +59,14 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     arguments = training_arguments(config.train, seed=config.seed, out=out / "steps", device=device)
     model_source(config.model, failure=f"the image-text model {config.model!r} cannot be loaded")
     torch.manual_seed(config.seed)
-    conversations, held_out = training_set(config)
+    failed: list[tuple[str, str]] = []
+    conversations, held_out = training_set(config, failed=failed)
+    skipped = Skipped(out / SKIPPED_FILE, share=config.max_unreadable, resume=resume)
+    skipped.num = len(conversations) + len(failed)
+    skipped.add(failed)
+    skipped.check()
+    validation = validation_set(config)
+    check_apart(conversations, validation)
     base, processor = starting_model(config)
     check_image_size(processor, config.grid, name=config.model)
     check_packing(base, config.packed)
@@ -67,11 +76,12 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     measured = [] if config.train.parallel else held_out  # a sharded model runs in the Trainer only
     before = mean_loss(model, measured, processor=processor, config=config)
     trainer = run_stage(
-        model, conversations, base=base, processor=processor, config=config, arguments=arguments,
-        features_dir=out.parent / "patch_features", resume=resume,
+        model, conversations, validation=validation, base=base, processor=processor, config=config,
+        arguments=arguments, features_dir=out.parent / "patch_features", skipped=skipped, resume=resume,
     )  # fmt: skip
     after = mean_loss(model, measured, processor=processor, config=config)
     _save(trainer, config, out=out)
+    skipped.tell()
     PartialState().wait_for_everyone()
     if not PartialState().is_main_process:
         return out
@@ -104,26 +114,50 @@ def export_llava(config: FinetuneConfig, *, out: str | Path) -> Path:
 # --- the training set -----------------------------------------------------------------------------
 
 
-def training_set(config: FinetuneConfig) -> tuple[list[Conversation], list[Conversation]]:
-    """The conversations with `captions` mixed in, and the held-out captions that measure forgetting."""
-    if config.data == LLAVA:
-        path, images = str(config.path), str(config.videos)
-        conversations = read_llava(path, images=images, settings=config.grid, num=config.num)
-    elif config.data in registry.targets("conversations"):
-        read = registry.load("conversations", config.data)
-        conversations = read(num=config.num, settings=config.grid, split="train", seed=config.seed)
-    else:
-        conversations = annotated(
-            config.data,
-            data=str(config.path),
-            videos=str(config.videos),
-            settings=config.grid,
-            num=config.num,
-        )
+def training_set(
+    config: FinetuneConfig, *, failed: list[tuple[str, str]] | None = None
+) -> tuple[list[Conversation], list[Conversation]]:
+    """The conversations with `captions` mixed in, and the held-out captions that measure forgetting.
+
+    `failed` gets the ids of conversations whose videos cannot be opened, and why.
+    """
+    conversations = _conversations(
+        config, path=config.path, videos=config.videos, num=config.num, split="train", failed=failed
+    )
     if not config.captions_path:
         return conversations, []
     captions, held_out = _captions(config)
     return mix(conversations, captions, share=config.captions, seed=config.seed), held_out
+
+
+def validation_set(config: FinetuneConfig) -> list[Conversation]:
+    """The conversations that are scored while training; none if the recipe names none."""
+    if not config.validates:
+        return []
+    videos = config.val_videos or config.videos
+    return _conversations(
+        config, path=config.val_path, videos=videos, num=config.val_num, split="val", failed=None
+    )
+
+
+def _conversations(
+    config: FinetuneConfig,
+    *,
+    path: str | None,
+    videos: str | None,
+    num: int | None,
+    split: str,
+    failed: list[tuple[str, str]] | None,
+) -> list[Conversation]:
+    """A file in the form of `data` with its videos, or the split of a registered source."""
+    if config.data == LLAVA:
+        return read_llava(str(path), images=str(videos), settings=config.grid, num=num, failed=failed)
+    if config.data in registry.targets("conversations"):
+        read = registry.load("conversations", config.data)
+        return list(read(num=num, settings=config.grid, split=split, seed=config.seed))
+    return annotated(
+        config.data, data=str(path), videos=str(videos), settings=config.grid, num=num, failed=failed
+    )
 
 
 def _captions(config: FinetuneConfig) -> tuple[list[Conversation], list[Conversation]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,9 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tideo.benchmarks.annotations import at, json_list, parsed
 from tideo.console import tracked
 from tideo.models.grid.settings import GridSettings
-from tideo.store.files import atomic_path, atomic_write_text, file_hash, key_of
+from tideo.store.files import atomic_path, atomic_write_text, content_key, key_of
 from tideo.store.video_files import VideoFolder
-from tideo.train.grid.conversations import Conversation, Pictures, Turn, about_video, warn_of_failed
+from tideo.train.grid.conversations import (
+    Conversation,
+    Pictures,
+    Turn,
+    about_video,
+    adapted,
+    readable,
+    warn_of_failed,
+)
 from tideo.types import UserError, Video, VideoError
 
 IMAGE, VIDEO = "<image>", "<video>"  # the markers in LLaVA's training files
@@ -46,36 +55,37 @@ class _Row(BaseModel):
 
 
 def read_llava(
-    path: str | Path, *, images: str | Path, settings: GridSettings, num: int | None = None
+    path: str | Path,
+    *,
+    images: str | Path,
+    settings: GridSettings,
+    num: int | None = None,
+    failed: list[tuple[str, str]] | None = None,
 ) -> list[Conversation]:
     """Read LLaVA's training format: JSON of [{id, image, conversations: [{from: human | gpt, value}, …]}, …].
 
     Images are files in the folder `images`, resized to a square of `settings.image_size` pixels. A row with `video` in
     the place of `image` is about the grids of a video in that folder, found as for a benchmark. Each turn becomes a
     question of its own, like a question about a video, so a turn that refers to earlier ones loses them. `num` takes
-    the first rows. A video that gives no frame is left out, with a warning. Raises UserError for a malformed row,
-    naming file, element and field, and for a missing file.
+    the first rows. A video that cannot be opened is left out, with a warning, and its error is appended to `failed`.
+    Raises UserError for a malformed row, naming file, element and field, and for a missing file.
     """
     folder = VideoFolder(images)
-    conversations: list[Conversation] = []
-    failed: list[VideoError] = []
+
+    def read(where: str, row: _Row) -> Conversation:
+        with at(where):
+            if row.video is None:
+                return _about_image(row, folder=folder.root, side=settings.image_size)
+            return _about_video(row, folder=folder, settings=settings)
+
+    rows = []
     for where, fields in islice(json_list(Path(path)), num):
         row = parsed(_Row, fields, where=where)
         messages = row.conversations
         if len(messages) % 2 or [m.speaker for m in messages] != ["human", "gpt"] * (len(messages) // 2):
             raise UserError(f"{where}: expected turns of human and gpt, one after the other")
-        try:
-            with at(where):
-                if row.video is None:
-                    read = _about_image(row, folder=folder.root, side=settings.image_size)
-                else:
-                    read = _about_video(row, folder=folder, settings=settings)
-        except VideoError as error:
-            failed.append(error)
-        else:
-            conversations.append(read)
-    warn_of_failed(failed, conversations)
-    return conversations
+        rows.append((str(row.id), partial(read, where, row)))
+    return readable(rows, failed=failed)
 
 
 def _about_image(row: _Row, *, folder: Path, side: int) -> Conversation:
@@ -86,9 +96,9 @@ def _about_image(row: _Row, *, folder: Path, side: int) -> Conversation:
     return Conversation(
         id=str(row.id),
         pictures=Pictures(
-            key=key_of([file_hash(path), side, "upright"]), num=1, open=lambda: [open_square(path, side)]
+            key=key_of([content_key(path), side, "upright"]), num=1, open=partial(_opened, path, side)
         ),
-        turns=_turns(row, lambda text: text),
+        turns=_turns(row, None, 1, 1),
     )
 
 
@@ -98,17 +108,27 @@ def _about_video(row: _Row, *, folder: VideoFolder, settings: GridSettings) -> C
     if not os.path.exists(path):
         raise UserError(f"expected a video below {folder.root}, found no {name}")
 
-    def turns(num_images: int, num_frames: int) -> tuple[Turn, ...]:
-        return _turns(row, lambda text: settings.turn(text, num_images=num_images, num_frames=num_frames))
-
+    turns = partial(_turns, row, settings)
     return about_video(Video(id=name, path=path), turns, id=str(row.id), settings=settings)
 
 
-def _turns(row: _Row, user: Callable[[str], str]) -> tuple[Turn, ...]:
+def _turns(row: _Row, settings: GridSettings | None, num_images: int, num_frames: int) -> tuple[Turn, ...]:
+    """The turns of a row; with `settings`, they are about the frames of a video."""
+
+    def user(text: str) -> str:
+        plain = text.replace(IMAGE, "").replace(VIDEO, "").strip("\n")
+        return (
+            plain if settings is None else settings.turn(plain, num_images=num_images, num_frames=num_frames)
+        )
+
     return tuple(
-        Turn(user=user(human.value.replace(IMAGE, "").replace(VIDEO, "").strip("\n")), reply=gpt.value)
+        Turn(user=user(human.value), reply=gpt.value)
         for human, gpt in zip(row.conversations[::2], row.conversations[1::2], strict=True)
     )
+
+
+def _opened(path: Path, side: int) -> list[Image.Image]:
+    return [open_square(path, side)]
 
 
 def open_square(path: Path, side: int) -> Image.Image:
@@ -137,27 +157,37 @@ def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:
     """Write OUT/train.json and OUT/images/*.png for LLaVA's own training code; returns the JSON file.
 
     Each turn is a row of its own: in one dialogue LLaVA's code would show each question the earlier answers, which
-    this training does not. Images that exist are kept, so a stopped export can go on. Raises UserError for several
-    panels, which the format does not have.
+    this training does not. Images that exist are kept, so a stopped export can go on. A video that gives no frame is
+    left out, with a warning. Raises UserError for several panels, which the format does not have.
     """
     out = Path(out)
-    rows = []
+    rows: list[dict[str, object]] = []
+    failed: list[VideoError] = []
     for conversation in tracked(conversations, "writing images"):
-        pictures = conversation.pictures
-        if pictures.num != 1:
-            raise UserError(
-                f"{conversation.id}: LLaVA's format has one image a row, not {pictures.num} panels"
-            )
-        image = out / "images" / f"{pictures.key}.png"
-        if not image.exists():
-            image.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(image) as part:
-                pictures.open()[0].save(part, format="PNG")
-        for number, turn in enumerate(conversation.turns):
+        try:
+            written, image = _with_image(conversation, out / "images")
+        except VideoError as error:
+            failed.append(error)
+            continue
+        for number, turn in enumerate(written.turns):
             messages = [
                 {"from": "human", "value": f"{IMAGE}\n{turn.user}"},
                 {"from": "gpt", "value": turn.reply},
             ]
-            rows.append({"id": f"{conversation.id}_{number}", "image": image.name, "conversations": messages})
+            rows.append({"id": f"{written.id}_{number}", "image": image, "conversations": messages})
+    warn_of_failed(failed, len(conversations))
     atomic_write_text(out / "train.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     return out / "train.json"
+
+
+def _with_image(conversation: Conversation, folder: Path) -> tuple[Conversation, str]:
+    """The conversation as its file's frames ask for it, and the name of its image in the folder."""
+    pictures = conversation.pictures
+    if pictures.num != 1:
+        raise UserError(f"{conversation.id}: LLaVA's format has one image a row, not {pictures.num} panels")
+    if not (path := folder / f"{pictures.key}.png").exists():
+        conversation, (image, *_) = adapted(conversation, lambda pictures: pictures.open())
+        path = folder / f"{conversation.pictures.key}.png"
+        with atomic_path(path) as part:
+            image.save(part, format="PNG")
+    return conversation, path.name

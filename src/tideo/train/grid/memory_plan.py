@@ -1,52 +1,95 @@
-"""An estimate of parameters and GPU memory of a finetuning, without loading a weight.
+"""An estimate of a finetuning: parameters, GPU and host memory, steps and hours. No weight is loaded.
 
-The model is built on the meta device. ZeRO-3 (arXiv 1910.02054) shards weights, gradients and Adam's states evenly.
-A parameter takes 2 bytes (half a byte in 4 bits); one that learns takes 2 more for its gradient and 12 for Adam,
-which are in host memory if the optimiser is offloaded. Without `train.parallel` nothing is sharded.
+The model is built on the meta device. What a parameter takes follows how the recipe loads and trains it: frozen
+weights 2 bytes in bf16, 4 in float32, 1 in 8 bits, half a byte in 4 bits; those that learn 16, of which weight and
+gradient are 2 each under DeepSpeed and 4 each otherwise. ZeRO and FSDP share what train/parallel.py says; an offloaded
+optimiser is in host memory.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.image_processing_utils import select_best_resolution
 
+from tideo import registry
 from tideo.bundled import located
-from tideo.train.grid.config import FinetuneConfig
+from tideo.loading import DTYPES
+from tideo.models.grid.template import ChatTemplate
+from tideo.pretrained import FAULTS, OWN_CODE
+from tideo.train.grid.config import LLAVA, FinetuneConfig
 from tideo.train.grid.modules import module_of, train_only, with_lora
-from tideo.train.parallel import sharding
-from tideo.train.plan import GIB, Memory, layer_activations, parameter_lines, settings_of
+from tideo.train.parallel import deepspeed_file, sharding
+from tideo.train.plan import (
+    GIB,
+    SHAPES,
+    Memory,
+    card,
+    hours,
+    layer_activations,
+    memory_lines,
+    parameter_lines,
+    settings_of,
+    time_line,
+    training_flops,
+)
 from tideo.types import UserError
 
 TEXT_TOKENS = 80  # about as many as a question with five options and the reply has
+TABLE = ("RTX4090", "A100-40G", "A100-80G", "H100")
+# benchmark → videos or segments, and questions of its training split; STAR's questions have a segment each
+PUBLISHED = {"nextqa": (3_870, 34_132), "star": (45_731, 45_731)}
+_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
-def plan(config: FinetuneConfig, *, gpus: int) -> str:
-    """The text of `tideo finetune RECIPE --plan`. Raises UserError if the model's configuration cannot be read."""
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Sequences of an epoch, questions in all of them, and where the numbers come from."""
+
+    num: int
+    questions: int
+    source: str
+
+
+def plan(config: FinetuneConfig, *, gpus: int, on: str | None = None) -> str:
+    """The text of `tideo finetune RECIPE --plan`, for a card or, if `on` is None, for those of TABLE.
+
+    Raises UserError if the model's configuration cannot be read, and for an unknown card.
+    """
     model, source = shape(config)
     total, learning = parameters(model)
     memory = memory_of(config, model, gpus=gpus)
-    lines = [f"{config.model}: {type(model).__name__}, {source}", ""]
-    lines += [*parameter_lines(total, learning), ""]
     training = config.train
-    questions = f"up to {config.packed}" if config.packed > 1 else "1"
-    lines += [
-        f"a step: {training.batch} images x {questions} questions x {training.accumulate} x {gpus} GPUs",
+    examples = examples_of(config)
+    per_step = training.batch * training.accumulate * gpus
+    epoch_steps = examples.num / per_step
+    steps = training.steps or max(1, -(-int((training.epochs or 0) * examples.num) // per_step))
+    per_sequence = examples.questions / examples.num
+    flops = steps * per_step * _flops(config, model, questions=per_sequence)
+    lines = [
+        f"{config.model}: {type(model).__name__}, {source}", "", *parameter_lines(total, learning), "",
+        f"data: {examples.questions:,} questions in {examples.num:,} sequences ({examples.source})",
+        f"a step: {training.batch} sequences x {training.accumulate} x {gpus} GPUs, {per_sequence:.1f} questions each",
+        f"{epoch_steps:,.1f} steps an epoch, {steps:,} in all",
         f"{_sharding(config, gpus=gpus)}; on each GPU, GiB:",
-    ]
-    sizes = {
-        "weights": memory.weights,
-        "gradients": memory.gradients,
-        "optimiser": memory.optimizer,
-        "gathered for a layer": memory.gathered,
-        "activations": memory.activations,
-        "all": memory.gpu,
-    }
-    lines += [f"  {name:22}{size / GIB:8.1f}" for name, size in sizes.items()]
-    return "\n".join([*lines, f"host memory for the optimiser, all GPUs: {memory.host / GIB:.1f} GiB"])
+    ]  # fmt: skip
+    if on is not None:
+        return "\n".join([*lines, *memory_lines(memory, on=on), time_line(flops, gpus=gpus, on=on)])
+    parts = memory_lines(memory, on=TABLE[0])[:-2]
+    lines += [*parts, f"host memory, all GPUs: {memory.host / GIB:.1f} GiB", ""]
+    lines += [f"{f'{gpus} x':12}{'GiB':>6}{'fits':>7}{'hours':>9}  (a plan, not a measurement)"]
+    for name in TABLE:
+        fits = "yes" if memory.gpu / GIB + 2 <= card(name)[0] else "no"
+        lines += [f"{name:12}{card(name)[0]:>6}{fits:>7}{hours(flops, gpus=gpus, on=name):>9.1f}"]
+    if memory.host:
+        lines += ["the hours leave out what an optimiser in host memory adds to each step"]
+    return "\n".join(lines)
 
 
 def _sharding(config: FinetuneConfig, *, gpus: int) -> str:
@@ -66,12 +109,6 @@ def shape(config: FinetuneConfig) -> tuple[Any, str]:
         raise UserError(
             f"{config.model}: a {settings.model_type} is no image-text-to-text model of transformers"
         ) from error
-    vision, text = (getattr(model.config, name, None) for name in ("vision_config", "text_config"))
-    if not hasattr(vision, "image_size") or not hasattr(text, "hidden_size"):
-        raise UserError(
-            f"{config.model}: --plan knows models of the LLaVA family, whose towers take images of one size; "
-            f"this is a {type(model).__name__}"
-        )
     train_only(model, config.modules)
     if config.lora_rank:
         model = with_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, modules=config.modules)
@@ -91,31 +128,104 @@ def parameters(model: Any) -> tuple[Counter[str], Counter[str]]:
 def memory_of(config: FinetuneConfig, model: Any, *, gpus: int) -> Memory:
     """The activations are the input that each layer keeps, one recomputed layer, and the logits in float32."""
     total, learning = (sum(counts.values()) for counts in parameters(model))
-    text = model.config.text_config
-    length = (
-        image_tokens(model.config, config.grid.image_size) * config.grid.panels + TEXT_TOKENS * config.packed
-    )
+    text = model.config.get_text_config()
+    length = image_tokens(config, model.config) * config.grid.panels + TEXT_TOKENS * config.packed
     tokens = config.train.batch * length
     layer = 4 * text.hidden_size**2 + 3 * text.hidden_size * text.intermediate_size
-    states = 12 * learning
     shared = sharding(config.train.parallel)
-    frozen = 0.5 if config.load_4bit else 2.0
-    host = states if shared.offload else 0
+    frozen, weight, states = bytes_of(config)
+    weights = frozen * (total - learning) + weight * learning
+    if config.quantised:  # embeddings and the head stay as they are, in float32
+        weights += (4 - frozen) * 2 * text.vocab_size * text.hidden_size
+    if config.kl and not config.lora_rank:  # the reference model
+        weights += frozen * total
+    host = states * learning if shared.offload else 0.0
     return Memory(
-        weights=(frozen * (total - learning) + 2 * learning) / (gpus if shared.weights else 1),
-        gradients=2 * learning / (gpus if shared.gradients else 1),
-        optimizer=(states - host) / (gpus if shared.optimizer else 1),
+        weights=weights / (gpus if shared.weights else 1),
+        gradients=weight * learning / (gpus if shared.gradients else 1),
+        optimizer=(states * learning - host) / (gpus if shared.optimizer else 1),
         gathered=2 * 2 * layer + 2 * text.vocab_size * text.hidden_size if shared.weights else 0.0,
         activations=layer_activations(text, tokens=tokens, checkpointing=config.train.gradient_checkpointing),
         host=host,
     )
 
 
-def image_tokens(config: Any, side: int) -> int:
-    """The tokens of one square image: its patches and, in LLaVA-NeXT, those of its crops with an end for each line."""
-    vision = config.vision_config
+def bytes_of(config: FinetuneConfig) -> tuple[float, float, float]:
+    """Bytes of a frozen weight, of one that learns (its gradient has as many), and of Adam's states for it."""
+    deepspeed = deepspeed_file(config.train.parallel) is not None
+    low_precision = config.train.bf16 and (config.lora_rank or deepspeed)
+    dtype = _BYTES[DTYPES.get(config.dtype, "bfloat16" if low_precision else "float32")]
+    frozen = 0.5 if config.load_4bit else 1.0 if config.load_8bit else dtype
+    if deepspeed:  # which keeps a copy in float32
+        return frozen, 2.0, 12.0
+    weight = 4.0 if config.lora_rank else dtype
+    return frozen, weight, 2 * weight
+
+
+def _flops(config: FinetuneConfig, model: Any, *, questions: float) -> float:
+    """Operations of a sequence: language model and projector are trained, the tower runs once, forward if frozen."""
+    total, learning = parameters(model)
+    images = image_tokens(config, model.config) * config.grid.panels
+    read = {name: number for name, number in total.items() if name != "tower"}
+    trained = {name: number for name, number in learning.items() if name != "tower"}
+    flops = training_flops(
+        parameters=sum(read.values()), learning=sum(trained.values()), tokens=images + TEXT_TOKENS * questions,
+        checkpointing=config.train.gradient_checkpointing,
+    )  # fmt: skip
+    return flops + (6 if learning["tower"] else 2) * total["tower"] * images
+
+
+def examples_of(config: FinetuneConfig) -> Examples:
+    """The training set's size: of its file, if it is there, else of the published one, else 10,000 are assumed."""
+    per_video: list[int] = []
+    questions, source = 10_000, "assumed: there is no training file yet"
+    if config.data == LLAVA or config.data in registry.targets("conversations"):
+        questions = config.num or questions
+    elif config.path and Path(config.path).is_file():
+        samples = registry.load("benchmarks", config.data)(config.path, videos=config.videos)
+        segments = Counter((s.video.path, s.video.start_s, s.video.end_s) for s in samples)
+        per_video, source = list(segments.values())[: config.num], f"counted in {config.path}"
+    elif config.data in PUBLISHED:
+        videos, questions = PUBLISHED[config.data]
+        num = min(videos, config.num or videos)
+        per_video = [questions * (i + 1) // videos - questions * i // videos for i in range(num)]
+        source = "as published"
+    if not per_video:
+        return Examples(num=-(-questions // config.packed), questions=questions, source=source)
+    num = sum(-(-n // config.packed) for n in per_video)
+    return Examples(num=num, questions=sum(per_video), source=source)
+
+
+def image_tokens(config: FinetuneConfig, settings: Any) -> int:
+    """The tokens of one square image of the grid.
+
+    For a shape that is known without files: its patches and, in LLaVA-NeXT, those of its crops with an end for each
+    line. Of other models the processor says it, which is read.
+    """
+    side = config.grid.image_size
+    if config.model not in SHAPES:
+        return _counted(config.model, side)
+    vision = settings.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
-    if not hasattr(config, "image_grid_pinpoints"):
+    if not hasattr(settings, "image_grid_pinpoints"):
         return int(patches)
-    fitted = min(select_best_resolution((side, side), config.image_grid_pinpoints)) // vision.patch_size
+    fitted = min(select_best_resolution((side, side), settings.image_grid_pinpoints)) // vision.patch_size
     return int(patches + fitted * (fitted + 1))
+
+
+def _counted(model: str, side: int) -> int:
+    try:
+        processor = AutoProcessor.from_pretrained(located(model), **OWN_CODE)
+        if getattr(processor, "image_processor", None) is None:
+            raise ImportError("it has no image processor, or that needs torchvision")
+        template = ChatTemplate(processor, name=model)
+        opening = template.opening("What happens?", num_images=1)
+        encoded = template.encode(opening, [Image.new("RGB", (side, side))])
+    except UserError:
+        raise
+    except FAULTS as error:
+        if "torchvision" in str(error).lower():
+            registry.require("torchvision")
+        raise UserError(f"the processor of {model!r} cannot be read: {str(error).splitlines()[0]}") from error
+    token = getattr(processor, "image_token_id", None)
+    return int((encoded["input_ids"] == token).sum()) or int(encoded["input_ids"].shape[1])

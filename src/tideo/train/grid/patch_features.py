@@ -5,19 +5,21 @@ Shapes: B images, P crops of an image (1 for LLaVA-1.5), N tokens of a crop with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from tideo.console import tracked
 from tideo.store.features import FeatureStore
 from tideo.store.files import key_of
-from tideo.train.grid.conversations import Conversation
+from tideo.train.grid.conversations import Conversation, Pictures, adapted
+from tideo.train.workers import loader_arguments
 from tideo.types import UserError
 
 _IMAGES_PER_SHARD = 256
@@ -70,41 +72,74 @@ def restore_tower(model: Any, tower: nn.Module) -> None:
     model.model.vision_tower = tower
 
 
+class _Images(Dataset[tuple[Conversation, "torch.Tensor | str"]]):
+    """The pixels of each conversation as its file gives it, or why they cannot be read."""
+
+    def __init__(
+        self, conversations: Sequence[Conversation], pixels: Callable[[Pictures], torch.Tensor]
+    ) -> None:
+        self.conversations, self.pixels = conversations, pixels
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def __getitem__(self, index: int) -> tuple[Conversation, torch.Tensor | str]:
+        conversation = self.conversations[index]
+        try:
+            return adapted(conversation, self.pixels)
+        except UserError as error:
+            return conversation, str(error)
+
+
 @torch.inference_mode()
 def patch_features(
     model: Any,
     conversations: Sequence[Conversation],
     *,
-    pixels: Any,
+    pixels: Callable[[Pictures], torch.Tensor],
+    blank: torch.Tensor,
     tower_key: str,
     cache_dir: str | Path,
     batch: int = 16,
-) -> PatchFeatures:
+    workers: int = 0,
+) -> tuple[PatchFeatures, dict[str, Conversation | str]]:
     """Run the tower on each distinct image that is not in the store, and write shard by shard.
 
-    `pixels` returns the processor's output for one conversation's pictures; `tower_key` hashes tower and processor.
+    `pixels` returns the processor's output for one conversation's pictures, `blank` is that of one black image, and
+    `tower_key` hashes tower and processor. Also returns, by the key of its pictures, each conversation that differs
+    from what was expected: as its file gives it, or why it cannot be read.
     """
     tower, layer = tower_of(model)
-    pictures = {c.pictures.key: c.pictures for c in conversations}
-    first = pixels(next(iter(pictures.values())))["pixel_values"]
-    crops = first.shape[1] if first.ndim == 5 else None
-    probe = tower(first.flatten(0, first.ndim - 4).to(tower.device, tower.dtype), output_hidden_states=True)
+    crops = blank.shape[1] if blank.ndim == 5 else None
+    probe = tower(blank.flatten(0, blank.ndim - 4).to(tower.device, tower.dtype), output_hidden_states=True)
     num_tokens, dim = probe.hidden_states[layer].shape[1:]
     about = {"tower": tower_key, "layer": layer, "tokens": num_tokens, "crops": crops}
     store = FeatureStore(Path(cache_dir) / key_of(about), dim=dim, about=about)
-    missing = [key for key in pictures if key not in store]
-    shards = [missing[i : i + _IMAGES_PER_SHARD] for i in range(0, len(missing), _IMAGES_PER_SHARD)]
-    for shard in tracked(shards, "vision tower"):
-        rows: dict[str, np.ndarray] = {}
-        for start in range(0, len(shard), batch):
-            keys = shard[start : start + batch]
-            inputs = [pixels(pictures[key])["pixel_values"] for key in keys]
+    missing = list({c.pictures.key: c for c in conversations if c.pictures.key not in store}.values())
+    loader = DataLoader(
+        _Images(missing, pixels), batch_size=batch, collate_fn=list, **loader_arguments(workers)
+    )
+    changed: dict[str, Conversation | str] = {}
+    rows: dict[str, np.ndarray] = {}
+    for number, loaded in enumerate(tracked(loader, "vision tower", total=len(loader))):
+        keys, inputs = [], []
+        for before, (conversation, values) in zip(missing[number * batch :], loaded, strict=False):
+            key = before.pictures.key
+            if isinstance(values, str):
+                changed[key] = values
+                continue
+            if conversation.pictures.key != key:
+                changed[key] = conversation
+            keys.append(conversation.pictures.key)
+            inputs.append(values)
+        if inputs:
             flat = torch.cat([i.flatten(0, i.ndim - 4) for i in inputs]).to(tower.device, tower.dtype)
             hidden = tower(flat, output_hidden_states=True).hidden_states[layer].float().cpu()
             sizes = [i.shape[:-3].numel() for i in inputs]
-            rows |= {
-                key: part.flatten(0, 1).numpy() for key, part in zip(keys, hidden.split(sizes), strict=True)
-            }
-        store.write(rows)
+            parts = zip(keys, hidden.split(sizes), strict=True)
+            rows |= {key: part.flatten(0, 1).numpy() for key, part in parts if key not in store}
+        if len(rows) >= _IMAGES_PER_SHARD or number == len(loader) - 1:
+            store.write(rows)
+            rows = {}
     shape = (1, num_tokens, dim) if crops is None else (crops, 1, num_tokens, dim)
-    return PatchFeatures(store, shape=shape)
+    return PatchFeatures(store, shape=shape), changed

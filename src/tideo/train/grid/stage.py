@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
+from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
 from torch import Tensor
 from transformers import TrainingArguments
 
@@ -29,9 +31,12 @@ from tideo.train.grid.patch_features import (
     tower_of,
     use_features,
 )
+from tideo.train.grid.skipped import Skipped
 from tideo.train.grid.trainer import GridTrainer, reply_loss
+from tideo.train.grid.validation import Evaluating, Validation
 from tideo.train.parallel import FSDP, check_parallel, deepspeed_file, layers
 from tideo.train.trainer import fit, trainer_arguments
+from tideo.train.workers import loader_arguments, num_workers
 
 
 def freeze(model: Any, config: FinetuneConfig) -> Any:
@@ -55,68 +60,122 @@ def run_stage(
     model: Any,
     conversations: Sequence[Conversation],
     *,
+    validation: Sequence[Conversation],
     base: Any,
     processor: Any,
     config: FinetuneConfig,
     arguments: TrainingArguments,
     features_dir: Path,
+    skipped: Skipped,
     resume: bool,
 ) -> GridTrainer:
     """Train `model`, which is `base` or its PEFT model; returns the Trainer.
 
-    With kept features, which are in `features_dir`, the tower is not part of `base` during training.
+    With kept features, which are in `features_dir`, the tower is not part of `base` during training. What cannot be
+    read is left out of the training and of `validation`, and noted in `skipped`.
     """
-    training = config.train
-    features = None
+    training, features = config.train, None
+    workers = num_workers(training.workers, on_cpu=arguments.use_cpu)
     # A sharded model has no whole tower that could run here, and in a large model the tower's share of a step is small.
     if config.keep_features and not training.parallel and "tower" not in config.modules:
         chat = Chat(processor, image_size=config.grid.image_size)
-        features = tower_features(base, conversations, chat=chat, features_dir=features_dir)
+        features, changed = tower_features(
+            base, [*conversations, *validation], chat=chat, features_dir=features_dir, workers=workers
+        )
+        skipped.add(
+            (c.id, reason) for c in conversations if isinstance(reason := changed.get(c.pictures.key), str)
+        )
+        skipped.check()
+        conversations, validation = _as_read(conversations, changed), _as_read(validation, changed)
+        workers = 0  # the features are read through a memory map
     per_step = training.batch * training.accumulate * PartialState().num_processes
     num_examples = sum(-(-len(c.turns) // config.packed) for c in conversations)
     set_steps(arguments, training, num_examples=num_examples, per_step=per_step)
+    arguments.dataloader_num_workers = workers
+    if (
+        config.keep_best
+    ):  # besides the last one; with 1 the Trainer would remove that at the end, also at SIGTERM
+        arguments.save_total_limit = max(2, training.save_limit)
+    arguments.dataloader_multiprocessing_context = loader_arguments(workers)["multiprocessing_context"]
     if training.parallel == FSDP:
         arguments.fsdp_plugin_args["transformer_cls_names_to_wrap"] = ",".join(layers(model))
-    examples = ChatExamples(
-        conversations, processor=processor, image_size=config.grid.image_size,
-        num=arguments.max_steps * per_step, packed=config.packed, features=features, seed=config.seed,
-    )  # fmt: skip
+
+    def examples_of(sets: Sequence[Conversation], num: int) -> ChatExamples:
+        return ChatExamples(
+            sets, processor=processor, image_size=config.grid.image_size, num=num, packed=config.packed,
+            features=features, seed=config.seed,
+        )  # fmt: skip
+
     rates = {"projector": training.projector_lr, "tower": training.tower_lr}
+    epoch_steps = num_examples / per_step
     tower = use_features(base) if features is not None else None
     try:
         trainer = GridTrainer(
             model=model,
             args=arguments,
-            train_dataset=examples,
-            data_collator=lambda batch: collate(batch, processor),
+            train_dataset=examples_of(conversations, arguments.max_steps * per_step),
+            data_collator=partial(collate, processor=processor),
             compute_loss_func=reply_loss,
             rates={module: rate for module, rate in rates.items() if rate is not None},
             muon_lr=training.muon_lr,
             kl=config.kl,
+            skipped=skipped,
+            validation=Validation(
+                examples_of(validation, 0), packed=config.packed, batch=training.batch,
+                reduction=config.grid.reduction, pad_id=pad_id(processor), workers=workers,
+            ) if validation else None,
+            keep_best=config.keep_best,
+        )  # fmt: skip
+        if validation:
+            trainer.add_callback(Evaluating(steps=training.eval_steps, epoch_steps=epoch_steps))
+        fit(
+            trainer,
+            resume=resume,
+            save_minutes=training.save_minutes,
+            epoch_steps=epoch_steps,
+            report_to=training.report_to,
         )
-        fit(trainer, resume=resume)
+        if config.keep_best:
+            trainer.load_best()
     finally:
         if tower is not None:
             restore_tower(base, tower)
     return trainer
 
 
+def _as_read(
+    conversations: Sequence[Conversation], changed: Mapping[str, Conversation | str]
+) -> list[Conversation]:
+    """The conversations as their files give them, without those that cannot be read."""
+    read = (changed.get(c.pictures.key, c) for c in conversations)
+    return [conversation for conversation in read if isinstance(conversation, Conversation)]
+
+
 def tower_features(
-    model: Any, conversations: Sequence[Conversation], *, chat: Chat, features_dir: Path
-) -> PatchFeatures:
-    """The frozen tower's output for every image of the conversations, read from the store or computed."""
+    model: Any, conversations: Sequence[Conversation], *, chat: Chat, features_dir: Path, workers: int = 0
+) -> tuple[PatchFeatures, dict[str, Conversation | str]]:
+    """The frozen tower's output for every image of the conversations, read from the store or computed.
 
-    def pixels(pictures: Pictures) -> dict[str, Tensor]:
-        return {"pixel_values": chat.pixels(pictures)["pixel_values"].half()}
-
+    Also returns what the files give otherwise than expected, as `patch_features` does; it is the main process's word
+    for all.
+    """
     with PartialState().main_process_first():
-        return patch_features(
+        features, changed = patch_features(
             model,
             conversations,
-            pixels=pixels,
+            pixels=partial(_tower_pixels, chat),
+            blank=chat.black(1)["pixel_values"],
             tower_key=key_of([weights_key(tower_of(model)[0].state_dict()), pixels_key(chat.processor)]),
             cache_dir=features_dir,
+            workers=workers,
         )
+    if PartialState().num_processes > 1:
+        changed = broadcast_object_list([changed])[0]
+    return features, changed
+
+
+def _tower_pixels(chat: Chat, pictures: Pictures) -> Tensor:
+    return chat.pixels(pictures)["pixel_values"].half()
 
 
 @torch.inference_mode()
@@ -142,10 +201,15 @@ def mean_loss(
     return total / count
 
 
-def collate(examples: Sequence[dict[str, Any]], processor: Any) -> dict[str, Tensor]:
-    """Examples as one batch, padded with the tokenizer's pad token or, if it has none, its end token."""
+def collate(examples: Sequence[dict[str, Any]], processor: Any) -> dict[str, Any]:
+    """Examples as one batch, padded as `pad_id` says."""
+    return collate_chats(examples, pad_id=pad_id(processor))
+
+
+def pad_id(processor: Any) -> int:
+    """The tokenizer's pad token or, if it has none, its end token."""
     pad = processor.tokenizer.pad_token_id
-    return collate_chats(examples, pad_id=processor.tokenizer.eos_token_id if pad is None else pad)
+    return int(processor.tokenizer.eos_token_id if pad is None else pad)
 
 
 def set_steps(
@@ -178,6 +242,8 @@ def training_arguments(
         gradient_checkpointing=training.gradient_checkpointing,
         deepspeed=deepspeed_file(training.parallel),
         fsdp=training.parallel == FSDP,
+        save_total_limit=training.save_limit,
+        include_num_input_tokens_seen="all",
     )
 
 

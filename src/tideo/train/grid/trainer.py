@@ -1,8 +1,9 @@
-"""transformers' Trainer with a learning rate for each module and a KL penalty towards a reference model."""
+"""transformers' Trainer with a learning rate for each module, a KL penalty, validation, and examples left out."""
 
 from __future__ import annotations
 
 import copy
+import logging
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import TrainerControl
 
 from tideo.models.prompts import IGNORE
 from tideo.train.finite import CheckedTrainer
 from tideo.train.grid.modules import module_of
+from tideo.train.grid.skipped import Example, Skipped
+from tideo.train.grid.validation import Validation
 from tideo.train.optim import muon_adamw
 from tideo.types import UserError
 
+log = logging.getLogger(__name__)
 WEIGHTS_FILE = "weights.safetensors"
 
 
@@ -26,10 +31,13 @@ class GridTrainer(CheckedTrainer):
     """`rates`: module → learning rate, if it differs from that of the arguments; `muon_lr`: Muon's, for all matrices.
 
     `kl` is the weight of KL(reference ‖ model) on the replies' tokens. The reference is the model before training:
-    with LoRA the adapter's base model, else a frozen copy.
+    with LoRA the adapter's base model, else a frozen copy. `skipped` notes the examples that could not be read.
+    `validation` is scored where the Trainer evaluates; with `keep_best` a checkpoint is kept of the step with the best
+    accuracy and, among equals, the least loss.
     """
 
     optimizer: torch.optim.Optimizer | None
+    control: TrainerControl
 
     def __init__(
         self,
@@ -37,9 +45,14 @@ class GridTrainer(CheckedTrainer):
         rates: dict[str, float] | None = None,
         muon_lr: float | None = None,
         kl: float = 0.0,
+        skipped: Skipped | None = None,
+        validation: Validation | None = None,
+        keep_best: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.skipped, self.validation, self.keep_best = skipped, validation, keep_best
+        self._unread: list[Example] = []  # not yet noted
         self.rates, self.kl, self.muon_lr = rates or {}, kl, muon_lr
         self.reference: Any = None
         if kl and not hasattr(self.model, "disable_adapter"):
@@ -72,6 +85,44 @@ class GridTrainer(CheckedTrainer):
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.model, str(folder / WEIGHTS_FILE))
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        self._unread += inputs.pop("skipped", [])
+        if self.args.world_size == 1:
+            self._note_unread()
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def _note_unread(self) -> None:
+        if self.skipped is not None:
+            self.skipped.gather(self._unread)
+            self._unread = []
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        self._note_unread()  # here all processes meet
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the validation set, log it and, if it is the best so far, ask for a checkpoint."""
+        assert self.validation is not None
+        scores = self.validation.score(self.model_wrapped, device=self.args.device)
+        self.log(dict(scores))
+        earlier = [_goodness(line) for line in self.state.log_history if "eval_loss" in line][:-1]
+        if self.keep_best and all(_goodness(scores) > other for other in earlier):
+            self.state.best_global_step = self.state.global_step
+            self.control.should_save = True  # which writes the path of the best checkpoint into the state
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
+        return scores
+
+    def load_best(self) -> None:
+        """After training with `keep_best`: take the weights of the best step."""
+        best = self.state.best_model_checkpoint
+        if best is None or self.state.best_global_step == self.state.global_step:
+            return
+        log.info("the model is that of step %d, the best on the validation set", self.state.best_global_step)
+        if self._is_sharded():
+            self._load_best_model()
+        else:
+            self._load_from_checkpoint(best)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self._is_sharded():
@@ -116,7 +167,12 @@ class GridTrainer(CheckedTrainer):
             return total / scored.sum().clamp(min=1)
         # Scaled like the Trainer's loss: the count is that of all processes, which average their gradients.
         world = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-        return total * world / num_items
+        return total * world / _at_least_one(num_items)
+
+
+def _goodness(scores: dict[str, float]) -> tuple[float, float]:
+    """The accuracy and, among equals, the negative loss of an evaluation."""
+    return scores.get("eval_accuracy", 0.0), -scores["eval_loss"]
 
 
 def reply_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
@@ -127,4 +183,9 @@ def reply_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> 
     scored = labels[:, 1:] != IGNORE
     logits = outputs.logits[:, :-1][scored].float()
     total = F.cross_entropy(logits, labels[:, 1:][scored], reduction="sum")
-    return total / (num_items_in_batch if num_items_in_batch is not None else scored.sum().clamp(min=1))
+    return total / _at_least_one(scored.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def _at_least_one(num: Any) -> Any:
+    """A number of tokens to divide by: a step whose examples were all left out has none."""
+    return num.clamp(min=1) if isinstance(num, Tensor) else max(num, 1)

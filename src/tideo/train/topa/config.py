@@ -39,7 +39,9 @@ class PrealignTraining:
     `base_lr` is the learning rate of a step of 256 examples, as published: the rate is `base_lr` × examples of a step
     over all processes / 256. Without it the rate is `lr`. `proj_lr` is a factor of the rate, for the projection and
     the temporal embedding. `parallel` is `fsdp`, `zero2`, `zero3`, `zero3_offload` or a DeepSpeed file
-    (train/parallel.py). `gradient_checkpointing` computes each layer twice and keeps only its input.
+    (train/parallel.py). `gradient_checkpointing` computes each layer twice and keeps only its input. A checkpoint is
+    written every `save_steps`, `save_minutes` after the last one and at the end of each epoch; the last `save_limit`
+    are kept. `report_to` draws the curves elsewhere.
     """
 
     renamed: ClassVar[dict[str, str]] = {"deepspeed": "parallel"}  # in run.json of earlier versions
@@ -56,20 +58,25 @@ class PrealignTraining:
     betas: tuple[float, float] = (0.9, 0.95)
     bf16: bool = field(default_factory=has_bfloat16)  # where it is emulated, it is far slower than float32
     save_steps: int = 500
+    save_minutes: float | None = 30.0
+    save_limit: int = 1
     log_steps: int = 50
+    report_to: Literal["tensorboard", "wandb", "trackio"] | None = None
     gradient_checkpointing: bool = False
     parallel: str | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise UserError("give either train.steps or train.epochs, and set the other to none")
-        for name in ("steps", "batch", "accumulate", "save_steps", "log_steps"):
+        for name in ("steps", "batch", "accumulate", "save_steps", "save_limit", "log_steps"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"train.{name}={value}: expected at least 1")
         if (self.epochs is not None and self.epochs <= 0) or self.rate(1) <= 0:
             raise UserError(
                 f"train.epochs={self.epochs}, train.lr={self.lr}, train.base_lr={self.base_lr}: expected more than 0"
             )
+        if self.save_minutes is not None and self.save_minutes <= 0:
+            raise UserError(f"train.save_minutes={self.save_minutes}: expected minutes above 0, or none")
         deepspeed_file(self.parallel)
 
     def per_step(self, processes: int) -> int:
@@ -160,6 +167,8 @@ class PrealignConfig(Loading):
 
     def check_inputs(self) -> None:
         """Raises UserError for a file, folder or model that is not there, before any of them is read."""
+        if self.train.report_to is not None:
+            registry.require(self.train.report_to)
         for field_name, kind in (("tideos", "tideos"), ("calibration", "frames"), ("features", None)):
             registry.check_path(getattr(self, field_name), field=field_name, kind=kind)
         model_source(self.llm, failure=f"the language model {self.llm!r} cannot be loaded")

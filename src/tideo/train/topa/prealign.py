@@ -85,7 +85,13 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
     if resume and (last := last_checkpoint(out / "steps")) is not None:
         model.load_trained(last)
     trainer = _trainer(config, model, tideos, features, projected, out=out / "steps")
-    fit(trainer, resume=resume)
+    fit(
+        trainer,
+        resume=resume,
+        save_minutes=config.train.save_minutes,
+        epoch_steps=len(tideos) / config.train.per_step(processes.size),
+        report_to=config.train.report_to,
+    )
     trainer.save_model(str(out))
     if processes.first:
         _save_memory(config, rows, out=out)
@@ -170,6 +176,7 @@ def _trainer(
         seed=config.seed,
         bf16=train.bf16,
         save_steps=train.save_steps,
+        save_total_limit=train.save_limit,
         log_steps=train.log_steps,
         device=config.torch_device(),
         learning_rate=train.rate(processes.size),
