@@ -27,12 +27,25 @@ CAPTIONS_PER_SHARD = 32768
 
 def frame_features(frames: Frames, encoder: DualEncoder) -> Features:
     """Frames [T, H, W, 3] → "image" Features [T, D] at the frames' own times."""
-    return Features(
-        values_TD=encoder.encode_images(frames.rgb_THWC),
-        pts_s_T=frames.pts_s_T,
-        modality="image",
-        encoder=encoder.id,
-    )
+    return frames_features([frames], encoder)[0]
+
+
+def frames_features(videos: Sequence[Frames], encoder: DualEncoder) -> list[Features]:
+    """The `frame_features` of several videos, whose frames share batches."""
+    values_ND = encoder.encode_images([rgb_HWC for frames in videos for rgb_HWC in frames.rgb_THWC])
+    ends = np.cumsum([len(frames) for frames in videos])[:-1]
+    return [
+        Features(values_TD=values_TD, pts_s_T=frames.pts_s_T, modality="image", encoder=encoder.id)
+        for frames, values_TD in zip(videos, np.split(values_ND, ends), strict=True)
+    ]
+
+
+def texts_features(texts: Sequence[str], encoder: DualEncoder) -> list[Features]:
+    """Each text as "text" Features [1, D]."""
+    return [
+        Features(values_TD=value_D[None], pts_s_T=None, modality="text", encoder=encoder.id)
+        for value_D in encoder.encode_text(texts)
+    ]
 
 
 def tideo_features(
@@ -102,14 +115,19 @@ def text_vectors(
         row_of = {text: row for row, text in enumerate(distinct)}
         values_ND = encoder.encode_text(distinct)
         return lambda text: values_ND[row_of[text]]
-    dtype = getattr(encoder, "dtype", "float32")  # which an encoder of another package need not have
-    about = {"encoder": encoder.id, "dtype": dtype, "modality": "text"}
-    store = FeatureStore(Path(cache_dir) / f"text-{encoder.id}-{dtype}", dim=encoder.dim, about=about)
+    store = text_store(cache_dir, encoder)
     missing = [text for text in distinct if key_of(text) not in store]
     for start in range(0, len(missing), CAPTIONS_PER_SHARD):
         shard = missing[start : start + CAPTIONS_PER_SHARD]
         store.write(dict(zip(map(key_of, shard), encoder.encode_text(shard)[:, None], strict=True)))
     return lambda text: unit_rows(store[key_of(text)].astype(np.float32))[0]
+
+
+def text_store(cache_dir: str | Path, encoder: DualEncoder) -> FeatureStore:
+    """The cache of `text_vectors` for one encoder."""
+    dtype = getattr(encoder, "dtype", "float32")  # which an encoder of another package need not have
+    about = {"encoder": encoder.id, "dtype": dtype, "modality": "text"}
+    return FeatureStore(Path(cache_dir) / f"text-{encoder.id}-{dtype}", dim=encoder.dim, about=about)
 
 
 def open_features(directory: str | Path, encoder: DualEncoder, *, modality: Modality) -> FeatureStore:
