@@ -12,6 +12,7 @@ driver and of the object store is shown at every tenth of the run.
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import platform
@@ -24,6 +25,8 @@ from typing import Any
 
 import av
 import numpy as np
+import ray
+from ray._private.internal_api import node_stats
 
 from tideo.cluster import Cluster
 from tideo.encoders.dual import load_encoder
@@ -33,7 +36,10 @@ from tideo.types import Video
 from tideo.video.samplers import sample_frames
 
 ENCODER, FRAMES = "dollhouse-clip", 10
-WORKERS = {"ray::MapWorker(MapBatches(_Decoder))": "decoder", "ray::MapWorker(MapBatches(_Encoder))": "encoder"}
+WORKERS = {
+    "ray::MapWorker(MapBatches(_Decoder))": "decoder",
+    "ray::MapWorker(MapBatches(_Encoder))": "encoder",
+}
 
 
 def make_clips(folder: Path, *, num: int) -> None:
@@ -84,23 +90,85 @@ def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def watch(out: Path, *, num: int, kill: int, ended: threading.Event) -> None:
-    """Print the memory at every tenth, and end `kill` workers, of the kinds in turn, in the first half."""
-    import ray
-    from ray._private.internal_api import get_state_from_address, node_stats  # noqa: F401
+def indices(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in out.glob("shard-*.json")]
 
+
+def watch(out: Path, *, num: int, kill: int, ended: threading.Event) -> None:
+    """Print the memory at every tenth, and end `kill` workers, of the kinds in turn."""
     tenth = killed = 0
     while not ended.wait(0.5):
-        done = sum(len(path.read_text().split('"')) for path in ()) or rows_written(out)
-        if killed < kill and done > num * (killed + 1) / (2 * kill + 2):
+        written = sum(len(index["ids"]) for index in indices(out))
+        if killed < kill and written > num * (killed + 1) / (kill + 2):
             kind = ("decoder", "encoder")[killed % 2]
-            pids = [pid for pid, each in processes().items() if each == kind]
-            if pids and pids[0] not in (os.getpid(),):
+            if pids := [pid for pid, each in processes().items() if each == kind]:
                 os.kill(pids[0], signal.SIGKILL)
                 killed += 1
-                print(f"{done:>10,} killed a {kind}, process {pids[0]}", flush=True)
-        if done >= tenth * num / 10 and ray.is_initialized():
-            tenth += 1
-            stats: Any = node_stats().store_stats
-            used = stats.object_store_bytes_used / 1e6
-            print(f"{done:>10,} driver {resident_mb():7.0f} MB   object store {used:7.1f} MB", flush=True)
+                print(f"{written:8,} written: a {kind} was killed", flush=True)
+        if written >= tenth * num / 10 and ray.is_initialized():
+            used_mb = node_stats().store_stats.object_store_bytes_used / 1e6
+            print(
+                f"{written:8,} written: driver {resident_mb():6.0f} MB, object store {used_mb:6.1f} MB",
+                flush=True,
+            )
+            tenth = 10 * written // num + 1
+
+
+def on_ray(videos: list[Video], out: Path, *, kill: int) -> int:
+    ended = threading.Event()
+    watcher = threading.Thread(
+        target=watch, args=(out,), kwargs={"num": len(videos), "kill": kill, "ended": ended}
+    )
+    watcher.start()
+    done = encode_videos(
+        videos, encoder=ENCODER, out=out, num_frames=FRAMES, cluster=Cluster(address="local")
+    )
+    ended.set()
+    watcher.join()
+    assert done.failed == {}
+    return count(out, videos)
+
+
+def in_threads(videos: list[Video], out: Path) -> int:
+    encode_videos(videos, encoder=ENCODER, out=out, num_frames=FRAMES)
+    return count(out, videos)
+
+
+def count(out: Path, videos: list[Video]) -> int:
+    """The rows, after a check that each item is there once."""
+    written = [key for index in indices(out) for key in index["ids"]]
+    there = EncodedFolder(out)
+    assert len(written) == len(set(written)) == len(videos)
+    assert sorted(there) == sorted(video.id for video in videos)
+    return sum(sum(index["num_rows"]) for index in indices(out))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--kill", type=int, default=0)
+    args = parser.parse_args()
+    versions = {"Python": platform.python_version(), "Ray": ray.__version__, "PyAV": av.__version__}
+    print(", ".join(f"{name} {version}" for name, version in versions.items()), f"{os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make_clips(folder / "clips", num=args.clips)
+        videos = videos_in(folder / "clips")
+        ways = {
+            "plain": lambda: plain(videos),
+            "threads": lambda: in_threads(videos, folder / "threads"),
+            "ray": lambda: on_ray(videos, folder / "ray", kill=args.kill),
+        }
+        rates, rows = {}, {}
+        for name, way in ways.items():
+            started_s = time.perf_counter()
+            rows[name] = way()
+            rates[name] = len(videos) / (time.perf_counter() - started_s)
+    assert len(set(rows.values())) == 1, rows
+    print(f"{len(videos):,} clips, {rows['ray']:,} rows, each item once")
+    for name, rate in rates.items():
+        print(f"{name:8} {rate:8.1f} clips/s {rate / rates['plain']:6.2f}")
+
+
+if __name__ == "__main__":
+    main()
