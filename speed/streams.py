@@ -4,7 +4,7 @@
 
 Clips of 8 to 12 frames of 64 x 64 pixels, each of its own content; ten frames of each, `dollhouse-clip`. `plain` is a
 pool of processes that decode and encode clip by clip, without a store, isolation, retries or continuation: what the
-work itself costs. `threads` is `tideo encode` and `ray` is `tideo encode --ray local`, whole commands with their starts.
+work itself costs. `threads` is `tideo encode` and `ray` is `tideo encode --ray local`, with their starts.
 `--kill N` ends N of the cluster's decoders and encoders while it runs, and the rows are counted. The memory of the
 driver and of the object store is shown at every tenth of the run.
 """

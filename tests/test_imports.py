@@ -18,6 +18,8 @@ FLOORS = (
     ("types", "__init__"),
     (
         "bundled",
+        "child",
+        "cluster",
         "config",
         "console",
         "device",
@@ -31,6 +33,7 @@ FLOORS = (
         "scoring",
         "store",
         "parallel",
+        "tally",
     ),
     ("video", "benchmarks", "llms"),
     ("encoders",),
@@ -55,6 +58,8 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms of one floor whose files may use each other's; all others of a floor are apart, as the wings are.
 TOGETHER = {
     "bundled",
+    "child",
+    "cluster",
     "config",
     "console",
     "device",
@@ -68,6 +73,7 @@ TOGETHER = {
     "scoring",
     "store",
     "parallel",
+    "tally",
 }
 HOSTS = {"lmms_eval": "tideo.evaluate.lmms_eval"}  # what loads us as a plug-in: the module that may import it
 

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +76,8 @@ def connected(cluster: Cluster | None) -> Iterator[Any]:
         return
     cluster.check()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of each pool it would say that its workers' arguments may be lost; this process holds them as long as they live.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # A worker that holds no GPU sees none: with `encode_gpus=0`, encoders compute on CPUs.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     ray: Any = require("ray")
@@ -83,13 +86,14 @@ def connected(cluster: Cluster | None) -> Iterator[Any]:
     started = not ray.is_initialized()
     if started:
         local = cluster.address == "local"
-        ray.init(
-            address=None if local else cluster.address,
-            num_cpus=max(2, os.cpu_count() or 1) if local else None,  # a decoder and an encoder
-            log_to_driver=False,
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-        )
+        with _without_stderr():  # where Ray says that it has read the level
+            ray.init(
+                address=None if local else cluster.address,
+                num_cpus=max(2, os.cpu_count() or 1) if local else None,  # a decoder and an encoder
+                log_to_driver=False,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+            )
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     try:
@@ -97,6 +101,20 @@ def connected(cluster: Cluster | None) -> Iterator[Any]:
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Let nothing be written to file descriptor 2, as C++ does; an exception says why something failed."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def mapped(units: Mapping[str, Any], work: Callable[[Any], Any], *, cluster: Cluster) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from tideo.console import progress
 
 LINE_S = 10.0  # between two plain lines
+STEP_S = 1.0  # between two looks
 WINDOW_S = 10.0  # over which rates are taken, and a worker counts as at work
 
 
@@ -20,10 +21,10 @@ Counts = Mapping[str, tuple[int, int]]
 
 
 class Tally:
-    """How many units each stage of a stream has done, and by how many workers."""
+    """How many units each of a stream's `stages` has done, and by how many workers."""
 
-    def __init__(self) -> None:
-        self._num: dict[str, int] = {}
+    def __init__(self, *stages: str) -> None:
+        self._num = dict.fromkeys(stages, 0)
         self._workers: dict[str, dict[str, float]] = {}
         self._elsewhere: Callable[[], Counts] | None = None
         self._lock = threading.Lock()
@@ -36,15 +37,15 @@ class Tally:
     def counts(self) -> Counts:
         with self._lock:
             since_s = time.monotonic() - WINDOW_S
-            lately = {
-                stage: sum(at > since_s for at in seen.values()) for stage, seen in self._workers.items()
+            own = {
+                stage: (num, sum(at > since_s for at in self._workers.get(stage, {}).values()))
+                for stage, num in self._num.items()
             }
-            own = {stage: (num, lately[stage]) for stage, num in self._num.items()}
-            return {**(self._elsewhere() if self._elsewhere else {}), **own}
+            return own | dict(self._elsewhere() if self._elsewhere else {})
 
     @contextmanager
     def with_counts_of(self, elsewhere: Callable[[], Counts]) -> Iterator[None]:
-        """Let `counts` begin with those of the stages that run elsewhere, for as long as the block lasts."""
+        """Take the counts of stages that run elsewhere from there, for as long as the block lasts."""
         self._elsewhere = elsewhere
         try:
             yield
@@ -61,7 +62,7 @@ def stages_line(before: Mapping[str, int], now: Counts, *, total: int, seconds: 
         by = f"{workers} at work, " if workers > 1 else ""
         parts.append(f"{stage} {rate:,.1f}/s ({by}{max(0, left - num):,} waiting)")
         left = num
-    return " · ".join([f"{left if now else 0:,} of {total:,}", *parts])
+    return " · ".join([f"{left:,} of {total:,}", *parts])
 
 
 @contextmanager
@@ -73,7 +74,7 @@ def staged(tally: Tally, *, total: int) -> Iterator[None]:
     def show() -> None:
         with progress() as bar:
             task, shown_s = bar.add_task("", total=total), time.monotonic()
-            while not ended.wait(1):
+            while not ended.wait(STEP_S):
                 now_s, now = time.monotonic(), tally.counts()
                 history.append((now_s, {stage: num for stage, (num, _) in now.items()}))
                 while len(history) > 2 and history[1][0] < now_s - WINDOW_S:

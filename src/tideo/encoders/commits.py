@@ -77,8 +77,7 @@ def committed(
     found: dict[str, Failure] = {}
     if not units:
         return found
-    commits, tally = Commits(store, rows=SHARD, seconds=COMMIT_S), Tally()
-    tally.add("write", 0)
+    commits, tally = Commits(store, rows=SHARD, seconds=COMMIT_S), Tally(*stages.names)
     encoder_id = store.about["encoder"]
     results = passed(units, stages, load=load, encoder_id=encoder_id, cluster=cluster, tally=tally)
     with staged(tally, total=len(units)), closing(results):

@@ -40,6 +40,10 @@ class Stages:
     encode: Callable[[Sequence[Any], DualEncoder], Iterable[Features]]
     size: int
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*(("decode",) if self.decode else ()), "encode", "write")
+
 
 class Encoding:
     """Batches of decoded units → their rows, or a Failure in place of what failed, here or before.
