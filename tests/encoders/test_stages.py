@@ -112,11 +112,9 @@ def test_a_pool_that_cannot_be_is_refused(settings: dict[str, Any], message: str
 
 @pytest.fixture
 def videos(tmp_path: Path) -> list[Video]:
+    (tmp_path / "videos").mkdir()
     for k, name in enumerate(("a", "b", "crash", "murder", "suicide", "z")):
-        encode_video(tmp_path / "videos" / f"{name}.mp4", num=8 + k) if k else (
-            (tmp_path / "videos").mkdir(),
-            encode_video(tmp_path / "videos" / f"{name}.mp4", num=8),
-        )
+        encode_video(tmp_path / "videos" / f"{name}.mp4", num=8 + k)
     return videos_in(tmp_path / "videos")
 
 
@@ -202,7 +200,7 @@ def test_workers_that_die_cost_nothing_and_a_hostile_file_only_itself(
     assert Path(videos[3].path + ".murdered").exists()
     assert done.encoded == 5
     assert letters(out) == {"crash": ("its process ended with signal 11 (SIGSEGV)", 3)}
-    each_once(out, set(v.id for v in videos) - {"crash"})
+    each_once(out, {v.id for v in videos} - {"crash"})
     monkeypatch.undo()
     assert (
         encode_videos(videos, encoder=clip, out=out, num_frames=2).encoded == 0
@@ -227,25 +225,9 @@ def test_a_killed_driver_is_continued_here_and_there(clip: str, tmp_path: Path, 
         with copy.open("ab") as file:
             file.write(b"%d" % k)  # another content, behind the pictures
     (tmp_path / "list.txt").write_text("".join(f"videos/{k:03d}.mp4\n" for k in range(60)))
-    code = f"""
-from tideo.encoders import commits
-commits.SHARD = 12
-from tideo.cli import main
-main({
-        [
-            "encode",
-            str(tmp_path / "list.txt"),
-            "--encoder",
-            clip,
-            "--out",
-            str(tmp_path / "out"),
-            "--ray",
-            "local",
-            "--num-frames",
-            "2",
-        ]!r
-    })
-"""
+    common = ["--encoder", clip, "--out", str(tmp_path / "out"), "--num-frames", "2"]
+    command = ["encode", str(tmp_path / "list.txt"), *common, "--ray", "local"]
+    code = f"from tideo.encoders import commits; commits.SHARD = 12; from tideo.cli import main; main({command!r})"
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
     deadline_s = time.monotonic() + 200
@@ -259,9 +241,8 @@ main({
     assert 0 < begun < 60
     half = tmp_path / "half.txt"
     half.write_text("".join(f"videos/{k:03d}.mp4\n" for k in range(0, 60, 2)))
-    common = ["--encoder", clip, "--out", str(tmp_path / "out"), "--num-frames", "2"]
     assert tideo("encode", str(half), *common).returncode == 0
-    done = tideo("encode", str(tmp_path / "list.txt"), *common, "--ray", "local", "--decode-cpus", "1")
+    done = tideo(*command, "--decode-cpus", "1")
     assert done.returncode == 0, done.stderr
     each_once(tmp_path / "out", [f"videos/{k:03d}" for k in range(60)])
     parquet = pytest.importorskip("pyarrow.parquet")
