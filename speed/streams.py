@@ -1,12 +1,13 @@
 """Many short videos into features: the stages on a local Ray cluster against plain processes on the same cores.
 
-    OMP_NUM_THREADS=1 python speed/streams.py [--clips 2000] [--kill 0]
+    OMP_NUM_THREADS=1 python speed/streams.py [--clips 1000] [--frames 2] [--encoder dollhouse-clip]
+                                              [--ways plain,threads,ray] [--kill 0]
 
-Clips of 8 to 12 frames of 64 x 64 pixels, each of its own content; ten frames of each, `dollhouse-clip`. `plain` is a
-pool of processes that decode and encode clip by clip, without a store, isolation, retries or continuation: what the
-work itself costs. `threads` is `tideo encode` and `ray` is `tideo encode --ray local`, with their starts.
-`--kill N` ends N of the cluster's decoders and encoders while it runs, and the rows are counted. The memory of the
-driver and of the object store is shown at every tenth of the run.
+Clips of 8 to 12 frames of 64 x 64 pixels, each of its own content. `plain` is a pool of processes that decode and
+encode clip by clip, without a store, isolation, retries or continuation: what the work itself costs. `threads` is
+`tideo encode` and `ray` is `tideo encode --ray local`, with their starts. `--kill N` ends N of the cluster's workers,
+decoders and encoders in turn, while it runs. The rows are counted, and the memory of the driver and of the object store
+is shown at every tenth of the run.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import signal
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import ray
-from ray._private.internal_api import node_stats
 
 from tideo.cluster import Cluster
 from tideo.encoders.dual import load_encoder
@@ -35,7 +36,6 @@ from tideo.encoders.sources import videos_in
 from tideo.types import Video
 from tideo.video.samplers import sample_frames
 
-ENCODER, FRAMES = "dollhouse-clip", 10
 WORKERS = {
     "ray::MapWorker(MapBatches(_Decoder))": "decoder",
     "ray::MapWorker(MapBatches(_Encoder))": "encoder",
@@ -59,18 +59,18 @@ def make_clips(folder: Path, *, num: int) -> None:
             container.mux(stream.encode(None))
 
 
-def begin() -> None:
+def begin(name: str) -> None:
     global encoder
-    encoder = load_encoder(ENCODER)
+    encoder = load_encoder(name)
 
 
-def rows_of(video: Video) -> int:
-    return len(encoder.encode_images(sample_frames(video, FRAMES).rgb_THWC))
+def rows_of(video: Video, *, num: int) -> int:
+    return len(encoder.encode_images(sample_frames(video, num).rgb_THWC))
 
 
-def plain(videos: list[Video]) -> int:
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), begin) as pool:
-        return sum(pool.imap_unordered(rows_of, videos, chunksize=32))
+def plain(videos: list[Video], *, frames: int, encoder: str) -> int:
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), begin, (encoder,)) as pool:
+        return sum(pool.imap_unordered(partial(rows_of, num=frames), videos, chunksize=32))
 
 
 def processes() -> dict[int, str]:
@@ -86,8 +86,20 @@ def processes() -> dict[int, str]:
     return found
 
 
-def resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def memory_mb(pid: int | str, kind: str) -> float:
+    """A line of a process's status, such as VmRSS."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith(f"{kind}:"))
+
+
+def object_store_mb() -> float:
+    """The shared memory that this process's raylet, which holds the object store, has touched so far."""
+    raylets = [
+        place.parent.name
+        for place in Path("/proc").glob("[0-9]*/stat")
+        if " (raylet) " in (stat := place.read_text()) and int(stat.split()[3]) == os.getpid()
+    ]
+    return sum(memory_mb(pid, "RssShmem") for pid in raylets)
 
 
 def indices(out: Path) -> list[dict[str, Any]]:
@@ -106,31 +118,30 @@ def watch(out: Path, *, num: int, kill: int, ended: threading.Event) -> None:
                 killed += 1
                 print(f"{written:8,} written: a {kind} was killed", flush=True)
         if written >= tenth * num / 10 and ray.is_initialized():
-            used_mb = node_stats().store_stats.object_store_bytes_used / 1e6
+            used_mb = object_store_mb()
             print(
-                f"{written:8,} written: driver {resident_mb():6.0f} MB, object store {used_mb:6.1f} MB",
+                f"{written:8,} written: driver {memory_mb('self', 'VmRSS'):6.0f} MB, object store {used_mb:6.1f} MB",
                 flush=True,
             )
             tenth = 10 * written // num + 1
 
 
-def on_ray(videos: list[Video], out: Path, *, kill: int) -> int:
+def on_ray(videos: list[Video], out: Path, *, frames: int, encoder: str, kill: int) -> int:
     ended = threading.Event()
     watcher = threading.Thread(
         target=watch, args=(out,), kwargs={"num": len(videos), "kill": kill, "ended": ended}
     )
     watcher.start()
-    done = encode_videos(
-        videos, encoder=ENCODER, out=out, num_frames=FRAMES, cluster=Cluster(address="local")
-    )
+    cluster = Cluster(address="local")
+    done = encode_videos(videos, encoder=encoder, out=out, num_frames=frames, cluster=cluster)
     ended.set()
     watcher.join()
     assert done.failed == {}
     return count(out, videos)
 
 
-def in_threads(videos: list[Video], out: Path) -> int:
-    encode_videos(videos, encoder=ENCODER, out=out, num_frames=FRAMES)
+def in_threads(videos: list[Video], out: Path, *, frames: int, encoder: str) -> int:
+    encode_videos(videos, encoder=encoder, out=out, num_frames=frames)
     return count(out, videos)
 
 
@@ -145,29 +156,35 @@ def count(out: Path, videos: list[Video]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--clips", type=int, default=1000)
+    parser.add_argument("--frames", type=int, default=2)
+    parser.add_argument("--encoder", default="dollhouse-clip")
+    parser.add_argument("--ways", default="plain,threads,ray")
     parser.add_argument("--kill", type=int, default=0)
     args = parser.parse_args()
     versions = {"Python": platform.python_version(), "Ray": ray.__version__, "PyAV": av.__version__}
-    print(", ".join(f"{name} {version}" for name, version in versions.items()), f"{os.cpu_count()} cores")
+    print(
+        ", ".join([*(f"{name} {version}" for name, version in versions.items()), f"{os.cpu_count()} cores"])
+    )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_clips(folder / "clips", num=args.clips)
         videos = videos_in(folder / "clips")
+        how = {"frames": args.frames, "encoder": args.encoder}
         ways = {
-            "plain": lambda: plain(videos),
-            "threads": lambda: in_threads(videos, folder / "threads"),
-            "ray": lambda: on_ray(videos, folder / "ray", kill=args.kill),
+            "plain": lambda: plain(videos, **how),
+            "threads": lambda: in_threads(videos, folder / "threads", **how),
+            "ray": lambda: on_ray(videos, folder / "ray", kill=args.kill, **how),
         }
         rates, rows = {}, {}
-        for name, way in ways.items():
+        for name in args.ways.split(","):
             started_s = time.perf_counter()
-            rows[name] = way()
+            rows[name] = ways[name]()
             rates[name] = len(videos) / (time.perf_counter() - started_s)
     assert len(set(rows.values())) == 1, rows
-    print(f"{len(videos):,} clips, {rows['ray']:,} rows, each item once")
+    print(f"{len(videos):,} clips, {next(iter(rows.values())):,} rows, each item once")
     for name, rate in rates.items():
-        print(f"{name:8} {rate:8.1f} clips/s {rate / rates['plain']:6.2f}")
+        print(f"{name:8} {rate:8.1f} clips/s {rate / next(iter(rates.values())):6.2f}")
 
 
 if __name__ == "__main__":

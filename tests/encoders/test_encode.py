@@ -134,6 +134,28 @@ def test_another_encoders_folder_and_no_video_are_errors(
     }
 
 
+@pytest.mark.parametrize("command", [["encode"], ["textvid", "check"]])
+def test_a_cluster_that_is_not_there_is_an_error(
+    command: list[str], tideos: list[Tideo], tmp_path: Path, tideo: Cli
+) -> None:
+    pytest.importorskip("ray.data", reason="the extra `ray` is not installed")
+    dump([from_tideo(t) for t in tideos[:2]], tmp_path / "tideos.jsonl")
+    where = [str(tmp_path / "tideos.jsonl"), "--encoder", "dollhouse-clip", "--out", str(tmp_path / "out")]
+    done = tideo(*command, *where, "--ray", "127.0.0.1:9")
+    assert done.returncode == 2
+    assert "no Ray cluster answers at 127.0.0.1:9" in done.stderr
+
+
+def test_a_tideo_has_nothing_to_decode(
+    tideos: list[Tideo], tmp_path: Path, tideo: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tideo.cluster.Cluster.check", lambda cluster: None)
+    dump([from_tideo(t) for t in tideos[:1]], tmp_path / "tideos.jsonl")
+    where = [str(tmp_path / "tideos.jsonl"), "--encoder", "dollhouse-clip", "--out", str(tmp_path / "out")]
+    done = tideo("encode", *where, "--ray", "local", "--decode-cpus", "1")
+    assert (done.returncode, "--decode-cpus is for the frames of videos" in done.stderr) == (2, True)
+
+
 @pytest.mark.slow
 def test_the_command_goes_on_after_a_kill(tideos: list[Tideo], tmp_path: Path, tideo: Cli) -> None:
     many = [replace(t, id=f"{t.id}/{k}", frames=t.frames[k % 3 :]) for t in tideos for k in range(3)]

@@ -22,7 +22,7 @@ from tideo.commands.options import (
     pairs,
     results_alone,
 )
-from tideo.store.remote import is_url
+from tideo.store.remote import check_url, is_url
 from tideo.types import Sample, UserError
 
 ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
@@ -208,7 +208,9 @@ def encode(
         raise UserError(
             "--videos goes with the videos of a benchmark: give both, as in nextqa=val.csv --videos DIR"
         )
-    if not is_url(source) and not Path(data if of_benchmark else source).exists():
+    if is_url(source):
+        check_url(source)
+    elif not Path(data if of_benchmark else source).exists():
         raise UserError(f"{source}: there is no such file or folder, or no BENCHMARK of that name")
     from tideo.encoders.commits import LETTERS_FILE
     from tideo.encoders.encode import encode_tideos, encode_videos

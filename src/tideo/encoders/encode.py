@@ -144,7 +144,7 @@ def encode_texts(
     store = text_store(cache_dir, encoder)
     units = {key: text for text in texts if (key := key_of(text)) not in store}
     stages = Stages(decode=None, encode=texts_features, size=TIDEOS)
-    load = partial(_loaded, encoder.name, loading)
+    load = partial(_loaded, getattr(encoder, "name", encoder), loading)  # one of another package has none
     failed = committed(units, stages, store, load=load, cluster=cluster)
     if failed:
         key, failure = next(iter(failed.items()))

@@ -20,6 +20,11 @@ def is_url(source: str | Path) -> bool:
     return isinstance(source, str) and _URL.match(source) is not None
 
 
+def check_url(url: str) -> None:
+    """Raises UserError for a protocol that is unknown, or whose package is missing."""
+    _system(url)
+
+
 @contextlib.contextmanager
 def opened(source: str | Path) -> Iterator[IO[bytes]]:
     """The file, to be read anywhere in it. Of a URL only what is read is transferred."""
