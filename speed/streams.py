@@ -13,6 +13,7 @@ is shown at every tenth of the run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -35,11 +36,6 @@ from tideo.encoders.encode import EncodedFolder, encode_videos
 from tideo.encoders.sources import videos_in
 from tideo.types import Video
 from tideo.video.samplers import sample_frames
-
-WORKERS = {
-    "ray::MapWorker(MapBatches(_Decoder))": "decoder",
-    "ray::MapWorker(MapBatches(_Encoder))": "encoder",
-}
 
 
 def make_clips(folder: Path, *, num: int) -> None:
@@ -73,33 +69,30 @@ def plain(videos: list[Video], *, frames: int, encoder: str) -> int:
         return sum(pool.imap_unordered(partial(rows_of, num=frames), videos, chunksize=32))
 
 
-def processes() -> dict[int, str]:
-    """The pools' workers: pid → kind."""
-    found = {}
+def processes(kind: str) -> list[int]:
+    """The pids of a pool's workers; Ray writes their class and what they do into their command lines."""
+    found = []
     for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            name = place.read_text().rstrip("\0 ")
-        except OSError:
-            continue
-        if name in WORKERS:
-            found[int(place.parent.name)] = WORKERS[name]
+        with contextlib.suppress(OSError):
+            if place.read_text().startswith(f"ray::MapWorker(MapBatches(_{kind.title()}))"):
+                found.append(int(place.parent.name))
     return found
 
 
-def memory_mb(pid: int | str, kind: str) -> float:
-    """A line of a process's status, such as VmRSS."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith(f"{kind}:"))
+def driver_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def object_store_mb() -> float:
-    """The shared memory that this process's raylet, which holds the object store, has touched so far."""
-    raylets = [
-        place.parent.name
+    """What the object store of this process's cluster takes of the shared memory."""
+    files = [
+        file
         for place in Path("/proc").glob("[0-9]*/stat")
         if " (raylet) " in (stat := place.read_text()) and int(stat.split()[3]) == os.getpid()
+        for file in (place.parent / "fd").iterdir()
+        if "plasma" in os.readlink(file)
     ]
-    return sum(memory_mb(pid, "RssShmem") for pid in raylets)
+    return sum(os.stat(file).st_blocks * 512 for file in files) / 1e6
 
 
 def indices(out: Path) -> list[dict[str, Any]]:
@@ -113,14 +106,14 @@ def watch(out: Path, *, num: int, kill: int, ended: threading.Event) -> None:
         written = sum(len(index["ids"]) for index in indices(out))
         if killed < kill and written > num * (killed + 1) / (kill + 2):
             kind = ("decoder", "encoder")[killed % 2]
-            if pids := [pid for pid, each in processes().items() if each == kind]:
+            if pids := processes(kind):
                 os.kill(pids[0], signal.SIGKILL)
                 killed += 1
-                print(f"{written:8,} written: a {kind} was killed", flush=True)
+                print(f"{written:8,} written: killed the {kind} {pids[0]}", flush=True)
         if written >= tenth * num / 10 and ray.is_initialized():
             used_mb = object_store_mb()
             print(
-                f"{written:8,} written: driver {memory_mb('self', 'VmRSS'):6.0f} MB, object store {used_mb:6.1f} MB",
+                f"{written:8,} written: driver {driver_mb():6.0f} MB, object store {used_mb:6.1f} MB",
                 flush=True,
             )
             tenth = 10 * written // num + 1

@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
-LIMIT_S = 1500.0  # of one call; Ray Data gives a stream up after half an hour without a result
+LIMIT_S = 1500.0  # of one call
 MEMORY_SHARE = 4  # a child may use the machine's memory divided by this, but at least LEAST_MEMORY
 LEAST_MEMORY = 4 << 30
 

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tideo.child import Child
@@ -26,6 +27,7 @@ from tideo.registry import require
 from tideo.tally import Counts, Tally
 from tideo.types import UserError
 
+log = logging.getLogger(__name__)
 BLOCKS = 64  # input blocks for a stream, at least; a large stream has blocks of BATCHES batches
 BATCHES = 8
 # Decoded units → their results, in the same order. A Failure among them stays where it is.
@@ -85,22 +87,33 @@ def connected(cluster: Cluster | None) -> Iterator[Any]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     started = not ray.is_initialized()
     if started:
-        local = cluster.address == "local"
-        with _without_stderr():  # where Ray says that it has read the level
-            ray.init(
-                address=None if local else cluster.address,
-                num_cpus=max(2, os.cpu_count() or 1) if local else None,  # a decoder and an encoder
-                log_to_driver=False,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-            )
+        _start(ray, cluster.address)
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1  # a child's own limit ends what hangs
     try:
         yield ray
     finally:
         if started:
             ray.shutdown()
+
+
+def _start(ray: Any, address: str) -> None:
+    """Connect to the cluster, or start one. Raises UserError where that fails."""
+    try:
+        with _without_stderr():  # where Ray says that it has read the level
+            ray.init(
+                address=address,
+                num_cpus=max(2, os.cpu_count() or 1)
+                if address == "local"
+                else None,  # a decoder and an encoder
+                log_to_driver=False,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"no Ray cluster at {address} ({reason}): give HOST:PORT, auto or local") from error
 
 
 @contextmanager
@@ -140,9 +153,14 @@ def streamed(
     the second pool, and returns a function of up to `size` decoded units. All of them must be picklable.
     """
     with connected(cluster) as ray:
-        gpus = cluster.encode_gpus
+        there, gpus = ray.cluster_resources().get("GPU", 0.0), cluster.encode_gpus
         if gpus is None:
-            gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+            gpus = 1.0 if there else 0.0
+        if gpus > there:
+            message = f"encode_gpus={gpus:g}: the cluster {cluster.address} has {there:g} GPUs"
+            if cluster.address == "local":
+                raise UserError(f"{message}; set it to 0 for the CPU")
+            log.warning("%s now; encoders wait until it has grown", message)
         counts = ray.remote(num_cpus=0, max_restarts=-1)(Tally).remote()
         pool = ray.data.ActorPoolStrategy
         data = _source(ray, units, size=size)
@@ -168,8 +186,16 @@ def streamed(
             with tally.with_counts_of(of_workers):
                 yield from _results(data)
         except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            raise cause if isinstance(cause, UserError) else error from None
+            raise _of_user(error) or error from None
+
+
+def _of_user(error: BaseException | None) -> UserError | None:
+    """The UserError that a worker raised, without Ray's wrappings."""
+    while error is not None:
+        if type(error) is UserError:
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
 
 
 # --- blocks: the key of each row and its pickled data ---------------------------------------------
@@ -225,7 +251,12 @@ class _Decoder:
 
 class _Encoder:
     def __init__(self, encoder: Callable[[], Encode], counts: Any) -> None:
-        self.encode, self.count = encoder(), _Count(counts, "encode")
+        self.encoder, self.count = encoder, _Count(counts, "encode")
+
+    @cached_property
+    def encode(self) -> Encode:
+        """Loaded in the first call: of an error in a constructor Ray says only that the worker died."""
+        return self.encoder()
 
     def __call__(self, block: Any) -> Any:
         rows = dict(_rows(block))
