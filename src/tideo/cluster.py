@@ -84,12 +84,13 @@ def connected(cluster: Cluster | None) -> Iterator[Any]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     ray: Any = require("ray")
     data: Any = require("ray.data")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # an error is raised
     started = not ray.is_initialized()
     if started:
         _start(ray, cluster.address)
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     context.execution_no_progress_timeout_s = -1  # a child's own limit ends what hangs
     try:
         yield ray
