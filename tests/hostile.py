@@ -7,11 +7,13 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tideo.encoders.dual import DualEncoder
-from tideo.encoders.features import frames_features
 from tideo.types import Features, Frames, Video, VideoError
 from tideo.video.samplers import sample_frames
+
+if TYPE_CHECKING:  # torch, which a decoder's process needs not
+    from tideo.encoders.dual import DualEncoder
 
 
 def work(unit: str) -> str:
@@ -41,6 +43,8 @@ def frames(video: Video, *, num: int, sampler: str) -> Frames:
 
 def features(videos: Sequence[Frames], encoder: DualEncoder) -> list[Features]:
     """Those of the frames; a picture of "suicide" ends this process once."""
+    from tideo.encoders.features import frames_features
+
     for each in videos:
         if each.video_id == "suicide" and _first(os.environ["HOSTILE_MARK"]):
             os.kill(os.getpid(), signal.SIGKILL)

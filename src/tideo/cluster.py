@@ -194,7 +194,7 @@ def _of_user(error: BaseException | None) -> UserError | None:
     """The UserError that a worker raised, without Ray's wrappings."""
     while error is not None:
         if type(error) is UserError:
-            return error
+            return UserError(str(error).partition("\n")[0])  # Ray adds lines about its own settings
         error = getattr(error, "cause", None) or error.__cause__
     return None
 
