@@ -155,7 +155,8 @@ def main() -> None:
     parser.add_argument("--ways", default="plain,threads,ray")
     parser.add_argument("--kill", type=int, default=0)
     args = parser.parse_args()
-    os.environ.setdefault("RAY_worker_niceness", "0")  # by default Ray's workers give way to all other processes
+    # By default Ray's workers give way to all other processes.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     versions = {"Python": platform.python_version(), "Ray": ray.__version__, "PyAV": av.__version__}
     print(
         ", ".join([*(f"{name} {version}" for name, version in versions.items()), f"{os.cpu_count()} cores"])

@@ -25,6 +25,7 @@ from tideo.encoders import commits, encode
 from tideo.encoders.encode import EncodedFolder, encode_videos
 from tideo.encoders.sources import videos_in
 from tideo.encoders.stages import Encoding, Rows, Stages, passed
+from tideo.loading import Loading
 from tideo.parallel import Failure
 from tideo.tally import Tally
 from tideo.types import Features, UserError, Video, VideoError
@@ -212,6 +213,14 @@ def test_workers_that_die_cost_nothing_and_a_hostile_file_only_itself(
         found = EncodedFolder(out)[name]
         np.testing.assert_allclose(found.values_TD, expected.values_TD, atol=2e-3)
         np.testing.assert_array_equal(found.pts_s_T, expected.pts_s_T)
+
+
+@pytest.mark.slow
+def test_an_error_of_a_worker_is_one_line(videos: list[Video], clip: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="the extra `ray` is not installed")
+    loading, cluster = Loading(device="cuda:99"), Cluster(address="local", encode_gpus=0)
+    with pytest.raises(UserError, match=r"^device=cuda:99: [^\n]*$"):
+        encode_videos(videos[:1], encoder=clip, loading=loading, out=tmp_path / "out", cluster=cluster)
 
 
 @pytest.mark.slow
