@@ -57,8 +57,9 @@ class Cluster:
 
     def check(self) -> None:
         """Raises UserError if Ray is not installed, or nothing listens at HOST:PORT; Ray would try for minutes."""
-        for module in ("ray", "pyarrow", "pandas"):
-            require(module)
+        require("ray")
+        require("pandas")
+        require("pyarrow")
         host, colon, port = self.address.removeprefix("ray://").rpartition(":")
         if not colon or not port.isdecimal():
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -92,3 +93,10 @@ def test_a_web_server_without_ranges(server: str, tmp_path: Path) -> None:
 def test_an_unknown_protocol_is_an_error() -> None:
     with pytest.raises(UserError, match=r"Protocol not known: nowhere\): expected a path, or s3://, gs://"):
         files_below("nowhere://a")
+
+
+@pytest.mark.parametrize(("url", "module"), [("s3://bucket/a.mp4", "s3fs"), ("gs://bucket/a.mp4", "gcsfs")])
+def test_a_cloud_needs_its_extra(url: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(UserError, match=rf"{module} is not installed: run pip install 'tideo\[cloud\]'"):
+        files_below(url)

@@ -86,6 +86,11 @@ def files_below(url: str) -> dict[str, str]:
 def _system(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path there. Raises UserError if it is unknown or its package is missing."""
     fsspec: Any = require("fsspec")
+    protocol = url.partition("://")[0]
+    if protocol in ("s3", "s3a"):
+        require("s3fs")
+    elif protocol in ("gs", "gcs"):
+        require("gcsfs")
     try:
         system, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
