@@ -18,6 +18,8 @@ FLOORS = (
     ("types", "__init__"),
     (
         "bundled",
+        "child",
+        "cluster",
         "config",
         "console",
         "device",
@@ -33,6 +35,7 @@ FLOORS = (
         "scoring",
         "store",
         "parallel",
+        "tally",
     ),
     ("video", "benchmarks", "llms"),
     ("encoders",),
@@ -68,6 +71,8 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms of one floor whose files may use each other's; all others of a floor are apart, as the wings are.
 TOGETHER = {
     "bundled",
+    "child",
+    "cluster",
     "config",
     "console",
     "device",
@@ -83,6 +88,7 @@ TOGETHER = {
     "scoring",
     "store",
     "parallel",
+    "tally",
 }
 HOSTS = {"lmms_eval": "tideo.evaluate.lmms_eval"}  # what loads us as a plug-in: the module that may import it
 

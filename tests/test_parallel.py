@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from tideo.parallel import finished, sleep
-from tideo.types import Stopped
+from tideo.child import ChildDied
+from tideo.parallel import Failure, attempted, finished, sleep
+from tideo.types import Stopped, VideoError
 
 
 def test_a_sleep_is_as_long_as_asked() -> None:
@@ -54,3 +55,30 @@ def test_stopped_gives_up_those_that_sleep_and_keeps_those_that_finish() -> None
     assert next(results) == "works"
     with pytest.raises(Stopped, match="no more"):
         next(results)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (VideoError("no\nframe"), "no frame"),
+        (ChildDied("its process ended"), "its process ended"),
+        (ConnectionError("reset"), "ConnectionError: reset"),
+        (IndexError(), "IndexError"),
+    ],
+)
+def test_a_unit_that_fails_three_times_is_a_failure(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tideo.parallel.PAUSE_S", 0.0)
+    tried: list[int] = []
+
+    def work(succeeds_at: int) -> str:
+        tried.append(succeeds_at)
+        if len(tried) < succeeds_at:
+            raise error
+        return "done"
+
+    assert attempted(work, 3) == "done"
+    tried.clear()
+    assert attempted(work, 4) == Failure(reason=reason, attempts=3)
+    assert len(tried) == 3

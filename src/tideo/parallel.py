@@ -1,10 +1,8 @@
-"""One function over many units of work: in threads of this process, or on a Ray cluster."""
+"""One function over many units of work, in threads or processes of this machine, and units that fail."""
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -17,11 +15,12 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
-from tideo.registry import require
+from tideo.child import ChildDied
 from tideo.types import Stopped, UserError
 
 Unit = TypeVar("Unit")
@@ -119,45 +118,35 @@ def in_processes(
     pool.shutdown()
 
 
-def check_reachable(ray: str) -> None:
-    """Raises UserError if nothing listens at a cluster's HOST:PORT; Ray itself would try for minutes."""
-    host, colon, port = ray.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise UserError(f"no Ray cluster answers at {ray} ({error}): start it, or give `local`") from error
+# --- units that fail ---------------------------------------------------------------------------------
+
+ATTEMPTS = 3
+PAUSE_S = 1.0  # before the second attempt after an error of a disk or network; twice as long before the third
 
 
-def spread(
-    work: Callable[[Unit], Result], units: Sequence[Unit], *, ray: str | None = None
-) -> Iterator[tuple[Unit, Result]]:
-    """Each unit with its result: in this process, in order; or on a Ray cluster, in the order in which they finish.
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What came of a unit in place of a result."""
 
-    `ray` is the cluster's address, or `local` for one on this machine. A unit whose worker dies is run again, up to
-    three times. An error that `work` raises is raised here.
-    """
-    if ray is None:
-        for unit in units:
-            yield unit, work(unit)
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Without this, Ray warns about a future change of its defaults.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    cluster: Any = require("ray")
-    started = not cluster.is_initialized()
-    if started:
-        check_reachable(ray)
-        address = None if ray == "local" else ray
-        cluster.init(address=address, log_to_driver=False, include_dashboard=False)
-    try:
-        remote: Any = cluster.remote(max_retries=3)(lambda unit: work(unit))
-        waiting = {remote.remote(unit): unit for unit in units}
-        while waiting:
-            done, _ = cluster.wait(list(waiting))
-            for future in done:
-                yield waiting.pop(future), cluster.get(future)
-    finally:
-        if started:
-            cluster.shutdown()
+    reason: str
+    attempts: int
+
+
+def attempted(work: Callable[[Unit], Result], unit: Unit) -> Result | Failure:
+    """The result of `work`, or a Failure with the last reason where it raised ATTEMPTS times."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return work(unit)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other units go on, and it is reported
+            reason = _reason(error)
+            if isinstance(error, OSError) and attempt < ATTEMPTS:
+                time.sleep(PAUSE_S * attempt)
+    return Failure(reason=reason, attempts=ATTEMPTS)
+
+
+def _reason(error: Exception) -> str:
+    """One line; with the error's class, unless the message was written for users."""
+    text = " ".join(str(error).split())
+    return (
+        text if isinstance(error, UserError | ChildDied) else f"{type(error).__name__}: {text}".rstrip(": ")
+    )

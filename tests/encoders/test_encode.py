@@ -10,7 +10,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from conftest import REPOSITORY
 from conftest import Tideo as Cli
 from tideo.dollhouse.export import ask_split, tideo_of
-from tideo.encoders import encode as module
+from tideo.encoders import commits
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.encode import EncodedFolder, encode_tideos, encode_videos
 from tideo.encoders.features import frame_features, tideo_features
@@ -89,7 +88,7 @@ def test_videos_have_their_frames_and_times(
     (videos / "broken.mp4").write_bytes(b"no video")
     found = videos_in(videos)
     assert [v.id for v in found] == ["a", "b", "broken", "sub/c"]
-    monkeypatch.setattr(module, "SHARD", 8)  # several shards
+    monkeypatch.setattr(commits, "SHARD", 8)  # several shards
     gone = Video(id="gone", path=str(videos / "gone.mp4"))
     done = encode_videos([*found, gone], encoder=encoder, out=tmp_path / "out", num_frames=5)
     assert (done.num, done.encoded, set(done.failed)) == (5, 3, {"broken", "gone"})
@@ -121,41 +120,26 @@ def test_another_encoders_folder_and_no_video_are_errors(
     }
 
 
-@pytest.mark.slow
-def test_a_worker_that_dies_costs_nothing(
-    encoder: DualEncoder, tideos: list[Tideo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", [["encode"], ["textvid", "check"]])
+def test_a_cluster_that_is_not_there_is_an_error(
+    command: list[str], tideos: list[Tideo], tmp_path: Path, tideo: Cli
 ) -> None:
-    """A real Ray cluster on this machine; one worker is killed right after it wrote its shard."""
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    monkeypatch.setattr(module, "SHARD", 3)
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "src"))
-    encode_part, killed = module._encode_part, str(tmp_path / "killed")
-
-    def dies_once(part: dict[str, Tideo], **how: Any) -> dict[str, str]:
-        found = encode_part(part, **how)
-        try:
-            os.close(os.open(killed, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return found
-        os.kill(os.getpid(), signal.SIGKILL)
-        return found
-
-    monkeypatch.setattr(module, "_encode_part", dies_once)
-    name = "dollhouse-clip"
-    done = encode_tideos(tideos, encoder=name, out=tmp_path / "out", ray="local")
-    assert (done.encoded, done.failed) == (len(tideos), {})
-    assert Path(killed).exists()
-    there = EncodedFolder(tmp_path / "out")
-    rows = [json.loads(p.read_text()) for p in (tmp_path / "out").glob("shard-*.json")]
-    assert sorted(key for index in rows for key in index["ids"]) == sorted(there.keys_of.values())
-    for tideo, expected in zip(tideos, tideo_features(tideos, encoder), strict=True):
-        np.testing.assert_allclose(there[tideo.id].values_TD, expected.values_TD, atol=2e-3)
+    pytest.importorskip("ray.data", reason="the extra `ray` is not installed")
+    dump([from_tideo(t) for t in tideos[:2]], tmp_path / "tideos.jsonl")
+    where = [str(tmp_path / "tideos.jsonl"), "--encoder", "dollhouse-clip", "--out", str(tmp_path / "out")]
+    done = tideo(*command, *where, "--ray", "127.0.0.1:9")
+    assert done.returncode == 2
+    assert "no Ray cluster answers at 127.0.0.1:9" in done.stderr
 
 
-def test_a_cluster_that_is_not_there_is_an_error(tideos: list[Tideo], tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:9"):
-        encode_tideos(tideos, encoder="dollhouse-clip", out=tmp_path, ray="127.0.0.1:9")
+def test_a_tideo_has_nothing_to_decode(
+    tideos: list[Tideo], tmp_path: Path, tideo: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tideo.cluster.Cluster.check", lambda cluster: None)
+    dump([from_tideo(t) for t in tideos[:1]], tmp_path / "tideos.jsonl")
+    where = [str(tmp_path / "tideos.jsonl"), "--encoder", "dollhouse-clip", "--out", str(tmp_path / "out")]
+    done = tideo("encode", *where, "--ray", "local", "--decode-cpus", "1")
+    assert (done.returncode, "--decode-cpus is for the frames of videos" in done.stderr) == (2, True)
 
 
 @pytest.mark.slow
@@ -165,8 +149,8 @@ def test_the_command_goes_on_after_a_kill(tideos: list[Tideo], tmp_path: Path, t
     dump([from_tideo(t) for t in many], tmp_path / "tideos.jsonl")
     code = f"""
 import sys
-from tideo.encoders import encode
-encode.SHARD = 4
+from tideo.encoders import commits
+commits.SHARD = 4
 from tideo.cli import main
 main(["encode", {str(tmp_path / "tideos.jsonl")!r}, "--encoder", "dollhouse-clip", "--out", {str(tmp_path / "out")!r}])
 """

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import Tideo as Cli
+from tideo.cluster import Cluster
 from tideo.dollhouse.export import ask_split, tideo_of
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.features import text_vectors
@@ -251,3 +252,16 @@ def test_a_reader_reads(clean: list[Tideo]) -> None:
             total += 1
     assert right / total > 0.8
     assert reader.scores([], []) == []
+
+
+@pytest.mark.slow
+def test_a_cluster_finds_the_same_faults(clean: list[Tideo], tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="the extra `ray` is not installed")
+    dump([from_tideo(t) for t in clean[:30]], tmp_path / "tideos.jsonl")
+    encoder = load_encoder("dollhouse-clip")
+    here = check(tmp_path / "tideos.jsonl", out=tmp_path / "here", encoder=encoder)
+    cluster = Cluster(address="local")
+    there = check(tmp_path / "tideos.jsonl", out=tmp_path / "there", encoder=encoder, cluster=cluster)
+    assert there.faults.keys() == here.faults.keys()
+    assert there.measures["detail"] == here.measures["detail"]
+    assert there.measures["diversity"] == pytest.approx(here.measures["diversity"], abs=2e-3)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from tideo.cluster import Cluster
 from tideo.config import override
 from tideo.loading import Loading
 from tideo.store.files import check_writable
@@ -79,6 +80,23 @@ def seconds(text: str) -> float:
     return value
 
 
+def cluster_of(
+    ray: str | None, decode_cpus: int | None = None, encode_gpus: float | None = None
+) -> Cluster | None:
+    """The cluster of --ray, which answers. Raises UserError for settings of its pools without it."""
+    given = {"--decode-cpus": decode_cpus, "--encode-gpus": encode_gpus}
+    if ray is None:
+        for option, value in given.items():
+            if value is not None:
+                raise UserError(
+                    f"{option} is for a cluster: give --ray ADDRESS, or --ray local, or leave it out"
+                )
+        return None
+    cluster = Cluster(address=ray, decode_cpus=decode_cpus, encode_gpus=encode_gpus)
+    cluster.check()
+    return cluster
+
+
 VideoFile = Annotated[str, typer.Argument(metavar="VIDEO", help="A video file.", callback=video_file)]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write to.", file_okay=False, callback=new_folder)]
 OutOrRuns = Annotated[
@@ -122,4 +140,12 @@ ModelArgs = Annotated[
 EncoderArgs = Annotated[
     str,
     typer.Option(metavar="KEY=VALUE,...", help="How the encoder is loaded, as in device=cuda:1,dtype=bf16."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Encode on a Ray cluster; `local` starts one here."),
+]
+EncodeGpus = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="F", help="With --ray: GPUs of each encoder, as 0.5 or 1; 0: the CPU."),
 ]

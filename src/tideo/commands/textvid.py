@@ -5,14 +5,24 @@ from __future__ import annotations
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tideo import registry
 from tideo.bundled import located
-from tideo.commands.options import EncoderArgs, Out, finish, loading_of, pairs, results_alone
-from tideo.parallel import check_reachable
+from tideo.commands.options import (
+    EncodeGpus,
+    EncoderArgs,
+    Out,
+    Ray,
+    cluster_of,
+    finish,
+    loading_of,
+    pairs,
+    results_alone,
+)
+from tideo.store.remote import check_url, is_url
 from tideo.types import Sample, UserError
 
 ENCODER, READER = "dollhouse-clip", "dollhouse-lm"
@@ -97,12 +107,15 @@ def check(
     keep: Annotated[
         bool, typer.Option("--filter", help="Write the Tideos without fault to OUT/kept.")
     ] = False,
+    ray: Ray = None,
+    encode_gpus: EncodeGpus = None,
 ) -> None:
     """Check Tideos: faults, detail, diversity, balance, leakage, overlap."""
     of_encoder = loading_of(encoder_args, option="--encoder-args")
     of_reader = loading_of(reader_args, option="--reader-args")
     if reader == "none" and reader_args:
         raise UserError("--reader-args is of the language model, and --reader none has none: leave it out")
+    cluster = cluster_of(ray, encode_gpus=encode_gpus)
     others = {name: [t.question for t in samples] for name, samples in map(_benchmark, against or ())}
     name, equals, data = source.partition("=")
     of_questions = bool(equals) and name in registry.targets("benchmarks")
@@ -110,6 +123,8 @@ def check(
         raise UserError("--encoder-args is for captions, and a BENCHMARK=FILE has none: leave it out")
     if of_questions and keep:
         raise UserError("--filter writes Tideos, and a BENCHMARK=FILE has none: leave it out")
+    if of_questions and cluster:
+        raise UserError("--ray encodes captions, and a BENCHMARK=FILE has none: leave it out")
     if not Path(data if of_questions else source).exists():
         raise UserError(f"{source}: there is no such file or folder of Tideos; or give BENCHMARK=FILE")
     for model in (encoder, *(() if reader == "none" else (reader,))):
@@ -142,7 +157,7 @@ def check(
             check_vocabulary(model, _some_captions(source))
         checked = check_tideos(
             source, out=out, encoder=load_encoder(encoder, loading=of_encoder), reader=scorer, against=others,
-            keep=keep,
+            keep=keep, loading=of_encoder, cluster=cluster,
         )  # fmt: skip
     section = ""
     for group, name, value in rows(checked):
@@ -156,7 +171,8 @@ def encode(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A file or folder of Tideos, a folder of videos, or those of a BENCHMARK=FILE.",
+            help="A file or folder of Tideos; videos: a folder, a list, a Parquet table, a URL, or those of a "
+            "BENCHMARK=FILE.",
         ),
     ],
     encoder: Annotated[
@@ -172,17 +188,19 @@ def encode(
         typer.Option(exists=True, file_okay=False, help="With BENCHMARK=FILE: the folder of its videos."),
     ] = None,
     encoder_args: EncoderArgs = "",
-    ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Spread the work over a Ray cluster; `local` starts one here."),
+    ray: Ray = None,
+    decode_cpus: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --ray: the most CPUs that decode videos.")
     ] = None,
+    encode_gpus: EncodeGpus = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what lies in OUT/dead-letters.jsonl.")
+    ] = False,
 ) -> None:
     """Turn Tideos or videos into features. Continues where it stopped."""
     loading = loading_of(encoder_args, option="--encoder-args")
     registry.check("samplers", sampler or "middle")
-    if ray is not None:
-        registry.require("ray")
-        check_reachable(ray)
+    cluster = cluster_of(ray, decode_cpus, encode_gpus)
     located(encoder)
     path, (name, equals, data) = Path(source), source.partition("=")
     of_benchmark = bool(equals) and name in registry.targets("benchmarks")
@@ -190,41 +208,44 @@ def encode(
         raise UserError(
             "--videos goes with the videos of a benchmark: give both, as in nextqa=val.csv --videos DIR"
         )
-    if not Path(data if of_benchmark else source).exists():
+    if is_url(source):
+        check_url(source)
+    elif not Path(data if of_benchmark else source).exists():
         raise UserError(f"{source}: there is no such file or folder, or no BENCHMARK of that name")
+    from tideo.encoders.commits import LETTERS_FILE
     from tideo.encoders.encode import encode_tideos, encode_videos
-    from tideo.encoders.sources import segments_of, videos_in
+    from tideo.encoders.lists import is_list, videos_at
+    from tideo.encoders.sources import segments_of
     from tideo.store.video_files import is_text
     from tideo.textvid.schema import SHARDS, load, to_tideo
 
-    if not of_benchmark and (is_text(path) if path.is_file() else any(path.glob(SHARDS))):
-        if sampler is not None:
-            raise UserError(
-                "--sampler chooses frames of videos, and a Tideo has none to choose: leave it out"
-            )
+    how: dict[str, Any] = {
+        "encoder": encoder, "loading": loading, "out": out, "num_frames": num_frames, "cluster": cluster,
+        "retry_failed": retry_failed,
+    }  # fmt: skip
+    if of_benchmark or is_url(source) or is_list(source):
+        of_tideos = False
+    else:
+        of_tideos = is_text(path) if path.is_file() else any(path.glob(SHARDS))
+    if of_tideos:
+        for option, value in (("--sampler", sampler), ("--decode-cpus", decode_cpus)):
+            if value is not None:
+                raise UserError(f"{option} is for the frames of videos, and a Tideo has none: leave it out")
         tideos = [to_tideo(record) for record in load(path)]
-        result = encode_tideos(
-            tideos, encoder=encoder, out=out, num_frames=num_frames, loading=loading, ray=ray
-        )
+        result = encode_tideos(tideos, **how)
     else:
         chosen = (
             segments_of(registry.load("benchmarks", name)(data, videos=videos))
             if of_benchmark
-            else videos_in(path)
+            else videos_at(source)
         )
-        result = encode_videos(
-            chosen,
-            encoder=encoder,
-            out=out,
-            num_frames=num_frames,
-            sampler=sampler or "middle",
-            loading=loading,
-            ray=ray,
-        )
+        result = encode_videos(chosen, sampler=sampler or "middle", **how)
     for item_id, reason in result.failed.items():
         print(f"{item_id}: {reason}", file=sys.stderr)
     num = result.num - len(result.failed)
     print(f"{num} items in {out}, {result.encoded} of them encoded now", file=sys.stderr)
+    if result.failed:
+        print(f"{out / LETTERS_FILE} lists the others; --retry-failed tries them again", file=sys.stderr)
     print(out)
     finish(len(result.failed), result.num, "items")
 

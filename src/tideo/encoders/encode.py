@@ -2,43 +2,50 @@
 
     OUT/store.json, OUT/shard-*   a FeatureStore, its rows by key
     OUT/items.jsonl               each item's id and the key of its rows
+    OUT/dead-letters.jsonl and OUT/manifest.parquet: see encoders.commits
 
 A key hashes all that the rows depend on: the captions, or the video's content and how its frames are sampled. So no
-item is encoded twice, and a changed video gets new rows. A killed run continues with the items that are missing.
+item is encoded twice, and a changed video gets new rows. A killed run continues with the items that are missing, in
+this process or on a cluster, whichever began it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from tideo.console import progress
+from tideo.cluster import Cluster, connected, mapped
+from tideo.encoders.commits import DeadLetter, committed, read_letters, write_letters, write_manifest
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.features import (
-    frame_features,
+    frames_features,
     lacks_captions,
     open_features,
     read_features,
     sampled,
+    text_store,
+    texts_features,
     tideo_features,
 )
+from tideo.encoders.stages import Stages
 from tideo.loading import Loading
-from tideo.parallel import spread, threads
+from tideo.parallel import Failure, attempted, threads
 from tideo.store.features import FeatureStore
-from tideo.store.files import content_key, key_of
+from tideo.store.files import key_of
 from tideo.store.records import read_records, write_records
+from tideo.store.remote import content_of, local_copy
 from tideo.types import Features, Frames, Modality, Tideo, UserError, Video, VideoError
 from tideo.video.samplers import sample_frames
 
 ITEMS_FILE = "items.jsonl"
-SHARD = 256  # Tideos of a shard, or frames of videos: the most that a kill loses
+TIDEOS = 256  # or texts, that are encoded together
+FRAMES = 64  # of videos that are encoded together
+KEY_THREADS = 8  # that read what identifies a video
 Item = TypeVar("Item", Tideo, Video)
-# The features of each item in order, or an error in place of them
-FeaturesOf = Callable[[list[Item], DualEncoder], Iterator[Features | VideoError]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,29 +64,23 @@ def encode_tideos(
     out: str | Path,
     num_frames: int = 10,
     loading: Loading | None = None,
-    ray: str | None = None,
+    cluster: Cluster | None = None,
+    retry_failed: bool = False,
 ) -> Encoded:
-    """The features of `tideo_features`, a shard at a time.
+    """The features of `tideo_features`, in shards.
 
-    `loading`: of an encoder that is given by its name. With `ray` the shards are spread over a cluster
-    (parallel.spread), whose machines must see `out` and find the encoder by its name. Raises UserError for a store
-    of another encoder, and for an id that occurs twice.
+    `loading`: of an encoder that is given by its name. With a `cluster` its machines encode, and must find the encoder
+    by its name; this process alone writes. What failed before is tried again if it has changed, or with
+    `retry_failed`. Raises UserError for a store of another encoder, and for an id that occurs twice.
     """
-    failed = {t.id: "a frame without a caption" for t in tideos if lacks_captions(t)}
-    keys = {t.id: tideo_key(t, num_frames=num_frames) for t in tideos if t.id not in failed}
-    features_of = partial(tideo_features, num_frames=num_frames)
+    keys = {t.id: tideo_key(t, num_frames=num_frames) for t in tideos if not lacks_captions(t)}
+    bare = Failure(reason="a frame without a caption", attempts=1)
+    failed = {t.id: bare for t in tideos if t.id not in keys}
+    stages = Stages(decode=None, encode=partial(tideo_features, num_frames=num_frames), size=TIDEOS)
     return _encoded(
-        tideos,
-        keys,
-        failed,
-        features_of,
-        encoder=encoder,
-        loading=loading,
-        out=out,
-        modality="text",
-        size=SHARD,
-        ray=ray,
-    )
+        tideos, keys, failed, stages, encoder=encoder, loading=loading, out=out, modality="text", cluster=cluster,
+        retry_failed=retry_failed,
+    )  # fmt: skip
 
 
 def encode_videos(
@@ -90,68 +91,120 @@ def encode_videos(
     num_frames: int = 10,
     sampler: str = "middle",
     loading: Loading | None = None,
-    ray: str | None = None,
+    cluster: Cluster | None = None,
+    retry_failed: bool = False,
 ) -> Encoded:
-    """The `frame_features` of sampled frames, with their times. The next videos are decoded while one is encoded.
+    """The `frame_features` of sampled frames, with their times. The next videos are decoded while some are encoded.
 
-    A video that gives no frame is left out and listed in `failed`. `ray` and errors are those of `encode_tideos`.
+    A path may be a URL (store.remote). A video that gives no frame is left out and listed in `failed`, after three
+    attempts. On a `cluster` each decoder is a process of its own, so a file that crashes it is one that failed. The
+    rest is as for `encode_tideos`.
     """
-    contents = {v.id: content_key(v.path) for v in videos}
-    failed = {name: "there is no such file" for name, key in contents.items() if key is None}
-    keys = {
-        v.id: key_of([contents[v.id], v.start_s, v.end_s, num_frames, sampler])
-        for v in videos
-        if v.id not in failed
-    }
-    features_of = partial(_video_features, num_frames=num_frames, sampler=sampler)
-    size = max(1, SHARD // num_frames)
-    return _encoded(
-        videos,
-        keys,
-        failed,
-        features_of,
-        encoder=encoder,
-        loading=loading,
-        out=out,
-        modality="image",
-        size=size,
-        ray=ray,
+    stages = Stages(
+        decode=partial(_frames, num=num_frames, sampler=sampler),
+        encode=frames_features,
+        size=max(1, FRAMES // num_frames),
     )
+    with connected(cluster):
+        keys: dict[str, str] = {}
+        failed: dict[str, Failure] = {}
+        contents = _contents({video.path for video in videos}, cluster=cluster)
+        for video in videos:
+            content = contents[video.path]
+            if isinstance(content, Failure):
+                failed[video.id] = content
+            else:
+                keys[video.id] = key_of([content, video.start_s, video.end_s, num_frames, sampler])
+        return _encoded(
+            videos, keys, failed, stages, encoder=encoder, loading=loading, out=out, modality="image", cluster=cluster,
+            retry_failed=retry_failed,
+        )  # fmt: skip
+
+
+def _contents(paths: Collection[str], *, cluster: Cluster | None) -> Mapping[str, str | Failure]:
+    """What identifies each file's content, or why it cannot be read."""
+    if cluster is not None:
+        return mapped({path: path for path in paths}, content_of, cluster=cluster)
+    with threads(KEY_THREADS) as pool:
+        return dict(zip(paths, pool.map(partial(attempted, content_of), paths), strict=True))
+
+
+def encode_texts(
+    texts: Sequence[str],
+    *,
+    encoder: DualEncoder,
+    loading: Loading | None,
+    cache_dir: str | Path,
+    cluster: Cluster,
+) -> None:
+    """Fill the cache of `text_vectors` on a cluster, whose machines load the encoder by its name.
+
+    Raises UserError for a text that cannot be encoded.
+    """
+    store = text_store(cache_dir, encoder)
+    units = {key: text for text in texts if (key := key_of(text)) not in store}
+    stages = Stages(decode=None, encode=texts_features, size=TIDEOS)
+    load = partial(_loaded, getattr(encoder, "name", encoder), loading)  # one of another package has none
+    failed = committed(units, stages, store, load=load, cluster=cluster)
+    if failed:
+        key, failure = next(iter(failed.items()))
+        raise UserError(f"the text {units[key][:80]!r} cannot be encoded: {failure.reason}")
+
+
+def _frames(video: Video, *, num: int, sampler: str) -> Frames:
+    with local_copy(video.path) as path:
+        try:
+            return sample_frames(replace(video, path=path), num, sampler=sampler)
+        except VideoError as error:
+            raise VideoError(str(error).replace(path, video.path)) from error
 
 
 def _encoded(
     items: Sequence[Item],
     keys: Mapping[str, str],
-    failed: dict[str, str],
-    features_of: FeaturesOf[Item],
+    failed: dict[str, Failure],
+    stages: Stages,
     *,
     encoder: str | DualEncoder,
+    loading: Loading | None,
     out: str | Path,
     modality: Modality,
-    size: int,
-    ray: str | None,
-    loading: Loading | None,
+    cluster: Cluster | None,
+    retry_failed: bool,
 ) -> Encoded:
-    """Encode the missing items, `size` at a time."""
-    store = open_features(out, _loaded(encoder, loading), modality=modality)
+    """Encode the missing items."""
+    here = loading if cluster is None else Loading(device="cpu")  # whose id and width alone are needed
+    store = open_features(out, _loaded(encoder, here), modality=modality)
     missing = _missing(items, keys, store=store, out=Path(out))
-    parts = [dict(list(missing.items())[i : i + size]) for i in range(0, len(missing), size)]
-    work = partial(
-        _encode_part,
-        features_of=features_of,
-        encoder=encoder,
-        loading=loading,
-        out=str(out),
-        modality=modality,
+    paths = {item.id: getattr(item, "path", None) for item in items}
+    before = {letter.key: letter for letter in read_letters(out) if letter.key in missing}
+    known = {key: Failure(reason=letter.reason, attempts=letter.attempts) for key, letter in before.items()}
+
+    def report(found: Mapping[str, Failure]) -> dict[str, Failure]:
+        """Write the dead letters and return all failures by id, those of now with the attempts of before."""
+        new = {
+            key: replace(failure, attempts=failure.attempts + (known[key].attempts if key in known else 0))
+            for key, failure in found.items()
+        }
+        by_key = {key: failure for key, failure in known.items() if key not in store} | new
+        all_failed = failed | {name: by_key[key] for name, key in keys.items() if key in by_key}
+        letters = [
+            DeadLetter(id=name, path=paths[name], key=keys.get(name), reason=f.reason, attempts=f.attempts)
+            for name, f in all_failed.items()
+        ]
+        write_letters(out, letters)
+        return all_failed
+
+    units = {key: item for key, item in missing.items() if retry_failed or key not in known}
+    load = partial(_loaded, encoder, loading)
+    found = committed(units, stages, store, load=load, cluster=cluster, report=report)
+    all_failed = report(found)
+    write_manifest(out, paths, keys, store)
+    return Encoded(
+        num=len(items),
+        encoded=len(units) - len(found),
+        failed={name: failure.reason for name, failure in all_failed.items()},
     )
-    unreadable: dict[str, str] = {}  # key → reason
-    with progress() as bar:
-        task = bar.add_task("encoding", total=len(keys), completed=len(keys) - len(missing))
-        for part, reasons in spread(work, parts, ray=ray):
-            unreadable |= reasons
-            bar.advance(task, len(part))
-    failed |= {name: unreadable[key] for name, key in keys.items() if key in unreadable}
-    return Encoded(num=len(items), encoded=len(missing) - len(unreadable), failed=failed)
 
 
 @lru_cache(maxsize=1)
@@ -161,40 +214,6 @@ def _by_name(name: str, loading: Loading | None) -> DualEncoder:
 
 def _loaded(encoder: str | DualEncoder, loading: Loading | None) -> DualEncoder:
     return _by_name(encoder, loading) if isinstance(encoder, str) else encoder
-
-
-def _encode_part(
-    part: dict[str, Item],
-    *,
-    features_of: FeaturesOf[Item],
-    encoder: str | DualEncoder,
-    loading: Loading | None,
-    out: str,
-    modality: Modality,
-) -> dict[str, str]:
-    """Write a shard of items, by key, and return the reasons of failures."""
-    loaded = _loaded(encoder, loading)
-    store = open_features(out, loaded, modality=modality)
-    # A worker that died after writing leaves a part that is there already.
-    part = {key: item for key, item in part.items() if key not in store}
-    found = dict(zip(part, features_of(list(part.values()), loaded), strict=True))
-    made = {key: features for key, features in found.items() if isinstance(features, Features)}
-    times = {key: features.pts_s_T for key, features in made.items() if features.pts_s_T is not None}
-    store.write({key: features.values_TD for key, features in made.items()}, pts_s=times or None)
-    return {key: str(error) for key, error in found.items() if isinstance(error, VideoError)}
-
-
-def _video_features(
-    videos: Sequence[Video], encoder: DualEncoder, *, num_frames: int, sampler: str
-) -> Iterator[Features | VideoError]:
-    def decode(video: Video) -> Frames | VideoError:
-        try:
-            return sample_frames(video, num_frames, sampler=sampler)
-        except VideoError as error:
-            return error
-
-    for frames in _ahead(decode, videos):
-        yield frames if isinstance(frames, VideoError) else frame_features(frames, encoder)
 
 
 class EncodedFolder(Mapping[str, Features]):
@@ -235,15 +254,3 @@ def _missing(
         if key is not None and key not in store:
             missing.setdefault(key, item)
     return missing
-
-
-def _ahead(
-    work: Callable[[Video], Frames | VideoError], items: Sequence[Video]
-) -> Iterator[Frames | VideoError]:
-    """Each item's result, in order. Two threads work on up to four items ahead."""
-    with threads(2) as pool:
-        begun = [pool.submit(work, item) for item in items[:4]]
-        for n in range(len(items)):
-            yield begun.pop(0).result()
-            if n + 4 < len(items):
-                begun.append(pool.submit(work, items[n + 4]))

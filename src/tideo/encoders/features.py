@@ -41,6 +41,14 @@ def frames_features(many: Sequence[Frames], encoder: DualEncoder) -> list[Featur
     ]
 
 
+def texts_features(texts: Sequence[str], encoder: DualEncoder) -> list[Features]:
+    """Each text as "text" Features [1, D]."""
+    return [
+        Features(values_TD=value_D[None], pts_s_T=None, modality="text", encoder=encoder.id)
+        for value_D in encoder.encode_text(texts)
+    ]
+
+
 def tideo_features(
     tideos: Sequence[Tideo],
     encoder: DualEncoder,
@@ -108,14 +116,19 @@ def text_vectors(
         row_of = {text: row for row, text in enumerate(distinct)}
         values_ND = encoder.encode_text(distinct)
         return lambda text: values_ND[row_of[text]]
-    dtype = getattr(encoder, "dtype", "float32")  # which an encoder of another package need not have
-    about = {"encoder": encoder.id, "dtype": dtype, "modality": "text"}
-    store = FeatureStore(Path(cache_dir) / f"text-{encoder.id}-{dtype}", dim=encoder.dim, about=about)
+    store = text_store(cache_dir, encoder)
     missing = [text for text in distinct if key_of(text) not in store]
     for start in range(0, len(missing), CAPTIONS_PER_SHARD):
         shard = missing[start : start + CAPTIONS_PER_SHARD]
         store.write(dict(zip(map(key_of, shard), encoder.encode_text(shard)[:, None], strict=True)))
     return lambda text: unit_rows(store[key_of(text)].astype(np.float32))[0]
+
+
+def text_store(cache_dir: str | Path, encoder: DualEncoder) -> FeatureStore:
+    """The cache of `text_vectors` for one encoder."""
+    dtype = getattr(encoder, "dtype", "float32")  # which an encoder of another package need not have
+    about = {"encoder": encoder.id, "dtype": dtype, "modality": "text"}
+    return FeatureStore(Path(cache_dir) / f"text-{encoder.id}-{dtype}", dim=encoder.dim, about=about)
 
 
 def open_features(directory: str | Path, encoder: DualEncoder, *, modality: Modality) -> FeatureStore:

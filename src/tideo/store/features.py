@@ -49,6 +49,7 @@ class FeatureStore:
                 f"{directory} holds features of width {self.dim} made by {canonical_json(self.about)}, "
                 f"not width {dim} by {canonical_json(about)}: use another directory"
             )
+        self._shards: list[str] = []
         self._values: list[np.ndarray] = []
         self._pts_s: list[np.ndarray | None] = []
         self._spans: dict[str, tuple[int, int, int]] = {}  # id → shard, first row, row after the last
@@ -106,6 +107,7 @@ class FeatureStore:
             array.flags.writeable = False
         for item_id, start, end in zip(index["ids"], ends, ends[1:], strict=False):
             self._spans.setdefault(item_id, (len(self._values), start, end))
+        self._shards.append(shard_path.name)
         self._values.append(arrays["values"])
         self._pts_s.append(arrays.get("pts_s"))
 
@@ -119,6 +121,11 @@ class FeatureStore:
         shard, start, end = self._spans[item_id]
         pts_s = self._pts_s[shard]
         return None if pts_s is None else pts_s[start:end]
+
+    def place(self, item_id: str) -> tuple[str, int, int]:
+        """The file of one item's rows, the first of them there, and their number. Raises KeyError for an unknown id."""
+        shard, start, end = self._spans[item_id]
+        return self._shards[shard], start, end - start
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._spans

@@ -11,7 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -40,13 +40,18 @@ def content_key(path: str | Path) -> str | None:
             own = [p for p in sorted(Path(path).iterdir()) if not _of_a_file_manager(p.name)]
             return key_of([[p.name, p.stat().st_size] for p in own])
         with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            blocks = []
-            for start in (0, size // 2, max(0, size - _BLOCK)):
-                file.seek(start)
-                blocks.append(hashlib.sha256(file.read(_BLOCK)).hexdigest())
+            return key_of_file(file)
     except OSError:
         return None
+
+
+def key_of_file(file: IO[bytes]) -> str:
+    """The `content_key` of an open file."""
+    size = file.seek(0, 2)
+    blocks = []
+    for start in (0, size // 2, max(0, size - _BLOCK)):
+        file.seek(start)
+        blocks.append(hashlib.sha256(file.read(_BLOCK)).hexdigest())
     return key_of([size, blocks])
 
 

@@ -2,6 +2,7 @@
 
 OUT/check.json      the measures, and the reasons for each Tideo with a fault
 OUT/check.html      the same as a page with plots; it needs no network
+OUT/vectors/        with `cluster`: the vectors of the captions, which the next check takes
 OUT/kept/           with `keep`: the Tideos without fault, as a folder for trainings
 OUT/dropped.jsonl   with `keep`: the others, each with its reasons
 """
@@ -16,8 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from tideo.cluster import Cluster
 from tideo.encoders.dual import DualEncoder
+from tideo.encoders.encode import encode_texts
 from tideo.encoders.features import text_vectors
+from tideo.loading import Loading
 from tideo.store.files import atomic_write_text
 from tideo.store.records import write_records
 from tideo.textvid.faults import OptionScorer, clauses, copies, disorder, doubtful, strangers, unread
@@ -37,8 +41,12 @@ def check(
     reader: OptionScorer | None = None,
     against: Mapping[str, Sequence[str]] | None = None,
     keep: bool = False,
+    loading: Loading | None = None,
+    cluster: Cluster | None = None,
 ) -> Checked:
     """Check a file or folder of Tideos and write OUT. Without a `reader`, answers and leakage are not checked.
+
+    With a `cluster` its machines encode the captions; they load the encoder by its name, as `loading` says.
 
     `against` maps a benchmark's name to its questions. Raises UserError if no record is a valid Tideo.
     """
@@ -60,7 +68,10 @@ def check(
         first = next(iter(faults.values()), {"schema": "there are none"})["schema"]
         raise UserError(f"{source}: none of {num} records is a Tideo: {first}")
     texts = [c for t in tideos for f in t.frames for c in f.captions]
-    vector_of = text_vectors([*texts, *(p for t in tideos for p in clauses(t.summary))], encoder)
+    texts += [clause for t in tideos for clause in clauses(t.summary)]
+    if cluster is not None:
+        encode_texts(texts, encoder=encoder, loading=loading, cache_dir=out / "vectors", cluster=cluster)
+    vector_of = text_vectors(texts, encoder, cache_dir=out / "vectors" if cluster else None)
     unordered, p_N = disorder(tideos, vector_of)
     unlike, off_N = strangers(tideos, vector_of)
     for kind, found in (("copy", copies(tideos)), ("order", unordered), ("stranger", unlike)):

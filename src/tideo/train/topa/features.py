@@ -15,7 +15,7 @@ import numpy as np
 
 from tideo.console import progress
 from tideo.encoders.dual import DualEncoder
-from tideo.encoders.encode import SHARD, tideo_key
+from tideo.encoders.encode import TIDEOS, tideo_key
 from tideo.encoders.features import lacks_captions, read_features, tideo_features
 from tideo.processes import Processes
 from tideo.store.features import FeatureStore
@@ -94,7 +94,7 @@ def encoded_tideos(
         lambda shard: (f.values_TD for f in tideo_features(shard, encoder, num_frames=num_frames)),
         dim=encoder.dim,
         about={"encoder": encoder.id, "modality": "text"},
-        shard=SHARD,
+        shard=TIDEOS,
         what="encoding captions",
     )
     return StoredFeatures(store, keys)
