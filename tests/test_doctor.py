@@ -23,11 +23,11 @@ def two_gpus() -> Iterator[None]:
 
 def test_the_parts_of_models_and_where_they_would_run(two_gpus: None) -> None:
     assert parts("dollhouse-topa") == [
-        "language model (2.3M parameters) on standin:0 in float32, attention sdpa",
+        "language model (2.3M parameters, 9.3 MB) on standin:0 in float32, attention sdpa",
         "encoder dollhouse-clip on standin:0 in float32",
         "memory on standin:0 in half precision",
     ]
-    of_grid = "image-text model (3.4M parameters) on standin:1 in bfloat16, attention eager"
+    of_grid = "image-text model (3.4M parameters, 6.8 MB) on standin:1 in bfloat16, attention eager"
     assert parts("dollhouse-grid", args=["device=standin:1", "dtype=bf16", "attn=eager"]) == [of_grid]
     assert "dollhouse-grid: image-text model" in parts("dollhouse-fusion", args=["device=cpu"])[-1]
     assert parts("openai:x@http://localhost:1/v1") == ["runs on the server http://localhost:1/v1"]
@@ -37,7 +37,8 @@ def test_doctor_lists_the_gpus_and_what_a_named_model_would_use(two_gpus: None, 
     done = tideo("doctor", "--model", "dollhouse-topa", "--model-args", "device=standin:7")
     assert re.search(r"^ok  device   standin:1      standin, 2 GB, bfloat16$", done.stdout, re.M)
     assert (
-        "ok  uses     dollhouse-topa language model (2.3M parameters) on standin:0 in float32" in done.stdout
+        "ok  uses     dollhouse-topa language model (2.3M parameters, 9.3 MB) on standin:0 in float32"
+        in done.stdout
     )
     assert "NO  uses     dollhouse-topa device=standin:7: there are 2, the first is standin:0" in done.stdout
     assert done.returncode == 3

@@ -79,7 +79,8 @@ def stand_in(words: Sequence[str], *, models: dict[str, str]) -> list[str]:
     if training and not planned:
         own = ("llm=llm", "encoder=clip") if "prealign" in words else (f"model={models[LLAVA]}", *ON_A_CPU)
         words += [part for setting in (*SHORT, *own) for part in ("--set", setting)]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"] if launched else []
+    # `accelerate launch --cpu` starts one process, whatever its number.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if launched else []
     return [sys.executable, *launch, "-m", "tideo", *words]
 
 

@@ -38,8 +38,8 @@ def fitting(source: str, loading: Loading, *, quantises: bool = True) -> Iterato
         weights = saved_weights(source)
         takes = ""
         if weights is not None and loading.quantised is None:
-            takes = f"its weights take {_gb(weights[0] * _bits(loading, weights[1]) // weights[1])}, "
-        room = "its memory is full" if free is None else f"{_gb(free)} are free"
+            takes = f"its weights take {gigabytes(weights[0] * _bits(loading, weights[1]) // weights[1])}, "
+        room = "its memory is full" if free is None else f"{gigabytes(free)} are free"
         smaller = " or ".join(_smaller(weights, free, loading, device=device, quantises=quantises))
         raise UserError(f"{source} does not fit on {device}: {takes}{room}; set {smaller}") from error
 
@@ -65,7 +65,7 @@ def _smaller(
     for setting, bits in options:
         size = None if weights is None else weights[0] * bits // weights[1]
         if size is None or free is None or size < free:
-            fit.append(setting if size is None else f"{setting} (about {_gb(size)})")
+            fit.append(setting if size is None else f"{setting} (about {gigabytes(size)})")
     if quantises and loading.device_map is None:
         fit.append("device_map=auto")
     return [*fit, "device=cpu"]
@@ -118,5 +118,6 @@ def free_bytes(device: torch.device) -> int | None:
     return int(min(free + cached, total * share - taken))
 
 
-def _gb(num_bytes: int) -> str:
+def gigabytes(num_bytes: int) -> str:
+    """As text, in GB or, if there are few, in MB."""
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 5e7 else f"{num_bytes / 1e6:.1f} MB"

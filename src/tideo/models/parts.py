@@ -10,6 +10,7 @@ from typing import Any
 from tideo import registry
 from tideo.bundled import located, model_source
 from tideo.config import override, split_settings
+from tideo.fitting import BITS_4BIT, BITS_8BIT, gigabytes
 from tideo.loading import DTYPES, Loading
 from tideo.models.fusion import FUSION_FILE, FusionSettings
 from tideo.models.load import BY_PREFIX, OPTION, find_model, folder_of
@@ -84,7 +85,14 @@ def _pretrained(source: str, what: str, *, loading: Loading, attn: str) -> str:
     dtype = str(config.dtype if options["dtype"] == "auto" else options["dtype"]).removeprefix("torch.")
     num = sum(parameter.numel() for parameter in model.parameters())
     size = f"{num / 1e9:.1f}B" if num >= 1e9 else f"{num / 1e6:.1f}M"
+    bits = (
+        BITS_4BIT
+        if loading.load_4bit
+        else BITS_8BIT
+        if loading.load_8bit
+        else getattr(torch, dtype).itemsize * 8
+    )
     return (
-        f"{what} ({size} parameters) on {loading.device_map or loading.torch_device()} "
+        f"{what} ({size} parameters, {gigabytes(num * bits // 8)}) on {loading.device_map or loading.torch_device()} "
         f"in {loading.quantised or dtype}, attention {model.config.get_text_config()._attn_implementation}"
     )
