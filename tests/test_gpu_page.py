@@ -74,6 +74,7 @@ def stand_in(words: Sequence[str], *, models: dict[str, str]) -> list[str]:
     planned, training = "--plan" in words, {"prealign", "finetune"} & set(words)
     launched = words[0] == "accelerate"
     words = [models.get(word, word) for word in words[words.index("tideo") + 1 :]]
+    words = [re.sub(r"image_size=\d+", "image_size=56", word) for word in words]  # the most that they see
     if not torch.accelerator.is_available() and "load_4bit=true" in words:  # it needs a GPU
         del words[words.index("load_4bit=true") - 1 : words.index("load_4bit=true") + 1]
     if training and not planned:
