@@ -15,7 +15,7 @@ from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.types import Video
 from tiny import DIM, save_llm
-from tiny_vlms import FAMILIES, made
+from tiny_vlms import FAMILIES, SEEN, made
 from videos import encode
 
 
@@ -25,7 +25,7 @@ def test_a_family_of_image_text_models(family: str, gpu: str, tmp_path: Path) ->
     encode(tmp_path / "a.mp4", num=20)
     video = Video(id="a", path=str(tmp_path / "a.mp4"))
     model, processor = made(family)
-    settings = GridSettings(image_size=28 if family == "llava" else 336)
+    settings = GridSettings(image_size=SEEN[family])
     vlm = GridVLM(model, processor=processor, settings=settings, name=family, key="key")
     expected = answers(vlm, video)
     model.to(gpu)
