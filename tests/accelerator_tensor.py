@@ -134,9 +134,11 @@ class StandIn(torch.Tensor):
         return StandIn(inner["inner"], index)
 
 
-# What may have operands on two devices, as on CUDA: copies, and indices that lie on the CPU.
+# What may have operands on two devices, as on CUDA: copies; where it is INDEXED, indices that lie on the CPU.
 ACROSS = {
     *(aten.copy_.default, aten._to_copy.default, aten._copy_from.default, aten.set_.source_Tensor),
+}
+INDEXED = {
     *(aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put.default, aten.index_put_.default),
     aten._index_put_impl_.default,
 }
@@ -148,7 +150,7 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
     tensors = [x for x in flat if isinstance(x, torch.Tensor)]
     ours = [x for x in tensors if isinstance(x, StandIn)]
     if func not in ACROSS:
-        _check_one_device(func, tensors)
+        _check_one_device(func, ours if func in INDEXED else tensors)
     named = next((x for x in flat if isinstance(x, torch.device)), None)
     target = named or (ours[0].device if ours else torch.device(NAME))
     index = DEVICES.current if target.index is None else target.index

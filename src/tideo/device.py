@@ -46,7 +46,7 @@ def threads_for(model: nn.Module) -> Iterator[None]:
         yield
     except RuntimeError as error:
         devices = sorted({str(parameter.device) for parameter in model.parameters()})
-        if "Expected all tensors to be on the same device" not in str(error) or len(devices) == 1:
+        if "on the same device" not in str(error) or len(devices) == 1:
             raise
         raise UserError(
             f"the model lies on {' and '.join(devices)}, and does not compute when it is spread: leave device_map out, "
