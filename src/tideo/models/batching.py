@@ -115,14 +115,17 @@ def _batches(
     fits: Callable[[Sequence[Unit]], bool],
 ) -> Iterator[list[Unit]]:
     batch: list[Unit] = []
+    total = 0
     for unit in units:
-        if batch and (sum(map(weight, [*batch, unit])) > size.now or not fits([*batch, unit])):
+        num = weight(unit)
+        if batch and (total + num > size.now or not fits([*batch, unit])):
             yield batch
-            batch = []
+            batch, total = [], 0
         batch.append(unit)
-        if sum(map(weight, batch)) >= size.now:
+        total += num
+        if total >= size.now or len(batch) >= MOST:  # units that weigh nothing, as those of missing videos
             yield batch
-            batch = []
+            batch, total = [], 0
     if batch:
         yield batch
 
@@ -134,9 +137,7 @@ def _answered(
     size: BatchSize,
     weight: Callable[[Unit], int],
 ) -> Iterator[list[tuple[Unit, Result | UserError]]]:
-    from torch import OutOfMemoryError
-
-    from tideo.device import OUT_OF_MEMORY, free_memory
+    from tideo.device import OUT_OF_MEMORY, free_memory, is_out_of_memory
 
     before, waiting = (size.now, size.most), [units]
     while waiting:
@@ -146,12 +147,14 @@ def _answered(
         failure: UserError | None = None
         try:
             results = answer(batch, size.now)
-        except OutOfMemoryError:
-            failure = UserError(OUT_OF_MEMORY)
         except Stopped:
             raise
         except UserError as error:
             failure = error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = UserError(OUT_OF_MEMORY)
         if failure is None:
             size.learn(sum(map(weight, batch)), time.perf_counter() - started_s)
             yield list(zip(batch, results, strict=True))
