@@ -22,7 +22,7 @@ class Devices:
     """What is set of the stand-in devices, and how many bytes lie on each."""
 
     def __init__(self) -> None:
-        self.count, self.current, self.bfloat16 = 0, 0, True
+        self.count, self.current, self.bfloat16, self.float64 = 0, 0, True, True
         self.limit: int | None = None
         self.live: Counter[int] = Counter()
         self.peak: Counter[int] = Counter()
@@ -79,6 +79,8 @@ class StandIn(torch.Tensor):
     def __new__(cls, inner: torch.Tensor, index: int) -> StandIn:
         if inner.dtype == torch.bfloat16 and not DEVICES.bfloat16:
             raise RuntimeError(f"{NAME}:{index} has no bfloat16")
+        if inner.dtype == torch.float64 and not DEVICES.float64:
+            raise TypeError(f"Cannot convert a tensor of {NAME}:{index} to float64")
         with torch.inference_mode(inner.is_inference()):  # a view of a parameter is none, even in that mode
             outer = torch.Tensor._make_wrapper_subclass(
                 cls,
