@@ -4,9 +4,9 @@
         model = load_model("dollhouse-topa", args=["device=standin:1"])
 
 It refuses what CUDA refuses: operands on two devices, NumPy arrays of its tensors, more memory than a device has, and,
-where set, bfloat16 or, as a Mac's GPU does, float64. The first use of `devices` registers the device for the rest of the process, but only within
-`devices` does torch find it. A backward pass runs on index 0 alone, and only if there was none in this process before
-that: torch starts the threads of a device with the first one.
+where set, bfloat16, or float64 as a Mac's GPU does. The first use of `devices` registers the device for the rest of the
+process, but only within `devices` does torch find it. A backward pass runs on index 0 alone, and only if there was none
+in this process before that: torch starts the threads of a device with the first one.
 """
 
 from __future__ import annotations

@@ -63,9 +63,7 @@ def test_a_bundled_model_answers_on_the_gpu_as_on_the_cpu(name: str, gpu: str, v
     assert ours == warning or (ours is not None and warning is not None and gpu.startswith("cuda"))
 
 
-@pytest.mark.parametrize(
-    "name", ["dollhouse-topa", pytest.param("dollhouse-grid", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["dollhouse-topa", pytest.param("dollhouse-grid", marks=pytest.mark.slow)])
 def test_a_gpu_without_float64_suffices(name: str, video: Video) -> None:
     """As that of a Mac."""
     with accelerator.devices(float64=False):

@@ -24,7 +24,10 @@ WORDS = [("what is he doing?", ("a book", "washing dishes", "tea")), ("and then?
 def spread(model: Any, *, layers: str, last: tuple[str, ...]) -> None:
     """Put the second half of the `layers`, and what comes after them, on the second device."""
     num = len(model.get_submodule(layers))
-    modules = {name.rpartition(".")[0] for name, _ in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]}
+    modules = {
+        name.rpartition(".")[0]
+        for name, _ in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
+    }
     places = {m: torch.device("standin", int(m in last)) for m in modules if not m.startswith(f"{layers}.")}
     places |= {f"{layers}.{i}": torch.device("standin", int(i >= num // 2)) for i in range(num)}
     dispatch_model(model, places, force_hooks=True)

@@ -84,9 +84,7 @@ def test_too_little_memory_in_the_words_of_libraries(words: str) -> None:
 def test_units_without_questions_do_not_pile_up() -> None:
     """As those of a benchmark whose videos are missing: their errors are stored while the others are looked for."""
     taken = iter(range(3_000))
-    batches = in_batches(
-        (0 for _ in taken), Machine().answer, size=BatchSize(4), weight=lambda unit: unit
-    )
+    batches = in_batches((0 for _ in taken), Machine().answer, size=BatchSize(4), weight=lambda unit: unit)
     assert len(next(batches)) == 256
     assert next(taken) == 256
     assert sum(map(len, batches)) == 3_000 - 257

@@ -39,6 +39,13 @@ class Batching:
         if self.batch != "auto" and self.batch < 1:
             raise UserError(f"batch={self.batch}: expected auto, or how many questions share a forward pass")
 
+    def check(self, alone: str | None) -> None:
+        """Raise UserError if more questions are to share a forward pass than can; `alone` is the reason."""
+        if alone is not None and self.batch not in ("auto", 1):
+            raise UserError(
+                f"batch={self.batch}: {alone}, so questions are answered one by one; leave it out"
+            )
+
     def size(self, model: nn.Module, *, alone: str | None = None) -> BatchSize:
         """The sizes for this model, where it lies.
 
@@ -46,10 +53,7 @@ class Batching:
         a run gives the same numbers again. `alone` is the reason if the model takes one question at a time. Raises
         UserError if it was set to take more.
         """
-        if alone is not None and self.batch not in ("auto", 1):
-            raise UserError(
-                f"batch={self.batch}: {alone}, so questions are answered one by one; leave it out"
-            )
+        self.check(alone)
         if alone is not None:
             return BatchSize(1)
         if self.batch != "auto":
@@ -57,6 +61,11 @@ class Batching:
         if {p.device.type for p in model.parameters()} <= {"cpu"}:
             return BatchSize(1 if sum(p.numel() for p in model.parameters()) > LARGE else ON_CPU)
         return BatchSize(START, most=MOST)
+
+
+def unmasked(attention: str) -> str | None:
+    """Why no two questions can share a forward pass with this attention of transformers; None if they can."""
+    return f"{attention} takes no mask" if attention.startswith(("flash", "flex")) else None
 
 
 class BatchSize:

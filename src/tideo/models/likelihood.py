@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
+from tideo.models.batching import unmasked
 from tideo.models.packed import (
     Kwargs,
     Row,
@@ -164,8 +165,7 @@ def takes_mask(model: nn.Module, length: int) -> bool:
 
 def one_by_one(model: nn.Module) -> str | None:
     """Why no two questions can share a forward pass of this model; None if they can."""
-    attention: str = model.config.get_text_config()._attn_implementation
-    return f"{attention} takes no mask" if attention.startswith(("flash", "flex")) else None
+    return unmasked(model.config.get_text_config()._attn_implementation)
 
 
 def _window(model: nn.Module) -> float:
