@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,12 @@ def spread(model: Any, *, layers: str, last: tuple[str, ...]) -> None:
     places = {m: torch.device("standin", int(m in last)) for m in modules if not m.startswith(f"{layers}.")}
     places |= {f"{layers}.{i}": torch.device("standin", int(i >= num // 2)) for i in range(num)}
     dispatch_model(model, places, force_hooks=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_on_the_devices() -> Iterator[None]:
+    yield
+    gc.collect()  # accelerate's hooks refer to their modules and these to them
 
 
 def test_an_image_text_model() -> None:

@@ -203,5 +203,5 @@ def _padded_inputs(options_ids: TokenIds, *, device: torch.device) -> torch.Tens
 
 
 def summed(tokens: Sequence[torch.Tensor]) -> OptionScores:
-    # On the CPU, as the GPU of a Mac has no float64.
-    return OptionScores(tuple(t.cpu().double().sum().item() for t in tokens), tuple(len(t) for t in tokens))
+    # Not by torch, as the GPU of a Mac has no float64.
+    return OptionScores(tuple(math.fsum(t.tolist()) for t in tokens), tuple(len(t) for t in tokens))
