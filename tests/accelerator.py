@@ -4,9 +4,9 @@
         model = load_model("dollhouse-topa", args=["device=standin:1"])
 
 It refuses what CUDA refuses: operands on two devices, NumPy arrays of its tensors, more memory than a device has, and,
-where set, bfloat16. The first use of `devices` registers the device for the rest of the process, but only within
-`devices` does torch find it. A backward pass runs on index 0 alone, and only if there was none in this process before
-that: torch starts the threads of a device with the first one.
+where set, bfloat16, or float64 as a Mac's GPU does. The first use of `devices` registers the device for the rest of the
+process, but only within `devices` does torch find it. A backward pass runs on index 0 alone, and only if there was none
+in this process before that: torch starts the threads of a device with the first one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from accelerator_tensor import DEVICES, NAME, Devices, aten, run
 
 
 @contextlib.contextmanager
-def devices(*, count: int = 2, limit: int | None = None, bfloat16: bool = True) -> Iterator[Devices]:
+def devices(
+    *, count: int = 2, limit: int | None = None, bfloat16: bool = True, float64: bool = True
+) -> Iterator[Devices]:
     """The machine has this many devices while the block runs; `limit` is the memory of each in bytes."""
     _register()
-    before = DEVICES.count, DEVICES.limit, DEVICES.bfloat16, DEVICES.current
-    DEVICES.count, DEVICES.limit, DEVICES.bfloat16 = count, limit, bfloat16
+    before = DEVICES.count, DEVICES.limit, DEVICES.bfloat16, DEVICES.float64, DEVICES.current
+    DEVICES.count, DEVICES.limit, DEVICES.bfloat16, DEVICES.float64 = count, limit, bfloat16, float64
     DEVICES.current = 0
     DEVICES.peak.clear()
     try:
         yield DEVICES
     finally:
-        DEVICES.count, DEVICES.limit, DEVICES.bfloat16, DEVICES.current = before
+        DEVICES.count, DEVICES.limit, DEVICES.bfloat16, DEVICES.float64, DEVICES.current = before
 
 
 class _Module:

@@ -22,7 +22,7 @@ class Devices:
     """What is set of the stand-in devices, and how many bytes lie on each."""
 
     def __init__(self) -> None:
-        self.count, self.current, self.bfloat16 = 0, 0, True
+        self.count, self.current, self.bfloat16, self.float64 = 0, 0, True, True
         self.limit: int | None = None
         self.live: Counter[int] = Counter()
         self.peak: Counter[int] = Counter()
@@ -79,6 +79,8 @@ class StandIn(torch.Tensor):
     def __new__(cls, inner: torch.Tensor, index: int) -> StandIn:
         if inner.dtype == torch.bfloat16 and not DEVICES.bfloat16:
             raise RuntimeError(f"{NAME}:{index} has no bfloat16")
+        if inner.dtype == torch.float64 and not DEVICES.float64:
+            raise TypeError(f"Cannot convert a tensor of {NAME}:{index} to float64")
         with torch.inference_mode(inner.is_inference()):  # a view of a parameter is none, even in that mode
             outer = torch.Tensor._make_wrapper_subclass(
                 cls,
@@ -134,9 +136,11 @@ class StandIn(torch.Tensor):
         return StandIn(inner["inner"], index)
 
 
-# What may have operands on two devices, as on CUDA: copies, and indices that lie on the CPU.
+# What may have operands on two devices, as on CUDA: copies; where it is INDEXED, indices that lie on the CPU.
 ACROSS = {
     *(aten.copy_.default, aten._to_copy.default, aten._copy_from.default, aten.set_.source_Tensor),
+}
+INDEXED = {
     *(aten.index.Tensor, aten._unsafe_index.Tensor, aten.index_put.default, aten.index_put_.default),
     aten._index_put_impl_.default,
 }
@@ -148,7 +152,7 @@ def run(func: Any, args: Any, kwargs: Any) -> Any:
     tensors = [x for x in flat if isinstance(x, torch.Tensor)]
     ours = [x for x in tensors if isinstance(x, StandIn)]
     if func not in ACROSS:
-        _check_one_device(func, tensors)
+        _check_one_device(func, ours if func in INDEXED else tensors)
     named = next((x for x in flat if isinstance(x, torch.device)), None)
     target = named or (ours[0].device if ours else torch.device(NAME))
     index = DEVICES.current if target.index is None else target.index

@@ -98,10 +98,32 @@ def test_each_process_takes_its_own_device(monkeypatch: pytest.MonkeyPatch) -> N
         Loading().torch_device()
 
 
-def test_4_bit_weights_are_nf4_with_double_quantisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    bitsandbytes = type(sys)("bitsandbytes")
-    bitsandbytes.__spec__ = importlib.machinery.ModuleSpec("bitsandbytes", None)
-    monkeypatch.setitem(sys.modules, "bitsandbytes", bitsandbytes)
+def test_the_dtype_of_a_models_own_config_gives_way_to_float16_as_that_of_the_weights() -> None:
+    with accelerator.devices(bfloat16=False):
+        assert Loading().as_saved("bf16").options()["dtype"] == torch.float16
+        assert Loading().as_saved("fp32").options()["dtype"] == torch.float32
+        assert Loading(dtype="fp32").as_saved("bf16").options()["dtype"] == torch.float32
+    with accelerator.devices():
+        assert Loading().as_saved("bf16").options()["dtype"] == torch.bfloat16
+
+
+@pytest.fixture
+def bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = type(sys)("bitsandbytes")
+    module.__spec__ = importlib.machinery.ModuleSpec("bitsandbytes", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", module)
+
+
+@pytest.mark.usefixtures("bitsandbytes")
+def test_4_bit_weights_compute_in_the_dtype_that_is_set() -> None:
+    with accelerator.devices():
+        for dtype, computes in (("auto", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)):
+            options = Loading(dtype=dtype, load_4bit=True).options(saved=torch.float32)
+            assert options["quantization_config"].bnb_4bit_compute_dtype == computes
+
+
+@pytest.mark.usefixtures("bitsandbytes")
+def test_4_bit_weights_are_nf4_with_double_quantisation() -> None:
     with accelerator.devices():
         options = Loading(device="standin:1", load_4bit=True).options(place=False)
     assert options["device_map"] == {"": torch.device("standin:1")}  # quantised while they are read

@@ -63,6 +63,15 @@ def test_a_bundled_model_answers_on_the_gpu_as_on_the_cpu(name: str, gpu: str, v
     assert ours == warning or (ours is not None and warning is not None and gpu.startswith("cuda"))
 
 
+@pytest.mark.parametrize("name", ["dollhouse-topa", pytest.param("dollhouse-grid", marks=pytest.mark.slow)])
+def test_a_gpu_without_float64_suffices(name: str, video: Video) -> None:
+    """As that of a Mac."""
+    with accelerator.devices(float64=False):
+        model = load_model(name, args=["device=standin:0"])
+        assert_same(answers(model, video), on_cpu(name, video)[0], atol=1e-3)
+        model.out_of_distribution(model.look(video))
+
+
 @pytest.mark.slow
 def test_auto_takes_the_gpu_and_cpu_keeps_off_it(gpu: str, video: Video) -> None:
     assert lies_on(f"{torch.device(gpu).type}:0", *modules_of(load_model("dollhouse-grid")))

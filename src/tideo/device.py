@@ -32,6 +32,9 @@ OUT_OF_MEMORY = (
     "smaller weights (dtype=bf16, load_4bit=true)"
 )
 
+# cuBLAS and cuDNN, the driver, and the GPU of a Mac, of which torch raises a plain RuntimeError.
+NO_MEMORY = ("_STATUS_ALLOC_FAILED", "error: out of memory", "MPS backend out of memory")
+
 
 @contextmanager
 def threads_for(model: nn.Module) -> Iterator[None]:
@@ -46,7 +49,7 @@ def threads_for(model: nn.Module) -> Iterator[None]:
         yield
     except RuntimeError as error:
         devices = sorted({str(parameter.device) for parameter in model.parameters()})
-        if "Expected all tensors to be on the same device" not in str(error) or len(devices) == 1:
+        if "on the same device" not in str(error) or len(devices) == 1:
             raise
         raise UserError(
             f"the model lies on {' and '.join(devices)}, and does not compute when it is spread: leave device_map out, "
@@ -61,9 +64,18 @@ def memory_reported() -> Iterator[None]:
     """Raises UserError where the GPU's memory is not enough."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         free_memory()
         raise UserError(OUT_OF_MEMORY) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an accelerator's memory was not enough: an error of torch, or of a library or a Mac's GPU in words."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def free_memory() -> None:

@@ -27,12 +27,14 @@ def fitting(source: str, loading: Loading, *, quantises: bool = True) -> Iterato
     """
     import torch
 
+    from tideo.device import is_out_of_memory
+
     device = loading.torch_device()
     free = free_bytes(device)
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "CUDA error: out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         torch.accelerator.empty_cache()
         weights = saved_weights(source)

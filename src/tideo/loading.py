@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tideo.gpus import absent
@@ -116,6 +116,14 @@ class Loading:
             raise UserError(f"dtype={self.dtype}: {device} has no bfloat16; set dtype=fp16")
         return getattr(torch, DTYPES[self.dtype])
 
+    def as_saved(self, dtype: str) -> Loading:
+        """These settings with auto replaced by the `dtype` that a model's own config names, as `torch_dtype` does."""
+        if self.dtype != "auto" or dtype == "auto":
+            return self
+        named = replace(self, dtype=dtype)
+        kept = self.torch_dtype(DTYPES[dtype]) == "auto"
+        return named if kept else replace(self, dtype="float16")
+
     def options(self, *, saved: Any = None, place: bool = True) -> dict[str, Any]:
         """Keywords of `from_pretrained`. With `place` the weights go to the device; a training moves them itself.
 
@@ -128,7 +136,7 @@ class Loading:
                 self._check_flash(device, saved=saved)
             options["attn_implementation"] = self.attn
         if self.quantised:
-            options["quantization_config"] = self._quantisation(device)
+            options["quantization_config"] = self._quantisation(device, dtype=options["dtype"])
         if self.device_map is not None:
             if (processes := _processes_here()) > 1:
                 raise UserError(
@@ -151,7 +159,8 @@ class Loading:
             raise UserError("attn=flash_attention_2 computes in bf16 or fp16 alone: set dtype=bf16")
         require("flash_attn")
 
-    def _quantisation(self, device: torch.device) -> Any:
+    def _quantisation(self, device: torch.device, *, dtype: Any) -> Any:
+        """`dtype` is that of the other weights, in which 4-bit ones compute too; auto is the fastest of the GPU."""
         import torch
         from transformers import BitsAndBytesConfig
 
@@ -162,11 +171,12 @@ class Loading:
         require("bitsandbytes")
         if self.load_8bit:
             return BitsAndBytesConfig(load_in_8bit=True)
+        fastest = torch.bfloat16 if has_bfloat16(device) else torch.float16
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16 if has_bfloat16(device) else torch.float16,
+            bnb_4bit_compute_dtype=fastest if dtype == "auto" else dtype,
         )
 
 

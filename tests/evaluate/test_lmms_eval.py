@@ -11,14 +11,16 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from conftest import REPOSITORY
 from placement import lies_on
 from tideo.dollhouse.export import make
+from tideo.models.batching import BatchSize
 from tideo.models.interface import ModelSettings, VideoModel
-from tideo.types import Answer, Sample, UserError, Video
+from tideo.types import Answer, Frames, Sample, UserError, Video
 
 
 class Base:
@@ -108,6 +110,25 @@ def test_losses_come_back_in_the_order_of_the_requests(
     assert (first.path, first.start_s) == ("a.mp4", None)
     assert (second.path, second.start_s, second.end_s) == ("b.mp4", 1.5, 4.0)
     assert [s.question for s in of_second] == ["who?"]
+
+
+def test_the_frames_of_a_batch_are_bounded(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, batches = model(plugin, monkeypatch), []
+    rgb_THWC = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+
+    def answer_many(asked: Sequence[Any], *, at_once: int) -> list[list[Answer]]:
+        batches.append(len(asked))
+        return [[Answer(sample_id=s.id, text="?") for s in a.samples] for a in asked]
+
+    monkeypatch.setattr(lm.tideo, "batch_size", lambda: BatchSize(8))
+    monkeypatch.setattr(lm.tideo, "answer_many", answer_many)
+    monkeypatch.setattr(
+        lm.tideo, "look", lambda video: Frames(rgb_THWC=rgb_THWC, pts_s_T=np.arange(2.0), video_id=video.id)
+    )
+    monkeypatch.setattr(plugin, "MOST_BYTES", 2 * rgb_THWC.nbytes)
+    lm.task_dict["task"]["test"] = [{"path": f"{i}.mp4"} for i in range(5)]
+    lm.generate_until([request(i, "what?", {}) for i in range(5)])
+    assert batches == [2, 2, 1]
 
 
 def test_a_failure_is_wrong_and_told(

@@ -19,13 +19,15 @@ Results = list[tuple[int, str]]
 class Machine:
     """Answers units, which are their own numbers of questions; has memory for `room` questions in a forward pass."""
 
+    no_memory: RuntimeError = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
     def __init__(self, *, room: int = 1000, faulty: Sequence[int] = ()) -> None:
         self.room, self.faulty, self.batches = room, faulty, list[list[int]]()
 
     def answer(self, units: Sequence[int], at_once: int) -> list[str]:
         self.batches.append(list(units))
         if min(at_once, sum(units)) > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise self.no_memory
         if bad := set(units) & set(self.faulty):
             raise UserError(f"{bad.pop()} is too long")
         return [f"answer {unit}" for unit in units]
@@ -59,6 +61,33 @@ def test_too_little_memory_halves_the_batch_and_says_so_once(caplog: pytest.LogC
     assert [r.getMessage() for r in caplog.records] == [
         "the memory is not enough for 8 questions a batch: 2 from here on"
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "MPS backend out of memory (MPS allocated: 17.5 GB, other allocations: 1.1 GB, max allowed: 18.1 GB).",
+    ],
+)
+def test_too_little_memory_in_the_words_of_libraries(words: str) -> None:
+    machine, size = Machine(room=2), BatchSize(8)
+    machine.no_memory = RuntimeError(words)
+    assert results(machine, [1] * 9, size) == [(1, "answer 1")] * 9
+    assert size.now == 2
+    machine.no_memory = RuntimeError("CUDA error: device-side assert triggered")
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        results(machine, [1] * 9, BatchSize(8))
+
+
+def test_units_without_questions_do_not_pile_up() -> None:
+    """As those of a benchmark whose videos are missing: their errors are stored while the others are looked for."""
+    taken = iter(range(3_000))
+    batches = in_batches((0 for _ in taken), Machine().answer, size=BatchSize(4), weight=lambda unit: unit)
+    assert len(next(batches)) == 256
+    assert next(taken) == 256
+    assert sum(map(len, batches)) == 3_000 - 257
 
 
 def test_a_unit_that_is_too_large_by_itself_is_its_own_error() -> None:

@@ -57,3 +57,10 @@ def test_they_answer_better_than_chance(name: str, exported: Path, tmp_path: Pat
     )  # fmt: skip
     assert report.n_failed == 0
     assert report.accuracy > 0.35
+
+
+def test_the_precision_enters_the_keys_of_blind() -> None:
+    plain, half, same = (
+        load_model("blind", args=["device=cpu", *a]).key for a in ([], ["dtype=fp16"], ["dtype=float16"])
+    )
+    assert plain != half == same

@@ -14,11 +14,13 @@ from lmms_eval.api import instance
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 
+from tideo.evaluate.ahead import num_bytes
+from tideo.evaluate.loop import MOST_BYTES
 from tideo.models.batching import in_batches
 from tideo.models.interface import Asked
 from tideo.models.load import load_model
 from tideo.scoring import decide, scores
-from tideo.types import Answer, Sample, UserError, Video, VideoError
+from tideo.types import Answer, Frames, Sample, UserError, Video, VideoError
 
 _FRAGMENT = re.compile(r"(?P<path>.+)#t=(?P<start>[\d.]+),(?P<end>[\d.]+)")
 
@@ -119,8 +121,13 @@ class Tideo(lmms):
         def answered(batch: Sequence[Asked], at_once: int) -> list[list[Answer]]:
             return self.tideo.answer_many(batch, at_once=at_once)
 
-        size = self.tideo.batch_size()
-        for batch in in_batches(looked(), answered, size=size, weight=lambda asked: len(asked.samples)):
+        def fits(batch: Sequence[Asked]) -> bool:
+            return num_bytes(a.seen for a in batch if isinstance(a.seen, Frames)) <= MOST_BYTES
+
+        batches = in_batches(
+            looked(), answered, size=self.tideo.batch_size(), weight=lambda a: len(a.samples), fits=fits
+        )
+        for batch in batches:
             for asked, result in batch:
                 if isinstance(result, UserError):
                     result = [Answer(sample_id=s.id, error=str(result)) for s in asked.samples]

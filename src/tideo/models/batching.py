@@ -39,6 +39,13 @@ class Batching:
         if self.batch != "auto" and self.batch < 1:
             raise UserError(f"batch={self.batch}: expected auto, or how many questions share a forward pass")
 
+    def check(self, alone: str | None) -> None:
+        """Raise UserError if more questions are to share a forward pass than can; `alone` is the reason."""
+        if alone is not None and self.batch not in ("auto", 1):
+            raise UserError(
+                f"batch={self.batch}: {alone}, so questions are answered one by one; leave it out"
+            )
+
     def size(self, model: nn.Module, *, alone: str | None = None) -> BatchSize:
         """The sizes for this model, where it lies.
 
@@ -46,10 +53,7 @@ class Batching:
         a run gives the same numbers again. `alone` is the reason if the model takes one question at a time. Raises
         UserError if it was set to take more.
         """
-        if alone is not None and self.batch not in ("auto", 1):
-            raise UserError(
-                f"batch={self.batch}: {alone}, so questions are answered one by one; leave it out"
-            )
+        self.check(alone)
         if alone is not None:
             return BatchSize(1)
         if self.batch != "auto":
@@ -57,6 +61,11 @@ class Batching:
         if {p.device.type for p in model.parameters()} <= {"cpu"}:
             return BatchSize(1 if sum(p.numel() for p in model.parameters()) > LARGE else ON_CPU)
         return BatchSize(START, most=MOST)
+
+
+def unmasked(attention: str) -> str | None:
+    """Why no two questions can share a forward pass with this attention of transformers; None if they can."""
+    return f"{attention} takes no mask" if attention.startswith(("flash", "flex")) else None
 
 
 class BatchSize:
@@ -115,14 +124,17 @@ def _batches(
     fits: Callable[[Sequence[Unit]], bool],
 ) -> Iterator[list[Unit]]:
     batch: list[Unit] = []
+    total = 0
     for unit in units:
-        if batch and (sum(map(weight, [*batch, unit])) > size.now or not fits([*batch, unit])):
+        num = weight(unit)
+        if batch and (total + num > size.now or not fits([*batch, unit])):
             yield batch
-            batch = []
+            batch, total = [], 0
         batch.append(unit)
-        if sum(map(weight, batch)) >= size.now:
+        total += num
+        if total >= size.now or len(batch) >= MOST:  # units that weigh nothing, as those of missing videos
             yield batch
-            batch = []
+            batch, total = [], 0
     if batch:
         yield batch
 
@@ -134,9 +146,7 @@ def _answered(
     size: BatchSize,
     weight: Callable[[Unit], int],
 ) -> Iterator[list[tuple[Unit, Result | UserError]]]:
-    from torch import OutOfMemoryError
-
-    from tideo.device import OUT_OF_MEMORY, free_memory
+    from tideo.device import OUT_OF_MEMORY, free_memory, is_out_of_memory
 
     before, waiting = (size.now, size.most), [units]
     while waiting:
@@ -146,12 +156,14 @@ def _answered(
         failure: UserError | None = None
         try:
             results = answer(batch, size.now)
-        except OutOfMemoryError:
-            failure = UserError(OUT_OF_MEMORY)
         except Stopped:
             raise
         except UserError as error:
             failure = error
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = UserError(OUT_OF_MEMORY)
         if failure is None:
             size.learn(sum(map(weight, batch)), time.perf_counter() - started_s)
             yield list(zip(batch, results, strict=True))

@@ -167,8 +167,8 @@ class VideoModel(ABC):
 class BatchedModel(VideoModel):
     """A model of which `answer_many` computes questions about several segments together, `at_once` in a forward pass.
 
-    It raises UserError for one that it cannot take, so that `in_batches` finds it, and lets torch.OutOfMemoryError
-    pass. `batching` is set by `--model-args batch=…`.
+    It raises UserError for one that it cannot take, so that `in_batches` finds it, and lets errors of
+    too little memory pass. `batching` is set by `--model-args batch=…`.
     """
 
     batching = Batching()

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
+from tideo.models.batching import unmasked
 from tideo.models.packed import (
     Kwargs,
     Row,
@@ -91,25 +92,35 @@ def _cached(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs
 
 def _expanded(model: nn.Module, prefix_PH: torch.Tensor, options: TokenIds, kwargs: Kwargs) -> TokenScores:
     """The prefix fills a cache; the options run as a small padded batch on the repeated cache."""
-    cache = DynamicCache()
+    return expanded(model, Row(prefix_PH, options), kwargs, cache=DynamicCache())
+
+
+def expanded(model: nn.Module, row: Row, kwargs: Kwargs, *, cache: DynamicCache) -> TokenScores:
+    """The row on a cache of its own, without padding, which it fills and repeats; the model makes its own masks."""
+    num_prompt, device = len(row.prompt_LH), row.prompt_LH.device
     first_V = model(
-        inputs_embeds=prefix_PH[None], past_key_values=cache, use_cache=True, logits_to_keep=1, **kwargs
+        inputs_embeds=row.prompt_LH[None],
+        position_ids=row.position + torch.arange(num_prompt, device=device)[None],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        **kwargs,
     ).logits[0, -1]
-    firsts = logprobs(first_V[None], [(0, ids[0]) for ids in options])
-    padded = _padded_inputs(options, device=prefix_PH.device)
+    firsts = logprobs(first_V[None], [(0, ids[0]) for ids in row.options])
+    padded = _padded_inputs(row.options, device=device)
     if not padded.shape[1]:
         return list(firsts.split(1))
-    cache.batch_repeat_interleave(len(options))
+    cache.batch_repeat_interleave(len(row.options))
     logits = model(
         inputs_embeds=embed(model, padded),
-        position_ids=len(prefix_PH) + torch.arange(padded.shape[1], device=prefix_PH.device)[None],
+        position_ids=row.position + num_prompt + torch.arange(padded.shape[1], device=device)[None],
         past_key_values=cache,
         use_cache=True,
         **kwargs,
     ).logits
     return [
         torch.cat([firsts[i : i + 1], logprobs(logits[i], list(enumerate(ids[1:])))])
-        for i, ids in enumerate(options)
+        for i, ids in enumerate(row.options)
     ]
 
 
@@ -154,8 +165,7 @@ def takes_mask(model: nn.Module, length: int) -> bool:
 
 def one_by_one(model: nn.Module) -> str | None:
     """Why no two questions can share a forward pass of this model; None if they can."""
-    attention: str = model.config.get_text_config()._attn_implementation
-    return f"{attention} takes no mask" if attention.startswith(("flash", "flex")) else None
+    return unmasked(model.config.get_text_config()._attn_implementation)
 
 
 def _window(model: nn.Module) -> float:
@@ -193,4 +203,5 @@ def _padded_inputs(options_ids: TokenIds, *, device: torch.device) -> torch.Tens
 
 
 def summed(tokens: Sequence[torch.Tensor]) -> OptionScores:
-    return OptionScores(tuple(t.double().sum().item() for t in tokens), tuple(len(t) for t in tokens))
+    # Not by torch, as the GPU of a Mac has no float64.
+    return OptionScores(tuple(math.fsum(t.tolist()) for t in tokens), tuple(len(t) for t in tokens))

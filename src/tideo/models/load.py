@@ -14,7 +14,7 @@ from tideo import registry
 from tideo.bundled import ASSETS, located, names
 from tideo.config import override, split_settings
 from tideo.loading import Loading
-from tideo.models.batching import Batching
+from tideo.models.batching import Batching, unmasked
 from tideo.models.fusion import FUSION_FILE, Fusion, FusionSettings
 from tideo.models.grid.settings import GRID_FILE
 from tideo.models.interface import BatchedModel, VideoModel
@@ -122,9 +122,9 @@ def _grid(folder: Path, name: str, args: Args) -> Load:
         from tideo.models.grid.vlm import GridVLM
 
         known = KnownFrames.load(folder)
-        model = GridVLM.load(located(name), name=name, settings=settings, loading=loading, known=known)
-        model.batching = batching
-        return model
+        return GridVLM.load(
+            located(name), name=name, settings=settings, loading=loading, batching=batching, known=known
+        )
 
     return load
 
@@ -189,11 +189,10 @@ def _of_local(args: Args) -> tuple[Loading, Batching, Args]:
     """How a model is loaded, how its questions are batched, and the other arguments."""
     of_loading, rest = split_settings(args, Loading)
     of_batching, rest = split_settings(rest, Batching)
-    return (
-        override(Loading(), of_loading, option=OPTION),
-        override(Batching(), of_batching, option=OPTION),
-        rest,
-    )
+    loading = override(Loading(), of_loading, option=OPTION)
+    batching = override(Batching(), of_batching, option=OPTION)
+    batching.check(unmasked(loading.attn))
+    return loading, batching, rest
 
 
 def _headline(folder: Path) -> str:

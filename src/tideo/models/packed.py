@@ -64,7 +64,7 @@ def packed(
         position_ids=position_RL.to(device),
         past_key_values=cache,
         use_cache=cache is not None,
-        logits_to_keep=torch.arange(num_prompt - 1, num_prompt + num_options, device=device),
+        logits_to_keep=1 + num_options,  # a number: indices would lie on another GPU than the last layer
         **kwargs,
     ).logits
     return [_scores(logits_LV, row.options) for logits_LV, row in zip(logits_RLV, rows, strict=True)]

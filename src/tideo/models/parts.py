@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def _text_only(folder: Path, settings: Settings, *, loading: Loading) -> list[st
     from tideo.models.topa.checkpoint import find_llm, read_config
 
     config, device = read_config(folder), loading.torch_device()
-    of_lm = loading if loading.dtype != "auto" else replace(loading, dtype=config.dtype)
+    of_lm = loading.as_saved(config.dtype)
     attn = "eager" if config.adapter == "llama-adapter" else "auto"  # it computes its own, step by step
     dtype = "float32" if loading.dtype == "auto" else DTYPES[loading.dtype]
     return [

@@ -15,9 +15,15 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from tideo.models.likelihood import OptionScores, check_options, option_loglikelihoods, summed, takes_mask
+from tideo.models.likelihood import (
+    OptionScores,
+    check_options,
+    expanded,
+    option_loglikelihoods,
+    summed,
+    takes_mask,
+)
 from tideo.models.packed import Kwargs, Row, TokenIds, TokenScores, embed, packed, prefilled, selected
-from tideo.types import UserError
 
 Question = tuple[torch.Tensor, TokenIds]  # its stem, token ids [P] or embeddings [P, H], and its options
 
@@ -93,28 +99,37 @@ def cached_loglikelihoods(
     """As `batch_loglikelihoods`, after prefixes that are already the rows of `cache`, for example images.
 
     `num_cached`: the tokens of each row before its padding. `offsets` are added to the positions after the cache: some
-    models give an image fewer positions than tokens. Raises UserError also where no mask over the cache is exact.
+    models give an image fewer positions than tokens. Without masks each question continues a copy of its own row.
     """
-    where, rows = [], []
+    where, rows, masked = [], [], True
     for p, (own, questions) in enumerate(zip(num_cached, asked, strict=True)):
         for stem, options in questions:
-            if not takes_mask(model, length := check_options(model, own + len(stem), options)):
-                raise UserError(
-                    f"{length} tokens cannot be scored on a cache by this model: its attention is flash or flex, or "
-                    "slides over fewer; load it with attn_implementation='sdpa', or show it a smaller image"
-                )
+            masked &= takes_mask(model, check_options(model, own + len(stem), options))
             where.append(p)
             rows.append(
                 Row(
                     embed(model, stem), options, position=own + (offsets[p] if offsets else 0), num_cached=own
                 )
             )
-    scores = iter(
-        summed(tokens)
-        for chunk in _even(len(rows), at_once)
-        for tokens in _on_cache(model, rows[chunk], where[chunk], cache, model_kwargs)
-    )
+    if masked:
+        chunks = _even(len(rows), at_once)
+        tokens = [of for c in chunks for of in _on_cache(model, rows[c], where[c], cache, model_kwargs)]
+    else:
+        own_caches = (_own(cache, p, row.num_cached) for p, row in zip(where, rows, strict=True))
+        tokens = [
+            expanded(model, row, model_kwargs([p]), cache=own_cache)
+            for p, row, own_cache in zip(where, rows, own_caches, strict=True)
+        ]
+    scores = map(summed, tokens)
     return [[next(scores) for _ in questions] for questions in asked]
+
+
+def _own(cache: DynamicCache, row: int, num: int) -> DynamicCache:
+    """A copy of one row of a cache without its padding."""
+    copy = selected(cache, [row])
+    if padding := copy.get_seq_length() - num:
+        copy.crop(-padding)
+    return copy
 
 
 def _on_cache(

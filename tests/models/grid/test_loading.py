@@ -12,6 +12,7 @@ from transformers import Qwen2VLImageProcessorPil
 from tideo.loading import Loading
 from tideo.models.grid.loading import check_image_size, load_vlm, seen_side
 from tideo.models.grid.settings import GridSettings
+from tideo.models.load import find_model, load_model
 from tideo.types import UserError
 from tiny_vlms import FAMILIES, SEEN, made, saved
 
@@ -49,6 +50,24 @@ def test_qwen_rounds_to_whole_patches(
         check_image_size(processor, GridSettings(image_size=side), name="m")
     told = f"so a grid of {side} a side at {seen}: it sees image_size={seen} or {seen + 2 * patch} as it is"
     assert (told in caplog.text) == (seen < side)
+
+
+def test_settings_are_refused_before_the_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved("llava", tmp_path / "vlm")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(
+        UserError, match=r"grid of 336 pixels a side is larger than the 28 .*: set image_size=28"
+    ):
+        load_model(str(folder), args=["image_size=336"])
+    monkeypatch.setattr("tideo.models.grid.chat.TOGETHER", ())
+    with pytest.raises(UserError, match="batch=4: inputs of model type llava are not stacked, so questions"):
+        load_model(str(folder), args=["batch=4"])
+    with pytest.raises(
+        UserError, match="batch=4: flash_attention_2 takes no mask, so questions are answered"
+    ):
+        find_model("dollhouse-topa", args=["batch=4", "attn=flash_attention_2"])
 
 
 def test_images_are_prepared_by_pil(tmp_path: Path) -> None:

@@ -27,6 +27,12 @@ Words = tuple[str, Sequence[str]]  # the user's words, and the options
 Asked = tuple[Sequence[Image.Image], Sequence[Words]]  # images, and the questions about them
 
 
+def not_stacked(config: Any) -> str | None:
+    """Why no two questions can share a forward pass of a model with this config of transformers; None if they can."""
+    kind = config.model_type
+    return None if kind in TOGETHER else f"inputs of model type {kind} are not stacked"
+
+
 class _Prefix(NamedTuple):
     """The model's inputs up to where questions about some images differ, and what is left of each question."""
 
@@ -45,8 +51,7 @@ class ImageChat:
     @property
     def alone(self) -> str | None:
         """Why no two questions can share a forward pass of this model; None if they can."""
-        kind = self.model.config.model_type
-        return one_by_one(self.model) if kind in TOGETHER else f"inputs of model type {kind} are not stacked"
+        return not_stacked(self.model.config) or one_by_one(self.model)
 
     @torch.inference_mode()
     def loglikelihoods(self, asked: Sequence[Asked], *, at_once: int = 1) -> list[list[OptionScores]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isqrt
 from typing import Any
 
@@ -41,10 +41,10 @@ def seen_side(processor: Any, side: int) -> int | None:
     return min(side, *sides) if len(sides) == 2 else None
 
 
-def check_image_size(processor: Any, settings: GridSettings, *, name: str) -> None:
+def check_image_size(processor: Any, settings: GridSettings, *, name: str, warns: bool = True) -> None:
     """Raises UserError if the grid is larger than the model's input, since scaling it down would blur its cells.
 
-    Qwen-VL's rounding to whole patches is a warning.
+    Qwen-VL's rounding to whole patches is a warning, if it `warns`.
     """
     side = settings.image_size
     seen = seen_side(processor, side)
@@ -52,6 +52,8 @@ def check_image_size(processor: Any, settings: GridSettings, *, name: str) -> No
         return
     images = processor.image_processor
     step = int(images.patch_size) * int(images.merge_size) if hasattr(images, "merge_size") else 0
+    if side - seen < step and not warns:
+        return
     if side - seen < step:
         whole = [str(near) for near in (seen, seen + step) if seen_side(processor, near) == near]
         log.warning(
@@ -64,11 +66,18 @@ def check_image_size(processor: Any, settings: GridSettings, *, name: str) -> No
     )
 
 
-def load_vlm(source: str, *, loading: Loading, place: bool = True) -> tuple[Any, Any]:
+def load_vlm(
+    source: str,
+    *,
+    loading: Loading,
+    place: bool = True,
+    check: Callable[[Any, Any], None] = lambda config, processor: None,
+) -> tuple[Any, Any]:
     """An image-text-to-text model in eval mode, and its processor; `place` as in `Loading.options`.
 
-    Weights are read from safetensors only. Raises UserError with one line if they cannot be loaded, or if the chat
-    template does not put replies where they are scored.
+    `check` may refuse the config and the processor before the weights are downloaded or read, from safetensors only.
+    Raises UserError with one line if they cannot be loaded, or if the chat template does not put replies where they are
+    scored.
     """
     failure = f"the image-text model {source!r} cannot be loaded"
     source = model_source(source, failure=failure)
@@ -86,7 +95,9 @@ def load_vlm(source: str, *, loading: Loading, place: bool = True) -> tuple[Any,
         # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
         ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
-        saved = getattr(AutoConfig.from_pretrained(source, **OWN_CODE), "dtype", None)
+        config = AutoConfig.from_pretrained(source, **OWN_CODE)
+        check(config, processor)
+        saved = getattr(config, "dtype", None)
         options = {"attn_implementation": "sdpa"} | loading.options(saved=saved, place=place)
         with fitting(source, loading):
             model, loading_info = AutoModelForImageTextToText.from_pretrained(

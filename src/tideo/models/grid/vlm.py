@@ -20,8 +20,8 @@ from tideo.device import threads_for
 from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.loading import Loading
 from tideo.models.answering import Shown, answers_to, timed
-from tideo.models.batching import BatchSize
-from tideo.models.grid.chat import ImageChat
+from tideo.models.batching import Batching, BatchSize
+from tideo.models.grid.chat import ImageChat, not_stacked
 from tideo.models.grid.frames import GridModel
 from tideo.models.grid.loading import check_image_size, load_vlm
 from tideo.models.grid.settings import GridSettings
@@ -69,22 +69,28 @@ class GridVLM(GridModel, BatchedModel):
         name: str | None = None,
         settings: GridSettings | None = None,
         loading: Loading | None = None,
+        batching: Batching | None = None,
         known: KnownFrames | None = None,
     ) -> GridVLM:
         """From a folder or a Hugging Face id. `settings`, `known`: others than the folder's.
 
-        Raises UserError where it cannot be loaded, or is no image-text model.
+        Raises UserError where it cannot be loaded, or is no image-text model, or does not take the settings.
         """
-        source = str(source)
-        loading = loading or Loading()
-        model, processor = load_vlm(source, loading=loading)
-        folder = Path(source)
+        source, folder = str(source), Path(source)
+        loading, batching = loading or Loading(), batching or Batching()
+        settings = settings or GridSettings.load(folder)
+
+        def check(config: Any, processor: Any) -> None:
+            check_image_size(processor, settings, name=name or source, warns=False)
+            batching.check(not_stacked(config))
+
+        model, processor = load_vlm(source, loading=loading, check=check)
         commit = getattr(model.config, "_commit_hash", None)
         content = files_key(folder, _MODEL_FILES) if folder.is_dir() else f"{source}@{commit}"
         vlm = cls(
             model,
             processor=processor,
-            settings=settings or GridSettings.load(folder),
+            settings=settings,
             name=name or source,
             key="",
             known=known or KnownFrames.load(folder),
@@ -92,7 +98,7 @@ class GridVLM(GridModel, BatchedModel):
         # Earlier versions scored before the thought: their answers are not continued.
         thought = [vlm.chat.template.thought] if vlm.chat.template.thought else []
         vlm.key = key_of([content, str(model.dtype), loading.quantised or False, *thought])
-        vlm.loading = loading
+        vlm.loading, vlm.batching = loading, batching
         return vlm
 
     def out_of_distribution(self, frames: Frames) -> str | None:

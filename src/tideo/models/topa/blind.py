@@ -37,8 +37,10 @@ class Blind(BatchedModel):
     def load(cls, directory: str | Path, *, name: str = "blind", loading: Loading | None = None) -> Blind:
         """From the directory of a `ZeroShot`. Raises UserError where a file is missing."""
         directory = Path(directory)
+        loading = loading or Loading()
         lm = PrefixLM.from_pretrained(directory, loading=loading)
-        key = key_of(["blind", files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)])
+        files = [files_key(directory, TRAINED_FILES), llm_key(lm, beside=directory)]
+        key = key_of(["blind", *files, *loading.conversion])
         return cls(lm, settings=Settings.load(directory), name=name, key=key)
 
     def num_frames(self, controls: Controls = AS_TRAINED) -> int:

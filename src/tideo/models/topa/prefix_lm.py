@@ -222,13 +222,11 @@ class PrefixLM(nn.Module):
         directory = Path(directory)
         config = read_config(directory)
         config = dataclasses.replace(config, llm=llm or find_llm(config.llm, beside=directory))
-        loading = loading or Loading()
+        loading = (loading or Loading()).as_saved(config.dtype)
         if loading.attn != "auto" and config.adapter == "llama-adapter":
             raise UserError(
                 f"attn={loading.attn}: adapter llama-adapter has its own attention; leave attn out"
             )
-        if loading.dtype == "auto":
-            loading = dataclasses.replace(loading, dtype=config.dtype)
         base, tokenizer = load_llm(config.llm, loading=loading, rope_theta=config.rope_theta)
         model = cls(config, llm=base, tokenizer=tokenizer)
         model.load_trained(directory)
