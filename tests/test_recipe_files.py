@@ -112,3 +112,13 @@ def test_the_commands_take_files(tmp_path: Path, tideo: Tideo) -> None:
     (tmp_path / "wrong.py").write_text("def wrong():\n    return {}\n")
     told = tideo("train", "wrong.py", cwd=tmp_path).stderr
     assert "wrong.py returns a dict; expected a recipe: PrealignConfig, FinetuneConfig" in told
+
+
+@pytest.mark.parametrize("text", ["train: &a\n  x: *a\n", "a: &a {x: 1}\nb: {p: *a, q: *a}\n"])
+def test_an_alias_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("base: llava_1_5_7b_nextqa\n" + text)
+    with pytest.raises(
+        UserError, match=r"own.yaml, line 3: it is no YAML: \*a is an alias: write the value out"
+    ):
+        load_recipe(str(path))

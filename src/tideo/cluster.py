@@ -212,14 +212,16 @@ def _source(ray: Any, units: Mapping[str, Any], *, size: int) -> Any:
 
 def _block(keys: Sequence[str], data: Sequence[bytes]) -> Any:
     arrow: Any = require("pyarrow")
+    # Bytes, since a file's name need not be text.
+    names = [key.encode(errors="surrogatepass") for key in keys]
     return arrow.table(
-        {"key": arrow.array(keys, arrow.string()), "data": arrow.array(data, arrow.large_binary())}
+        {"key": arrow.array(names, arrow.binary()), "data": arrow.array(data, arrow.large_binary())}
     )
 
 
 def _rows(block: Any) -> Iterator[tuple[str, Any]]:
     for key, data in zip(block["key"], block["data"], strict=True):
-        yield key.as_py(), pickle.loads(data.as_buffer())
+        yield key.as_py().decode(errors="surrogatepass"), pickle.loads(data.as_buffer())
 
 
 def _results(data: Any) -> Iterator[tuple[str, Any]]:

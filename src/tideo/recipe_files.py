@@ -8,7 +8,7 @@ function alone, or `my_recipe.py:NAME`. A YAML file names a `base` and what diff
     train: {lr: 1e-5}
     grid.rows: 3
 
-Its values are read as those of `--set`.
+Its values are read as those of `--set`: other paths than that of `base` begin at the working directory.
 """
 
 from __future__ import annotations
@@ -125,7 +125,18 @@ def _run(path: Path, code: Any) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Every value as text, as `--set` has it; a key that comes twice is an error."""
+    """Every value as text, as `--set` has it. A key that comes twice is an error, and so is an alias.
+
+    An alias may hold itself, and a few lines of them a million values.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(
+                problem=f"*{event.anchor} is an alias: write the value out", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]

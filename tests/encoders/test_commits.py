@@ -92,12 +92,13 @@ def test_the_manifest_says_where_the_rows_lie(tmp_path: Path) -> None:
         pts_s={"k1": np.array([0.5, 1]), "k2": np.array([2.0])},
     )
     [shard] = (path.name for path in tmp_path.glob("*.safetensors"))
-    keys = {"a": "k1", "b": "k2", "copy": "k2", "failed": "k3"}
-    write_manifest(tmp_path, {"a": "a.mp4", "b": "b.mp4", "copy": None, "failed": "f.mp4"}, keys, store)
+    keys = {"caf\udce9": "k1", "b": "k2", "copy": "k2", "failed": "k3"}  # a name that is no UTF-8
+    paths = {"caf\udce9": "caf\udce9.mp4", "b": "b.mp4", "copy": None, "failed": "f.mp4"}
+    write_manifest(tmp_path, paths, keys, store)
     assert parquet.read_table(tmp_path / "manifest.parquet").to_pylist() == [
         {
-            "id": "a",
-            "path": "a.mp4",
+            "id": "caf?",
+            "path": "caf?.mp4",
             "key": "k1",
             "shard": shard,
             "first_row": 0,

@@ -114,7 +114,7 @@ def test_a_pool_that_cannot_be_is_refused(settings: dict[str, Any], message: str
 @pytest.fixture
 def videos(tmp_path: Path) -> list[Video]:
     (tmp_path / "videos").mkdir()
-    for k, name in enumerate(("a", "b", "crash", "murder", "suicide", "z")):
+    for k, name in enumerate(("a", "b", "crash", "murder", "suicide", os.fsdecode(b"z\xe9"))):
         encode_video(tmp_path / "videos" / f"{name}.mp4", num=8 + k)
     return videos_in(tmp_path / "videos")
 

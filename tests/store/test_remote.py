@@ -100,3 +100,18 @@ def test_a_cloud_needs_its_extra(url: str, module: str, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     with pytest.raises(UserError, match=rf"{module} is not installed: run pip install 'tideo\[cloud\]'"):
         files_below(url)
+
+
+def test_a_signed_url_may_be_long(memory: str) -> None:
+    signed = f"/r/a.mp4?signature={'0' * 200}.{'a' * 300}"
+    fsspec.filesystem("memory").pipe({signed: DATA})
+    with local_copy(f"memory:/{signed}") as path:
+        assert Path(path).name == "copy.mp4"
+        assert Path(path).read_bytes() == DATA
+
+
+def test_a_path_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        content_of(str(tmp_path / ("a" * 300)))
+    with pytest.raises(ValueError, match="null byte"):
+        content_of("a\0.mp4")

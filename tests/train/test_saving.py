@@ -105,13 +105,18 @@ def test_the_history_has_each_step_once_however_often_the_run_was_stopped(tmp_pa
     assert len(read_history(tmp_path / "part" / "history.jsonl")) == 2
 
 
+@pytest.mark.parametrize("times", [1, 2])  # a job scheduler sends it, and the launcher sends it on
 def test_sigterm_writes_a_checkpoint_and_still_ends_the_process(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    times: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def terminate() -> None:
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGTERM)
+
     received = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        fit(trainer_in(tmp_path, At(3, lambda: os.kill(os.getpid(), signal.SIGTERM))))
+        fit(trainer_in(tmp_path, At(3, terminate)))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert received == [signal.SIGTERM]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from grid_training import config_for
 from tideo.config import override
 from tideo.train.grid.finetune import finetune
 from tideo.train.history import read_history
-from tideo.train.workers import explained, num_workers, unwrapped
+from tideo.train.workers import Spawning, ended, explained, num_workers, unwrapped
 from tideo.types import UserError
 
 
@@ -25,6 +27,21 @@ def test_the_examples_are_those_without_workers(tmp_path: Path) -> None:
     assert [line["loss"] for line in read_history(kept / "history.jsonl")] == pytest.approx(
         losses[0], abs=2e-3
     )
+
+
+def test_an_interrupted_training_leaves_no_worker() -> None:
+    worker = Spawning().Process(target=time.sleep, args=(60,))
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        with ended():
+            worker.start()
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+    worker.join(5)
+    assert worker.exitcode == -signal.SIGKILL
 
 
 def test_a_cpu_has_none_by_default() -> None:

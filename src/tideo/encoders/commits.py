@@ -142,7 +142,7 @@ def write_manifest(
                 shard, first, num = store.place(key)
                 pts_s = store.pts_s(key)
                 yield {
-                    "id": name, "path": paths[name], "key": key, "shard": shard, "first_row": first,
+                    "id": _text(name), "path": _text(paths[name]), "key": key, "shard": shard, "first_row": first,
                     "num_rows": num, "pts_s": None if pts_s is None else pts_s.tolist(),
                 }  # fmt: skip
 
@@ -150,3 +150,8 @@ def write_manifest(
         left = rows()
         while part := list(islice(left, MANIFEST_ROWS)):
             writer.write_table(arrow.Table.from_pylist(part, schema=schema))
+
+
+def _text(name: str | None) -> str | None:
+    """Without the bytes of a file's name that are no text: Parquet has no place for them, so they become "?"."""
+    return None if name is None else name.encode(errors="replace").decode()

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from tideo.registry import require
 from tideo.store.files import content_key, key_of_file
@@ -45,7 +46,8 @@ def local_copy(source: str) -> Iterator[str]:
         return
     system, path = _system(source)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / f"copy{PurePosixPath(path).suffix}"
+        # Only the ending of its name: a signed URL is longer than a file's name may be.
+        copy = Path(folder) / f"copy{PurePosixPath(urlsplit(source).path).suffix[:16]}"
         system.get_file(path, str(copy))
         yield str(copy)
 
@@ -53,15 +55,16 @@ def local_copy(source: str) -> Iterator[str]:
 def content_of(source: str) -> str:
     """The `content_key` of a file by path or URL. Raises VideoError if it is missing, OSError if unreadable."""
     try:
-        if not is_url(source):
-            if (key := content_key(source)) is None:
-                raise FileNotFoundError
+        if Path(source).is_dir() and (key := content_key(source)) is not None:
             return key
         with opened(source) as file:
             return key_of_file(file)
     except FileNotFoundError as error:
         raise VideoError("there is no such file") from error
-    except ValueError:  # a server that cannot send a part of a file
+    except ValueError:
+        if not is_url(source):  # a null character in the path
+            raise
+        # a server that cannot send a part of a file
         with local_copy(source) as copy:
             return content_of(copy)
 

@@ -30,6 +30,11 @@ class CheckedTrainer(Trainer):
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         return loss
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Each process writes its own; the first one then says that the checkpoint is whole."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:

@@ -15,6 +15,8 @@ import torch
 from torch import distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+TOGETHER_S = 5.0  # between signals of one and the same request
+
 
 def ends_epoch(step: int, *, epoch_steps: float | None) -> bool:
     """Whether a pass over the training set ends in this step."""
@@ -66,16 +68,22 @@ def in_any_process(flags: list[bool], *, device: torch.device) -> list[bool]:
 def at_sigterm(saving: Saving) -> Iterator[None]:
     """SIGTERM sets `saving.stop` inside, and is sent anew at the end: so the process still ends as terminated.
 
-    SLURM sends it before it preempts a job. A second one ends the process at once.
+    SLURM sends it before it preempts a job, to every process, and `accelerate launch` sends it on to its own: one that
+    comes within TOGETHER_S of the first is the same. A later one ends the process at once.
     """
     before = signal.getsignal(signal.SIGTERM)
+    first_s = 0.0
     if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield
         return
 
     def stop(number: int, frame: Any) -> None:
-        saving.stop = True
-        signal.signal(number, before)
+        nonlocal first_s
+        if not saving.stop:
+            saving.stop, first_s = True, time.monotonic()
+        elif time.monotonic() - first_s > TOGETHER_S:
+            signal.signal(number, before)
+            os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, stop)
     try:

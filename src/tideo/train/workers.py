@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from multiprocessing import popen_spawn_posix
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import active_children, popen_spawn_posix
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
@@ -27,10 +29,15 @@ class _Popen(popen_spawn_posix.Popen):
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
     def terminate(self) -> None:
-        # It hears nothing else, and has nothing to finish. Of workers that end torch's handler makes an error.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # It hears nothing else, and has nothing to finish.
+        _let_workers_end()
         self.kill()
+
+
+def _let_workers_end() -> None:
+    """Without torch's handler, which makes an error of a worker that ends."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 class _Worker(SpawnProcess):
@@ -43,6 +50,19 @@ class Spawning(SpawnContext):
     """New processes instead of forks, which may hang where libraries run threads or a GPU is in use."""
 
     Process = _Worker
+
+
+@contextmanager
+def ended() -> Iterator[None]:
+    """Kill the workers that are left when the block ends: torch waits five seconds for each, at Ctrl-C too."""
+    try:
+        yield
+    finally:
+        left = [child for child in active_children() if isinstance(child, _Worker)]
+        if left:
+            _let_workers_end()
+        for child in left:
+            child.kill()
 
 
 def num_workers(wanted: int | None, *, on_cpu: bool) -> int:

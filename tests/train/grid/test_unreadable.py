@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conftest import Tideo as Cli
 from grid_training import GRID, SIDE, config_for, damage, losses, nextqa_in
 from tideo.config import override
 from tideo.train.grid.conversations import adapted, annotated
@@ -16,6 +17,7 @@ from tideo.train.grid.finetune import finetune
 from tideo.train.grid.llava_json import write_llava
 from tideo.types import UserError
 from tiny_vlms import made
+from videos import encode
 
 
 def conversations_in(folder: Path) -> Any:
@@ -95,3 +97,39 @@ def test_a_damaged_image_is_left_out_too(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
     assert len(rows) == 2  # each question is a conversation of its own in this format
     assert all("cannot be read as an image" in row["reason"] for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep_features", [True, False])
+def test_the_command_names_it_and_trains_on(keep_features: bool, tmp_path: Path, tideo: Cli) -> None:
+    config = config_for(tmp_path)
+    damage(tmp_path / "videos" / "2.mp4")
+    val = nextqa_in(tmp_path / "val", num=2).with_name("train.csv")
+    for k in (0, 1):
+        encode(tmp_path / "val" / "videos" / f"{k}.mp4", num=30 + k)
+    damage(tmp_path / "val" / "videos" / "1.mp4")
+    (tmp_path / "own.yaml").write_text(
+        f"""base: llava_1_5_7b_nextqa_lora
+model: {config.model}
+path: {config.path}
+videos: {config.videos}
+val_path: {val}
+val_videos: {val.parent / "videos"}
+max_unreadable: 0.5
+keep_features: {keep_features}
+lora_rank: 4
+lora_alpha: 8
+packed: 1
+grid: {{rows: 2, cols: 2, image_size: {SIDE}}}
+train: {{steps: 4, epochs: none, batch: 2, accumulate: 1, bf16: false, log_steps: 1, gradient_checkpointing: false}}
+"""
+    )
+    done = tideo("finetune", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "out")), done.stderr
+    assert done.stderr.count("2_0 is left out: ") == 1
+    assert "1 of 4 examples were left out: " in done.stderr
+    assert done.stderr.count("validation: 1_0 cannot be read and counts as wrong: ") == 1
+    rows = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ["2_0"]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
+    assert {line["eval_questions"] for line in lines if "eval_loss" in line} == {4}

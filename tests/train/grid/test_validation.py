@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from grid_training import GRID, SIDE, batch_of, config_for, nextqa_in
+from grid_training import GRID, SIDE, batch_of, config_for, damage, nextqa_in
 from tideo.config import override
 from tideo.models.load import load_model
 from tideo.registry import load
 from tideo.scoring import decide
 from tideo.train.grid.config import FinetuneConfig
-from tideo.train.grid.conversations import annotated
+from tideo.train.grid.conversations import Conversation, annotated
 from tideo.train.grid.examples import ChatExamples
 from tideo.train.grid.finetune import finetune
 from tideo.train.grid.validation import Validation, check_apart
@@ -57,6 +59,25 @@ def test_loss_and_choices_are_those_of_training_and_evaluation(packed: int, tmp_
         (answer,) = vlm.answer(sample.video, [sample], seen=vlm.look(sample.video))
         right += decide(answer, reduction="mean").choice == sample.answer
     assert (scores["eval_accuracy"], scores["eval_questions"]) == (right / 6, 6)
+
+
+def test_an_unreadable_video_counts_as_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = validated(tmp_path)
+    model, processor = made("llava")
+    asked = annotated("nextqa", data=str(config.val_path), videos=str(config.val_videos), settings=GRID)
+
+    def scores(conversations: Sequence[Conversation], **changes: Any) -> dict[str, float]:
+        examples = ChatExamples(conversations, processor=processor, image_size=SIDE, num=0)
+        validation = Validation(examples, packed=2, batch=2, reduction="mean", pad_id=0, **changes)
+        return validation.score(model, device=torch.device("cpu"))
+
+    read = scores(asked[1:])
+    damage(Path(asked[0].pictures.segment.path))
+    for found in (scores(asked), scores(asked[1:], unread=[(asked[0], "no frames")])):
+        assert found["eval_questions"] == 6
+        assert found["eval_accuracy"] == pytest.approx(read["eval_accuracy"] * 4 / 6)
+        assert found["eval_loss"] == pytest.approx(read["eval_loss"], abs=1e-4)
+    assert caplog.text.count("cannot be read and counts as wrong") == 2
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from tideo.models.grid.loading import check_image_size, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
+from tideo.train import workers
 from tideo.train.grid.config import LLAVA, FinetuneConfig
 from tideo.train.grid.conversations import Conversation, annotated, pasted
 from tideo.train.grid.examples import check_packing
@@ -75,10 +76,11 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     model = freeze(base, config)
     measured = [] if config.train.parallel else held_out  # a sharded model runs in the Trainer only
     before = mean_loss(model, measured, processor=processor, config=config)
-    trainer = run_stage(
-        model, conversations, validation=validation, base=base, processor=processor, config=config,
-        arguments=arguments, features_dir=out.parent / "patch_features", skipped=skipped, resume=resume,
-    )  # fmt: skip
+    with workers.ended():
+        trainer = run_stage(
+            model, conversations, validation=validation, base=base, processor=processor, config=config,
+            arguments=arguments, features_dir=out.parent / "patch_features", skipped=skipped, resume=resume,
+        )  # fmt: skip
     after = mean_loss(model, measured, processor=processor, config=config)
     _save(trainer, config, out=out)
     skipped.tell()

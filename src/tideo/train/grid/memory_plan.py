@@ -3,7 +3,7 @@
 The model is built on the meta device. What a parameter takes follows how the recipe loads and trains it: frozen
 weights 2 bytes in bf16, 4 in float32, 1 in 8 bits, half a byte in 4 bits; those that learn 16, of which weight and
 gradient are 2 each under DeepSpeed and 4 each otherwise. ZeRO and FSDP share what train/parallel.py says; an offloaded
-optimiser is in host memory.
+optimiser is in host memory, with the gradients.
 """
 
 from __future__ import annotations
@@ -139,11 +139,14 @@ def memory_of(config: FinetuneConfig, model: Any, *, gpus: int) -> Memory:
         weights += (4 - frozen) * 2 * text.vocab_size * text.hidden_size
     if config.kl and not config.lora_rank:  # the reference model
         weights += frozen * total
-    host = states * learning if shared.offload else 0.0
+    # An optimiser in host memory has the gradients there too, in float32, and DeepSpeed's own estimate
+    # (estimate_zero3_model_states_mem_needs) adds half of it all for buffers.
+    host = 1.5 * (states + 4.0) * learning if shared.offload else 0.0
+    on_gpu = 0.0 if shared.offload else 1.0
     return Memory(
         weights=weights / (gpus if shared.weights else 1),
-        gradients=weight * learning / (gpus if shared.gradients else 1),
-        optimizer=(states * learning - host) / (gpus if shared.optimizer else 1),
+        gradients=on_gpu * weight * learning / (gpus if shared.gradients else 1),
+        optimizer=on_gpu * states * learning / (gpus if shared.optimizer else 1),
         gathered=2 * 2 * layer + 2 * text.vocab_size * text.hidden_size if shared.weights else 0.0,
         activations=layer_activations(text, tokens=tokens, checkpointing=config.train.gradient_checkpointing),
         host=host,

@@ -31,8 +31,9 @@ class Skipped:
         self.path, self.share, self.num = path, share, 0
         self.reasons: dict[str, str] = {}
         if resume and path.is_file():
-            rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-            self.reasons = {row["id"]: row["reason"] for row in rows}
+            # The last line may be cut off by a kill.
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            self.reasons = {row["id"]: row["reason"] for row in map(json.loads, lines)}
         elif PartialState().is_main_process:
             path.unlink(missing_ok=True)
 

@@ -72,9 +72,10 @@ def run_stage(
     """Train `model`, which is `base` or its PEFT model; returns the Trainer.
 
     With kept features, which are in `features_dir`, the tower is not part of `base` during training. What cannot be
-    read is left out of the training and of `validation`, and noted in `skipped`.
+    read is left out of the training and noted in `skipped`; in `validation` it counts as wrong.
     """
     training, features = config.train, None
+    unread: list[tuple[Conversation, str]] = []  # of the validation set
     workers = num_workers(training.workers, on_cpu=arguments.use_cpu)
     # A sharded model has no whole tower that could run here, and in a large model the tower's share of a step is small.
     if config.keep_features and not training.parallel and "tower" not in config.modules:
@@ -86,6 +87,7 @@ def run_stage(
             (c.id, reason) for c in conversations if isinstance(reason := changed.get(c.pictures.key), str)
         )
         skipped.check()
+        unread = [(c, reason) for c in validation if isinstance(reason := changed.get(c.pictures.key), str)]
         conversations, validation = _as_read(conversations, changed), _as_read(validation, changed)
         workers = 0  # the features are read through a memory map
     per_step = training.batch * training.accumulate * PartialState().num_processes
@@ -123,6 +125,7 @@ def run_stage(
             validation=Validation(
                 examples_of(validation, 0), packed=config.packed, batch=training.batch,
                 reduction=config.grid.reduction, pad_id=pad_id(processor), workers=workers,
+                unread=unread,
             ) if validation else None,
             keep_best=config.keep_best,
         )  # fmt: skip

@@ -97,6 +97,10 @@ class GridTrainer(CheckedTrainer):
             self.skipped.gather(self._unread)
             self._unread = []
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self._note_unread()  # a resumed run does not read these examples again
+        super()._save_checkpoint(*args, **kwargs)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         self._note_unread()  # here all processes meet
         super().log(logs, *args, **kwargs)

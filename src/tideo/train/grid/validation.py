@@ -1,11 +1,13 @@
 """Validation while training: the loss of the right replies, and how often the right option is the likeliest.
 
 Each option of a question is scored as the model's reply, as `tideo eval` scores it: its tokens without the end token.
-The loss is that of training: the right reply with its end token. Shapes: L tokens, B sequences.
+The loss is that of training: the right reply with its end token. A question whose video cannot be read counts as wrong,
+as there, and has no part in the loss. Shapes: L tokens, B sequences.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,6 +28,7 @@ from tideo.train.saving import ends_epoch
 from tideo.train.workers import loader_arguments
 from tideo.types import UserError
 
+log = logging.getLogger(__name__)
 Key = tuple[int, int, int]  # of a reply: conversation, turn, option
 
 
@@ -68,7 +71,10 @@ class Evaluating(TrainerCallback):
 
 
 class Validation:
-    """A validation set, scored in batches of `batch` sequences of up to `packed` replies."""
+    """A validation set, scored in batches of `batch` sequences of up to `packed` replies.
+
+    `unread` are conversations of it that are known to be unreadable, with the reasons.
+    """
 
     def __init__(
         self,
@@ -79,11 +85,18 @@ class Validation:
         reduction: str,
         pad_id: int,
         workers: int = 0,
+        unread: Sequence[tuple[Conversation, str]] = (),
     ) -> None:
         self.sequences = _Sequences(examples, packed=packed)
         self.batch, self.reduction, self.pad_id, self.workers = batch, reduction, pad_id, workers
         self.num_end = len(examples.chat.template.end_ids)
         self.conversations = examples.conversations
+        self._unread: set[str] = set()  # conversations that a warning has named
+        self._num_unread = sum(
+            bool(turn.options) for conversation, _ in unread for turn in conversation.turns
+        )
+        for conversation, reason in unread:
+            self._warn(conversation.id, reason)
         self._loader: DataLoader[Any] | None = None
 
     @torch.no_grad()
@@ -123,7 +136,8 @@ class Validation:
         for loaded in self._loader:
             examples = [example for _, example in loaded]
             batch = collate_chats(examples, pad_id=self.pad_id)
-            batch.pop("skipped", None)
+            for id, reason in batch.pop("skipped", ()):
+                self._warn(id, reason)
             labels = batch.pop("labels")
             logits = model(**{k: v.to(device) for k, v in batch.items()}).logits[:, :-1]
             for row, (keys, example) in enumerate(loaded):
@@ -139,20 +153,29 @@ class Validation:
                 of_T = block_L[at_T]
                 yield keys, [logprob_T[of_T == block] for block in range(1, len(keys) + 1)]
 
+    def _warn(self, id: str, reason: str) -> None:
+        if id not in self._unread:
+            self._unread.add(id)
+            log.warning("validation: %s cannot be read and counts as wrong: %s", id, reason)
+
     def _summary(self, found: dict[Key, torch.Tensor]) -> dict[str, float]:
         total = count = right = 0.0
-        asked = 0
-        questions: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for number, place, option in sorted(found):
-            questions[number, place].append(option)
-        for (number, place), options in questions.items():
-            turn = self.conversations[number].turns[place]
+        asked = self._num_unread
+        questions = [
+            (c, place, turn)
+            for c, each in enumerate(self.conversations)
+            for place, turn in enumerate(each.turns)
+        ]
+        for number, place, turn in questions:
+            asked += bool(turn.options)
+            keys = [(number, place, option) for option in range(max(1, len(turn.options)))]
+            if not all(key in found for key in keys):
+                continue
             answer = turn.options.index(turn.reply) if turn.options else 0
-            tokens = [found[number, place, option] for option in options]
+            tokens = [found[key] for key in keys]
             total += -float(tokens[answer].sum())
             count += len(tokens[answer])
             if turn.options:
-                asked += 1
                 sums = [float(t[: -self.num_end].sum()) for t in tokens]
                 counts = [len(t) - self.num_end for t in tokens]
                 right += best(scores(sums, counts, reduction=self.reduction)) == answer
