@@ -95,11 +95,16 @@ class Server(LanguageModel):
     def owner(self) -> str | None:
         """The `owned_by` of the model's entry in the server's list of models; None if there is no such list or entry.
 
-        Raises as `ask` where no server answers.
+        Asked once: some servers fail at the list and answer all the same. Raises as `ask` where no server answers.
         """
         try:
-            data = read_json(self._post(lambda: self._client.models.with_raw_response.list(), sent=()))
+            body = self._attempt(lambda: self._client.models.with_raw_response.list(), sent=())
+            data = read_json(body)
         except Unreadable:
+            return None
+        except _Passing as failure:
+            if not self._answered:
+                raise failure.for_good from failure
             return None
         except UserError:
             if not self._answered:

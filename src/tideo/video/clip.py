@@ -59,8 +59,9 @@ def clip(video: Video, *, max_bytes: int) -> bytes:
         for time_s, frame in _on_display(opened, start_s, end_s):
             rgb_HWC = _even(opened.rgb(frame, None))
             if stream is None:
-                stream = container.add_stream(CODEC, options=QUALITY)
-                assert isinstance(stream, av.VideoStream)
+                added = container.add_stream(CODEC, options=QUALITY)
+                assert isinstance(added, av.VideoStream)
+                stream = added
                 stream.height, stream.width = rgb_HWC.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.time_base = stream.time_base = TIME_BASE

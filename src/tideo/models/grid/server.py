@@ -29,6 +29,10 @@ from tideo.types import Answer, Frames, Sample, Stopped, Video
 from tideo.video.clip import is_whole
 
 __all__ = ["Remote", "ServerSettings"]
+_SENT = {  # what is added to the error of a request
+    "frames": " (send=frames; frames=N sends fewer)",
+    "video": " (send=video; if the server takes no video, set send=frames)",
+}
 TIDEO = "tideo"  # who owns the models of Tideo's own server
 
 
@@ -143,7 +147,7 @@ class Remote(GridModel):
         try:
             return self._ask_tideo(shown, sample) if self._asks_tideo() else self._ask_in_words(shown, sample)
         except Unanswered as error:
-            sent = "" if self.settings.send in AS_PICTURES else f" (send={self.settings.send})"
+            sent = _SENT.get(self.settings.send, "")
             return Answer(sample_id=sample.id, pts_s=tuple(shown.pts_s), error=f"{error}{sent}")
 
     def _ask_tideo(self, shown: _Shown, sample: Sample) -> Answer:

@@ -61,8 +61,8 @@ class TakenCheck:
         grown = reply.tokens_in - without
         if grown < FEW_TOKENS:
             return (
-                f"the server seems not to have taken {what}: it counts {reply.tokens_in:,} tokens of the prompt with "
-                f"them and {without:,} without; name a model that takes them, or set another send="
+                f"the server seems not to have taken {what}: it counts {reply.tokens_in:,} tokens of the prompt, and "
+                f"{without:,} without {what}; name a model that takes such input, or set another send="
             )
         if len(media) == 1:
             return None
