@@ -47,7 +47,8 @@ _LOCAL_FILES = re.compile(
 )
 _NO_VIDEO = re.compile(
     r"at most 0 video|unsupported content|invalid message format|video input is not supported"
-    r"|(?:not|n['’]t|un)[ -]?support\w*[^.\"]{0,40}\bvideo|\bvideos?\b[^.\"]{0,40}(?:not|n['’]t|un) ?support"
+    r"|(?:not|n['’]t) support (?:the )?(?:video|multi-?modal)s?\b(?! (?:codec|format|file))"
+    r"|\bvideos?(?: inputs?| content| modality)? (?:is|are) (?:not |un)supported"
     r"|invalid value: .{0,3}(?:video_url|input_video)|unknown variant .{0,3}(?:video_url|input_video)"
     r"|(?:input (?:tag|should be)|does not match any of the expected tags).{0,160}(?:video_url|input_video)"
     r"|(?:video_url|input_video).{0,160}(?:input (?:tag|should be)|does not match any of the expected tags)"

@@ -62,16 +62,8 @@ PICTURES = ([], ["send=grid"], ["panels=3", "rows=2", "cols=2"], ["send=frames",
 
 
 @pytest.mark.parametrize("args", PICTURES, ids=" ".join)
-@pytest.mark.parametrize(
-    "make",
-    [
-        vllm,
-        *(
-            pytest.param(m, marks=pytest.mark.slow)
-            for m in (sglang, llama_cpp, ollama, openais, transformers_serve)
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [vllm, sglang, llama_cpp, ollama, openais, transformers_serve])
 def test_pictures_reach_every_server(
     make: Any, args: list[str], serve: Serve, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,6 +188,7 @@ def test_a_check_that_fails_is_said_and_costs_no_answer(
     assert "no picture, no answer" in line
 
 
+@pytest.mark.slow
 def test_a_late_answer_is_waited_for_and_a_later_one_fails(serve: Serve, file: Path) -> None:
     def late(n: int, request: dict[str, Any]) -> Reply:
         time.sleep(0.3)
@@ -228,6 +221,7 @@ def test_of_a_segment_only_that_part_is_sent(serve: Serve, file: Path) -> None:
         ask(url, file, "send=video", start_s=70.0)
 
 
+@pytest.mark.slow
 def test_a_large_video_is_refused_with_its_size(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "large.mp4"
     encode(path, num=40)
