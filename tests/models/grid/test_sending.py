@@ -14,8 +14,9 @@ import pytest
 
 from chat_server import Reply, Serve, said, serving
 from foreign_servers import Foreign, llama_cpp, ollama, openais, sglang, transformers_serve, vllm
+from tideo.config import override
 from tideo.evaluate.run import evaluate
-from tideo.models.grid.server import Remote
+from tideo.models.grid.server_settings import ServerSettings
 from tideo.models.interface import Controls
 from tideo.models.load import load_model
 from tideo.types import Answer, Sample, Stopped, UserError, Video, VideoError
@@ -79,10 +80,12 @@ def test_pictures_reach_every_server(
 @pytest.mark.parametrize(
     ("make", "args"),
     [
-        (vllm, []), (sglang, []), (llama_cpp, ["video_as=input_video"]),
-        (transformers_serve, ["video_as=plain_path"]), (vllm, ["video_as=path"]),
+        (vllm, []), (vllm, ["video_as=path"]),
+        pytest.param(sglang, [], marks=pytest.mark.slow),
+        pytest.param(llama_cpp, ["video_as=input_video"], marks=pytest.mark.slow),
+        pytest.param(transformers_serve, ["video_as=plain_path"], marks=pytest.mark.slow),
     ],
-    ids=["vllm", "sglang", "llama.cpp", "transformers", "vllm, path"],
+    ids=["vllm", "vllm, path", "sglang", "llama.cpp", "transformers"],
 )  # fmt: skip
 def test_the_file_reaches_servers_that_take_videos(
     make: Any, args: list[str], serve: Serve, file: Path, caplog: pytest.LogCaptureFixture
@@ -329,9 +332,7 @@ def test_settings_that_change_nothing_are_refused(args: list[str], message: str)
 
 def test_settings_of_earlier_versions_keep_their_keys() -> None:
     def keyed(*args: str) -> Any:
-        model = load_model("openai:m@http://127.0.0.1:9/v1", args=args)
-        assert isinstance(model, Remote)
-        return model.keyed_settings
+        return override(ServerSettings(), args).keyed
 
     of_grids = {
         "rows": 4, "cols": 4, "panels": 1, "image_size": 336, "sampler": "middle", "encoder": None, "fit": "squash",
