@@ -23,6 +23,7 @@ from tideo.types import Answer, Sample, Stopped, UserError, Video, VideoError
 from tideo.video.samplers import sample_frames
 from videos import encode
 
+SLOW = pytest.mark.slow
 OPTIONS = ("tea", "a book", "the dishes")
 
 
@@ -81,9 +82,9 @@ def test_pictures_reach_every_server(
     ("make", "args"),
     [
         (vllm, []), (vllm, ["video_as=path"]),
-        pytest.param(sglang, [], marks=pytest.mark.slow),
-        pytest.param(llama_cpp, ["video_as=input_video"], marks=pytest.mark.slow),
-        pytest.param(transformers_serve, ["video_as=plain_path"], marks=pytest.mark.slow),
+        pytest.param(sglang, [], marks=SLOW),
+        pytest.param(llama_cpp, ["video_as=input_video"], marks=SLOW),
+        pytest.param(transformers_serve, ["video_as=plain_path"], marks=SLOW),
     ],
     ids=["vllm", "vllm, path", "sglang", "llama.cpp", "transformers"],
 )  # fmt: skip
@@ -118,16 +119,16 @@ def test_the_text_has_the_times_of_frames(serve: Serve, file: Path) -> None:
     [
         (vllm(num_videos=0), ["send=video"], r"At most 0 video.*set send=frames"),
         (vllm(), ["send=video", "video_as=path"], "Cannot load local files.*set video_as=data"),
-        (vllm(media_path=Path("/srv")), ["send=video", "video_as=path"], "must be a subpath.*set video_as=data"),
+        pytest.param(vllm(media_path=Path("/srv")), ["send=video", "video_as=path"], "must be a subpath.*set video_as=data", marks=SLOW),
         (vllm(num_images=1), ["panels=2"], "At most 1 image.*set send=grid and panels=1"),
-        (vllm(num_images=4), ["send=frames"], "At most 4 image.*--limit-mm-per-prompt"),
+        pytest.param(vllm(num_images=4), ["send=frames"], "At most 4 image.*--limit-mm-per-prompt", marks=SLOW),
         (vllm(num_images=0), [], "At most 0 image.*the model takes no images"),
-        (sglang(), ["send=video", "video_as=input_video"], "expected tags.*set send=frames$"),
+        pytest.param(sglang(), ["send=video", "video_as=input_video"], "expected tags.*set send=frames$", marks=SLOW),
         (llama_cpp(), ["send=video"], r"unsupported content.*set send=frames, for llama.cpp video_as=input_video"),
         (llama_cpp(projector=False), ["send=video", "video_as=input_video"], "mmproj; .*set send=frames"),
-        (llama_cpp(projector=False), [], "mmproj; the model takes no images"),
-        (ollama(), ["send=video"], "invalid message format; .*set send=frames"),
-        (openais(), ["send=video"], "Invalid value: 'video_url'.*set send=frames"),
+        pytest.param(llama_cpp(projector=False), [], "mmproj; the model takes no images", marks=SLOW),
+        pytest.param(ollama(), ["send=video"], "invalid message format; .*set send=frames", marks=SLOW),
+        pytest.param(openais(), ["send=video"], "Invalid value: 'video_url'.*set send=frames", marks=SLOW),
     ],
 )  # fmt: skip
 def test_a_part_that_is_refused_ends_the_run_with_the_setting(
@@ -161,8 +162,8 @@ def test_a_video_that_one_server_cannot_read_fails_alone(serve: Serve, file: Pat
         (transformers_serve(sees=False), ["panels=2"], r"the 2 pictures: it counts (\d+) tokens.*, and \1 without"),
         (transformers_serve(), ["send=video", "video_as=input_video"], r"the video: it counts (\d+).*, and \1 without"),
         (ollama(keeps=4), ["send=frames", "frames=8"], "all of the 8 pictures: they add 256 .*adds 64, so 4.0 came"),
-        (vllm(keeps=7), ["send=frames", "frames=8"], "all of the 8 pictures: they add 448 .*adds 64, so 7.0 came"),
-        (vllm(budget=200), ["panels=6", "rows=1"], "all of the 6 pictures: they add 200 .*adds 64, so 3.1 came"),
+        pytest.param(vllm(keeps=7), ["send=frames", "frames=8"], "all of the 8 pictures: they add 448 .*adds 64, so 7.0 came", marks=SLOW),
+        pytest.param(vllm(budget=200), ["panels=6", "rows=1"], "all of the 6 pictures: they add 200 .*adds 64, so 3.1 came", marks=SLOW),
         (vllm(counts=False), ["send=frames"], "does not count tokens, so nothing shows whether it took"),
     ],
 )  # fmt: skip
