@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from tideo.store.files import content_key
-from tideo.types import UserError, Video, VideoError
+from tideo.types import Stopped, UserError, Video, VideoError
 from tideo.video.clip import clip, is_whole
 
 Part = dict[str, Any]
@@ -45,7 +45,7 @@ class VideoParts:
     def part(self, video: Video, *, whole: bool) -> Part:
         """`whole`: the server cuts the segment itself, so the whole file is sent.
 
-        Raises UserError for a file that is too large, or a segment where a path is sent; VideoError as `clip` does.
+        Raises UserError for a file that is too large, Stopped for a segment where a path is sent, VideoError as `clip`.
         """
         with self._lock:  # several questions about one segment wait for one reading
             segment = None if whole else (video.start_s, video.end_s)
@@ -64,7 +64,7 @@ class VideoParts:
         as_it_is = whole or is_whole(video)
         if self.video_as in ("path", "plain_path"):
             if not as_it_is:
-                raise UserError(
+                raise Stopped(
                     f"video {video.path}: the question is about a segment, and video_as={self.video_as} sends the "
                     "whole file; set video_as=data"
                 )

@@ -109,9 +109,12 @@ class Remote(GridModel):
         """Whether the server is Tideo's own. It is asked once, and not for the pictures that earlier versions sent."""
         with self._lock:
             tideos = self._is_tideos
-        unlike = ServerSettings(send=self.settings.send).prompt_style != self.settings.prompt_style
-        if tideos and unlike:
+        if tideos and self.settings.prompt_style != ServerSettings.prompt_style:
             raise Stopped(f"{self.name}: Tideo's server words the questions itself: leave prompt_style out")
+        if tideos and self.settings.video_as not in ("data", "path"):
+            raise Stopped(
+                f"{self.name}: Tideo's server takes other parts: set video_as=data or video_as=path"
+            )
         return tideos
 
     def _shown(self, frames: Frames | None, video: Video, *, controls: Controls) -> _Shown:
