@@ -18,6 +18,9 @@ import numpy as np
 from PIL import Image
 
 from chat_server import Reply, said
+from tideo.models.interface import Controls
+from tideo.models.load import load_model
+from tideo.types import Answer, Sample, Video
 from tideo.video.samplers import sample_frames
 
 IMAGE_TOKENS, FRAME_TOKENS = 64, 16
@@ -182,3 +185,21 @@ def transformers_serve(*, sees: bool = True, **how: Any) -> Foreign:
             server.video(part["video_url"]["url"])
 
     return Foreign(take, **how)
+
+
+# --- questions to them ---
+
+
+OPTIONS = ("tea", "a book", "the dishes")
+
+
+def video_of(file: Path, **segment: float) -> Video:
+    return Video(id="v", path=str(file), **segment)
+
+
+def ask(url: str, file: Path, *args: str, controls: Controls | None = None, **segment: float) -> Answer:
+    model = load_model(f"openai:m@{url}", args=["retries=0", *args])
+    video, how = video_of(file, **segment), controls or Controls()
+    sample = Sample(id="q", video=video, question="what is it", options=OPTIONS)
+    (answer,) = model.answer(video, [sample], seen=model.look(video, controls=how), controls=how)
+    return answer
