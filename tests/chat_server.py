@@ -32,6 +32,7 @@ class Server:
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.most_at_once = 0
+        self.models: Any = None  # the reply to GET …/models
         at_once, lock, kept = 0, threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
@@ -54,6 +55,14 @@ class Server:
                 defaults = {"Content-Type": "application/json", "Content-Length": str(len(data))}
                 for name, value in (defaults | (headers[0] if headers else {})).items():
                     self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self) -> None:
+                listed = self.path.endswith("/models") and kept.models is not None
+                data = json.dumps(kept.models if listed else {"error": {"message": "not found"}}).encode()
+                self.send_response(200 if listed else 404)
+                self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 

@@ -70,7 +70,7 @@ def _key(
     return key_of(
         {
             "control": [name, controls],
-            "model": [model.key, model.settings],
+            "model": [model.key, model.keyed_settings],
             "question": [sample.id, sample.question, sample.options],
             "segment": [sample.video.id, sample.video.start_s, sample.video.end_s],
             "seen": shown,

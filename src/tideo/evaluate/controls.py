@@ -72,7 +72,7 @@ def _lacking(controls: Controls, samples: Sequence[Sample], *, benchmark: Benchm
 def _no_change(controls: Controls, *, model: VideoModel) -> str | None:
     """Why a control changes nothing for a model, perhaps without more to say."""
     if not _changed(controls) <= model.controls:
-        return ""
+        return f" ({model.no_other_controls})" if model.no_other_controls else ""
     if controls.form is not None and controls.form == model.settings.form:
         return f", whose own form is {controls.form}"
     if controls.num_frames is not None and controls.num_frames == model.num_frames():

@@ -61,12 +61,14 @@ class Reply:
     """A language model's reply, `truncated` at the limit of tokens or not.
 
     `text` may hold thoughts (replies.py), and is empty only if it is truncated. Counts are 0 if the server gives none.
+    `tideo` is what Tideo's own server says beside the text.
     """
 
     text: str
     truncated: bool
     tokens_in: int
     tokens_out: int
+    tideo: Mapping[str, Any] | None = None
 
 
 class Unanswered(UserError):

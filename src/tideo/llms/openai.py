@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,7 +65,8 @@ class Server(LanguageModel):
         temperature: float | None = 0.0,
         **options: Any,
     ) -> Reply:
-        """One request; `options` are fields of OpenAI's protocol, such as `seed` and `response_format`.
+        """One request; `options` are fields of OpenAI's protocol, such as `seed` and `response_format`, or others in
+        `extra_body`.
 
         Raises Unanswered for a request that failed for good, and Stopped if no other can succeed: the server is not
         reached, refuses access or a parameter, its quota is spent, or a cap is.
@@ -74,7 +75,9 @@ class Server(LanguageModel):
         request: dict[str, Any] = {self._max_tokens_field: max_tokens, **options}
         if temperature is not None:
             request["temperature"] = temperature
-        body = self._post({"model": self.model, "messages": messages, **request})
+        request |= {"model": self.model, "messages": messages}
+        chat = self._client.chat.completions.with_raw_response
+        body = self._post(lambda: chat.create(**request), sent=_names(request))
         try:
             data = read_json(body)
             tokens_in, tokens_out = self._count(data)
@@ -82,15 +85,48 @@ class Server(LanguageModel):
         except Unreadable as error:
             raise Unanswered(f"{self.name}: the server's reply {error}") from error
         return Reply(
-            text=completion.text, truncated=completion.truncated, tokens_in=tokens_in, tokens_out=tokens_out
+            text=completion.text,
+            truncated=completion.truncated,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            tideo=data["tideo"] if isinstance(data.get("tideo"), Mapping) else None,
         )
 
-    def _post(self, request: dict[str, Any]) -> bytes:
-        """The body of a reply that is no error. A failure that may pass is tried again, up to `retries` times."""
+    def owner(self) -> str | None:
+        """The `owned_by` of the model's entry in the server's list of models; None if there is no such list or entry.
+
+        Asked once: some servers fail at the list and answer all the same. Raises as `ask` where no server answers.
+        """
+        try:
+            body = self._attempt(lambda: self._client.models.with_raw_response.list(), sent=())
+            data = read_json(body)
+        except Unreadable:
+            return None
+        except _Passing as failure:
+            if not self._answered:
+                raise failure.for_good from failure
+            return None
+        except UserError:
+            if not self._answered:
+                raise
+            return None
+        listed = data.get("data") if isinstance(data, Mapping) else None
+        entries = (
+            [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
+        )
+        owners = {entry.get("id"): entry.get("owned_by") for entry in entries}
+        owner = owners.get(self.model)
+        return owner if isinstance(owner, str) else None
+
+    def _post(self, send: Callable[[], Any], *, sent: Collection[str]) -> bytes:
+        """The body of a reply that is no error. A failure that may pass is tried again, up to `retries` times.
+
+        `sent` as for `hopeless`.
+        """
         for attempt in range(self.calls.retries + 1):
             self._pace.wait()
             try:
-                return self._attempt(request)
+                return self._attempt(send, sent=sent)
             except _Passing as failure:
                 if attempt == self.calls.retries:
                     raise failure.for_good from failure
@@ -100,9 +136,9 @@ class Server(LanguageModel):
                     log.warning("%s; waiting %s, as it asks", failure.for_good, in_words(failure.wait_s))
         raise AssertionError
 
-    def _attempt(self, request: dict[str, Any]) -> bytes:
+    def _attempt(self, send: Callable[[], Any], *, sent: Collection[str]) -> bytes:
         try:
-            response = self._client.chat.completions.with_raw_response.create(**request)
+            response = send()
             status, headers, body = response.status_code, response.headers, response.content
         except self.openai.APIStatusError as error:
             status, headers, body = error.status_code, error.response.headers, error.response.content
@@ -117,7 +153,6 @@ class Server(LanguageModel):
         refusal = read_refusal(status, body)
         if refusal is None:
             return bytes(body)
-        sent = {*request, *(message["role"] for message in request["messages"])}
         if advice := hopeless(refusal, sent=sent):
             raise Stopped(f"{self.name}: {refusal.message}; {advice}")
         failure = Unanswered(f"{self.name}: {refusal.message}")
@@ -152,6 +187,15 @@ class _Passing(Exception):
     def __init__(self, for_good: UserError, *, wait_s: float | None = None) -> None:
         super().__init__(str(for_good))
         self.for_good, self.wait_s = for_good, wait_s
+
+
+def _names(request: Mapping[str, Any]) -> set[str]:
+    """Its parameters, and the roles and kinds of parts of its messages."""
+    messages = request["messages"]
+    parts = [
+        part for message in messages if isinstance(message["content"], list) for part in message["content"]
+    ]
+    return {*request, *(message["role"] for message in messages), *(part["type"] for part in parts)}
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -36,7 +36,27 @@ _KEY = re.compile(r"invalid_api_key|api.?key\W+(?:is )?(?:not valid|invalid|expi
 _MODEL = re.compile(r"model_not_found|not a valid model", re.IGNORECASE)
 _IMAGES = re.compile(
     r"not a multimodal model|image input is not supported|(?:not|n['’]t|that) support image|image_url is only"
-    r"|unknown variant .?image_url",
+    r"|at most 0 image|unknown variant .?image_url",
+    re.IGNORECASE,
+)
+# How servers refuse parts of a message: vLLM, Tideo, llama.cpp, Ollama, OpenAI, transformers, those that check requests
+# with pydantic or serde, and any that says so in words.
+_VIDEO_PARTS = {"video_url", "input_video"}
+_LOCAL_FILES = re.compile(
+    r"allowed-local-media-path|--media-dir|media folder|local (?:media )?files? (?:is|are) not", re.IGNORECASE
+)
+_NO_VIDEO = re.compile(
+    r"at most 0 video|unsupported content|invalid message format|video input is not supported"
+    r"|(?:not|n['’]t) support (?:the )?(?:video|multi-?modal)s?\b(?! (?:codec|format|file))"
+    r"|\bvideos?(?: inputs?| content| modality)? (?:is|are) (?:not |un)supported"
+    r"|invalid value: .{0,3}(?:video_url|input_video)|unknown variant .{0,3}(?:video_url|input_video)"
+    r"|(?:input (?:tag|should be)|does not match any of the expected tags).{0,160}(?:video_url|input_video)"
+    r"|(?:video_url|input_video).{0,160}(?:input (?:tag|should be)|does not match any of the expected tags)"
+    r"|incorrect format used for video",
+    re.IGNORECASE | re.DOTALL,
+)
+_FEW_IMAGES = re.compile(
+    r"at most \d+ images?\b|only (?:one|1|a single) image|multiple images (?:are|is) not|too many images",
     re.IGNORECASE,
 )
 _DELAY = re.compile(r'"retryDelay":\s*"([\d.]+)s"')  # Gemini names the wait in the body alone
@@ -89,11 +109,16 @@ def read_refusal(status: int, body: bytes) -> Refusal | None:
 
 
 def hopeless(refusal: Refusal, *, sent: Collection[str]) -> str | None:
-    """What to do if no other request can succeed, else None. `sent`: the request's parameters and roles."""
+    """What to do if no other request can succeed, else None.
+
+    `sent`: the request's parameters, and the roles and kinds of parts of its messages.
+    """
     if refusal.status == 402 or _QUOTA.search(refusal.body):
         return "the account's quota is spent: add to it or raise its limit, and run this again"
     if _IMAGES.search(refusal.body):
         return "the model takes no images: name one that does"
+    if advice := _refused_part(refusal, sent=sent):
+        return advice
     if refusal.status in (401, 403, 404, 405) or _KEY.search(refusal.body) or _MODEL.search(refusal.body):
         return "check the model's name, the URL and OPENAI_API_KEY"
     if _ALL_TOO_LONG.search(refusal.message):
@@ -105,6 +130,23 @@ def hopeless(refusal: Refusal, *, sent: Collection[str]) -> str | None:
         in_words = re.search(near, refusal.body, re.IGNORECASE | re.DOTALL)
         if name in sent and (refusal.named == name or in_words):
             return f"the server refuses {name}: set {setting}"
+    return None
+
+
+def _refused_part(refusal: Refusal, *, sent: Collection[str]) -> str | None:
+    """What to set if the server takes no such video, or not so many images."""
+    if refusal.status not in (0, 400, 403, 404, 415, 422, 500, 501):
+        return None
+    if "video_url" in sent and _LOCAL_FILES.search(refusal.body):
+        return (
+            "set video_as=data, or let the server read that folder (vLLM: --allowed-local-media-path, tideo serve: "
+            "--media-dir)"
+        )
+    if _VIDEO_PARTS & set(sent) and _NO_VIDEO.search(refusal.body):
+        other = ", for llama.cpp video_as=input_video" if "video_url" in sent else ""
+        return f"the server takes no video sent like this: set send=frames{other}"
+    if "image_url" in sent and _FEW_IMAGES.search(refusal.body):
+        return "set send=grid and panels=1 for one picture, or raise the server's limit (vLLM: --limit-mm-per-prompt)"
     return None
 
 

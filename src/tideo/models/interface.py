@@ -91,13 +91,15 @@ class VideoModel(ABC):
 
     `settings`: at least the fields of `ModelSettings`. `controls`: the fields of `Controls` that the model heeds.
     `concurrency`: how many questions it answers at a time, each in a thread of its own; 0: all questions about a
-    segment together, one segment after another. `paid`: an answer may cost money, so that `tideo eval` runs only the
-    controls that are named. `runs`: how many forward passes or requests an answer takes.
+    segment together, one segment after another. `no_other_controls`: why it heeds no other controls, if there is a
+    reason to tell. `paid`: an answer may cost money, so that `tideo eval` runs only the controls that are named.
+    `runs`: how many forward passes or requests an answer takes.
     """
 
     name: str
     settings: Any = ModelSettings()
     controls: frozenset[str] = frozenset()
+    no_other_controls: str = ""
     concurrency: int = 0
     paid: bool = False
     runs: int = 1
@@ -121,6 +123,11 @@ class VideoModel(ABC):
         A model with weights needs a key of its own, which hashes them too: a stored answer is taken for the same key.
         """
         return key_of([self.name, content_key(inspect.getfile(type(self)))])
+
+    @property
+    def keyed_settings(self) -> Any:
+        """What the keys of stored answers hash of the settings: by default all."""
+        return self.settings
 
     def num_frames(self, controls: Controls = AS_TRAINED) -> int:
         """How many frames it looks at, or captions it reads, under these controls."""

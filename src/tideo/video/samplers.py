@@ -10,6 +10,7 @@ import numpy as np
 
 from tideo import registry
 from tideo.types import Frames, UserError, Video
+from tideo.video.clip import segment_bounds
 from tideo.video.decode import frames_at, plan_stretches
 from tideo.video.streams import OpenVideo, Source
 
@@ -105,17 +106,7 @@ def _times(
 ) -> Sequence[float]:
     """The times that a sampler chooses, at least one."""
     chosen: Sampler = registry.load("samplers", sampler)
-    segment_start_s = video.start_s if isinstance(video, Video) else None
-    segment_end_s = video.end_s if isinstance(video, Video) else None
-    first_s, last_s = opened.seconds(opened.start), opened.seconds(opened.end)
-    start_s = first_s if segment_start_s is None else max(segment_start_s, first_s)
-    end_s = last_s if segment_end_s is None else min(segment_end_s, last_s)
-    if end_s < start_s:
-        begin = "the start" if segment_start_s is None else f"{segment_start_s:.2f} s"
-        stop = "the end" if segment_end_s is None else f"{segment_end_s:.2f} s"
-        raise opened.error(
-            f"its frames lie between {first_s:.2f} and {last_s:.2f} s, outside the segment from {begin} to {stop}"
-        )
+    start_s, end_s = segment_bounds(opened, video if isinstance(video, Video) else None)
     times_s = chosen(opened, num, start_s, end_s)
     if not times_s:
         raise opened.error(

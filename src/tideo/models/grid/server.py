@@ -1,40 +1,48 @@
 """A model behind OpenAI's chat protocol that answers about videos.
 
-It is sent grids or panels as images, and its reply is read strictly: one that names no option is a failure.
+It is sent pictures or the video, and its reply is read strictly: one that names no option is a failure. Tideo's own
+server is sent the options by themselves and says which one it chose.
 """
 
 from __future__ import annotations
 
-import base64
-import io
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from tideo.llms.interface import Calls, Unanswered
+from tideo.llms.interface import Calls, Reply, Unanswered
 from tideo.llms.openai import Server
 from tideo.models.grid.frames import GridModel
+from tideo.models.grid.message_parts import Part, VideoParts, image_part
+from tideo.models.grid.server_settings import AS_PICTURES, ServerSettings
 from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.taken import TakenCheck
 from tideo.models.interface import AS_TRAINED, Controls, VideoInput
 from tideo.models.prompts import choose_prompt, open_prompt, style
 from tideo.replies import choice_of_reply, without_thoughts
 from tideo.store.files import key_of
-from tideo.types import Answer, Sample, UserError, Video
+from tideo.types import Answer, Frames, Sample, Stopped, Video
+from tideo.video.clip import is_whole
+
+__all__ = ["Remote", "ServerSettings"]
+_SENT = {  # what is added to the error of a request
+    "frames": " (send=frames; frames=N sends fewer)",
+    "video": " (send=video; if the server takes no video, set send=frames)",
+}
+TIDEO = "tideo"  # who owns the models of Tideo's own server
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerSettings(GridSettings):
-    """`temperature` None leaves it to the server: some models take no other than their own."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shown:
+    """What is sent of a segment: parts of a message, the times of the frames in them, and fields of the request."""
 
-    temperature: float | None = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.temperature is not None and self.temperature < 0:
-            raise UserError(f"temperature={self.temperature}: expected at least 0, or none")
+    parts: Sequence[Part]
+    pts_s: Sequence[float]
+    fields: Mapping[str, Any]
 
 
 class Remote(GridModel):
@@ -51,6 +59,18 @@ class Remote(GridModel):
         self.name, self.settings = self.server.name, ServerSettings(**vars(settings or GridSettings()))
         self.concurrency = self.server.calls.concurrency
         self.key = key_of(["openai", self.server.model, self.server.url])
+        if self.settings.send == "video":
+            self.controls = frozenset({"blind"})
+            self.no_other_controls = (
+                "the server chooses the frames of send=video; send=frames has this control"
+            )
+        self._videos = VideoParts(video_as=self.settings.video_as, max_mb=self.settings.max_video_mb)
+        self._taken = TakenCheck(self._probe, name=self.name)
+        self._lock = threading.Lock()
+
+    @property
+    def keyed_settings(self) -> Mapping[str, Any]:
+        return self.settings.keyed
 
     def usage(self) -> str:
         """Tokens, and money if both prices are set."""
@@ -65,32 +85,104 @@ class Remote(GridModel):
         Raises Stopped where no other question can fare better, as `Server.ask` does.
         """
         answers = []
-        for shown, about in self.shown(seen, samples, controls=controls):
-            images = self.images(shown, video, controls=controls)
-            pts_s = () if shown is None else tuple(shown.pts_s_T.tolist())
+        for seen_of, about in self.shown(seen, samples, controls=controls):
+            shown = self._shown(seen_of, video, controls=controls)
             for sample in about:
                 started_s = time.perf_counter()
-                answer = self._ask(images, sample, num_frames=len(pts_s))
-                answers.append(replace(answer, pts_s=pts_s, seconds=time.perf_counter() - started_s))
+                answer = self._ask(shown, sample)
+                answers.append(replace(answer, seconds=time.perf_counter() - started_s))
         return answers
 
-    def _ask(self, images: Sequence[Image.Image], sample: Sample, *, num_frames: int) -> Answer:
+    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
+        """The frames that are sent; of a video that is sent itself none, but it is opened. Raises VideoError."""
+        if self.settings.send != "video":
+            return super().look(video, controls=controls)
+        if controls.shows_video:
+            is_whole(video)
+        return None
+
+    @cached_property
+    def _is_tideos(self) -> bool:
+        return self.settings.send not in AS_PICTURES and self.server.owner() == TIDEO
+
+    def _asks_tideo(self) -> bool:
+        """Whether the server is Tideo's own. It is asked once, and not for the pictures that earlier versions sent."""
+        with self._lock:
+            tideos = self._is_tideos
+        if tideos and self.settings.prompt_style != ServerSettings.prompt_style:
+            raise Stopped(f"{self.name}: Tideo's server words the questions itself: leave prompt_style out")
+        if tideos and self.settings.video_as not in ("data", "path"):
+            raise Stopped(
+                f"{self.name}: Tideo's server takes other parts: set video_as=data or video_as=path"
+            )
+        return tideos
+
+    def _shown(self, frames: Frames | None, video: Video, *, controls: Controls) -> _Shown:
+        tideos = self._asks_tideo()
+        if self.settings.send == "video" and controls.shows_video:
+            cuts = tideos and Path(video.path).is_file()  # a folder of pictures is made a file first
+            part = self._videos.part(video, whole=cuts)
+            given = {"start": video.start_s, "end": video.end_s} if cuts else {}
+            fields = {name: time_s for name, time_s in given.items() if time_s is not None}
+            return _Shown(parts=[part], pts_s=(), fields=fields)
+        pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
+        if tideos and not pts_s:
+            raise Stopped(
+                f"{self.name}: Tideo's server answers about videos only: leave the control blind out"
+            )
+        images = self.images(frames, video, controls=controls)
+        times_s = pts_s if tideos else [None] * len(images)
+        parts = [image_part(image, time_s=time_s) for image, time_s in zip(images, times_s, strict=True)]
+        return _Shown(parts=parts, pts_s=pts_s, fields={})
+
+    def _probe(self, content: Sequence[Part]) -> Reply:
+        """A short reply, for the count of the prompt's tokens."""
+        return self._send(content, max_tokens=min(16, self.settings.max_new_tokens))
+
+    def _send(self, content: Sequence[Part], *, max_tokens: int, **fields: Any) -> Reply:
+        extra = {"extra_body": fields} if fields else {}
+        return self.server.ask(
+            [{"role": "user", "content": list(content)}],
+            max_tokens=max_tokens, temperature=self.settings.temperature, **extra,
+        )  # fmt: skip
+
+    def _ask(self, shown: _Shown, sample: Sample) -> Answer:
+        try:
+            return self._ask_tideo(shown, sample) if self._asks_tideo() else self._ask_in_words(shown, sample)
+        except Unanswered as error:
+            sent = _SENT.get(self.settings.send, "")
+            return Answer(sample_id=sample.id, pts_s=tuple(shown.pts_s), error=f"{error}{sent}")
+
+    def _ask_tideo(self, shown: _Shown, sample: Sample) -> Answer:
+        """The options travel by themselves, so that the model there scores them as it does on its own machine."""
+        fields = dict(shown.fields) | ({"options": list(sample.options)} if sample.options else {})
+        content = [*shown.parts, {"type": "text", "text": sample.question}]
+        reply = self._send(content, max_tokens=self.settings.max_new_tokens, **fields)
+        about = reply.tideo or {}
+        choice, pts_s = about.get("choice"), about.get("pts_s") or shown.pts_s
+        if sample.options and choice not in range(len(sample.options)):
+            raise Unanswered(f"{self.name}: the server chose no option: {reply.text[:200]!r}")
+        return Answer(sample_id=sample.id, choice=choice, text=reply.text, pts_s=tuple(pts_s))
+
+    def _ask_in_words(self, shown: _Shown, sample: Sample) -> Answer:
         words = style(self.settings.prompt_style)
         if sample.options:
             prompt = choose_prompt(sample.question, sample.options, style=words)
         else:
             prompt = open_prompt(sample.question, style=words)
-        turn = self.settings.turn(prompt, num_images=len(images), num_frames=num_frames)
-        content = [*map(_image_part, images), {"type": "text", "text": turn}]
+        num_images = sum(part["type"] == "image_url" for part in shown.parts)
+        turn = self.settings.turn_about(prompt, num_images=num_images, pts_s=shown.pts_s)
+        text_part = {"type": "text", "text": turn}
         limit = self.settings.max_new_tokens
-        try:
-            reply = self.server.ask(
-                [{"role": "user", "content": content}],
-                max_tokens=limit,
-                temperature=self.settings.temperature,
+        reply = self._send([*shown.parts, text_part], max_tokens=limit)
+        if reply.tideo is None:
+            self._taken.check(shown.parts, text_part, reply)
+        elif self.settings.send in AS_PICTURES:
+            raise Stopped(
+                f"{self.name}: this is Tideo's server, which takes a video or its frames: set send=video"
             )
-        except Unanswered as error:
-            return Answer(sample_id=sample.id, error=str(error))
+        else:
+            raise Unanswered(f"{self.name}: this is Tideo's server, but its list of models did not say so")
         text = without_thoughts(reply.text)
         choice, failure = None, None
         # What a cut reply would have gone on to say may be against its first words; a description is only shorter.
@@ -107,11 +199,4 @@ class Remote(GridModel):
             failure = None if choice is not None else f"the reply names no option: {text[:200]!r}"
         # What is no description must not be scored as one.
         kept = text or (reply.text if sample.options else "")
-        return Answer(sample_id=sample.id, choice=choice, text=kept, error=failure)
-
-
-def _image_part(image: Image.Image) -> dict[str, Any]:
-    data = io.BytesIO()
-    image.save(data, format="PNG")
-    url = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-    return {"type": "image_url", "image_url": {"url": url}}
+        return Answer(sample_id=sample.id, choice=choice, text=kept, error=failure, pts_s=tuple(shown.pts_s))

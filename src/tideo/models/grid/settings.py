@@ -67,7 +67,7 @@ class GridSettings:
             self._intro(num_images=1, num_frames=1)
         except (KeyError, IndexError, ValueError) as error:
             raise UserError(
-                f"intro {self.intro!r}: expected the fields {{frames}}, {{panels}}, {{rows}} and {{cols}} alone"
+                f"intro {self.intro!r}: expected the fields {self._intro_fields} alone"
             ) from error
 
     @property
@@ -108,6 +108,10 @@ class GridSettings:
         if not num_images or num_frames == 1:
             return text
         return self._intro(num_images=num_images, num_frames=num_frames) + text
+
+    @property
+    def _intro_fields(self) -> str:
+        return "{frames}, {panels}, {rows} and {cols}"
 
     def _intro(self, *, num_images: int, num_frames: int) -> str:
         intro = self.intro
