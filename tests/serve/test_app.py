@@ -121,11 +121,11 @@ def test_a_second_question_decodes_nothing(serve, video):
 
 def test_questions_about_one_video_share_a_call(serve, video):
     running = serve(model=Longest(seconds=0.3))
-    bodies = [about(data_url(video), f"{n}?") for n in range(10)]
+    bodies = [about(data_url(video), f"{n}?", options=["a", "b" * (n + 2)]) for n in range(10)]
     with ThreadPoolExecutor(10) as pool:
         replies = list(pool.map(running.post, bodies))
     assert [reply["choices"][0]["message"]["content"] for _, reply, _ in replies] == [
-        f"{n}?" for n in range(10)
+        "b" * (n + 2) for n in range(10)
     ]
     assert len(running.model.looks) == 1
     assert len(running.model.calls) <= 3

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from odd_videos import FPS, full_decode, video
 from tideo.types import VideoError
 from tideo.video.decode import decode_at, probe
+from tideo.video.limits import limited
 from tideo.video.samplers import sample_frames
 from tideo.video.streams import OpenVideo
 from videos import encode, index_of, picture, read_all
@@ -209,11 +210,20 @@ def test_exif_is_read_and_turns_the_picture(orientation: int | None, tmp_path: P
         assert np.abs(rgb_HWC.astype(int) - upright).mean() < 3
 
 
-def test_frames_of_an_absurd_size_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_frames_of_an_absurd_size_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     encode(path, num=2)
-    monkeypatch.setattr("tideo.video.streams.MAX_PIXELS", 1000)
-    with pytest.raises(VideoError, match=r"v\.mp4: its frames claim 64 x 48 pixels; expected at most 1,000"):
+    message = r"v\.mp4: its frames claim 64 x 48 pixels; expected at most 1,000"
+    with pytest.raises(VideoError, match=message), limited(seconds=60, max_pixels=1000):
+        sample_frames(path, 2)
+    assert len(sample_frames(path, 2)) == 2
+
+
+@pytest.mark.parametrize("container_format", ["mp4", "avi", "mpegts"])
+def test_reading_ends_when_its_time_is_over(tmp_path: Path, container_format: str) -> None:
+    path = tmp_path / "v"
+    encode(path, num=9, container_format=container_format)
+    with pytest.raises(VideoError, match="more than 0 s"), limited(seconds=0, max_pixels=10_000):
         sample_frames(path, 2)
 
 

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
-from starlette.middleware.base import RequestResponseEndpoint
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tideo import __version__
 from tideo.models.interface import VideoModel
+from tideo.serve.events import Call, Left, error_of, events_of, lines
 from tideo.serve.guard import has_key, is_own_origin
 from tideo.serve.media import SPOOL
-from tideo.serve.protocol import ChatRequest, Reply, chunks, completion, error_body
+from tideo.serve.protocol import ChatRequest, Reply, completion
 from tideo.serve.server import MB, Refused, Server, ServerSettings
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 PAGE = Path(__file__).parent / "page"
 # The page loads nothing from another host, and no other page may hold it in a frame.
 POLICY = (
@@ -54,13 +53,7 @@ def application(models: Sequence[VideoModel], settings: ServerSettings) -> FastA
 
     app = FastAPI(title="tideo", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        refused = _refused(request, settings)
-        response = await call_next(request) if refused is None else _refusal(refused)
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+    app.add_middleware(_Guard, settings=settings)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -92,29 +85,55 @@ def application(models: Sequence[VideoModel], settings: ServerSettings) -> FastA
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        number, started_s, model = uuid.uuid4().hex, time.perf_counter(), ""
+        call = Call(server.metrics)
         try:
             parsed = await _parsed(request, max_bytes=int(settings.max_upload_mb * MB * BASE64) + MB)
-            model = parsed.model if parsed.model in server.engines else ""
-            reply = await _unless_left(request, server.chat(parsed, number=number))
-        except Refused as refused:
-            response: Response = _refusal(refused)
-        except _Left:
-            response = Response(status_code=499)  # nobody reads it
-        except Exception:
-            log.exception("request %s failed by a fault of this server", number)
-            response = _refusal(
-                Refused(500, f"a fault of this server; its log names {number}", kind="server_error")
-            )
+            call.model = parsed.model if parsed.model in server.engines else ""
+            texts: asyncio.Queue[str] = asyncio.Queue()
+            loop = asyncio.get_running_loop()
+
+            def on_text(text: str) -> None:
+                loop.call_soon_threadsafe(texts.put_nowait, text)
+
+            work = server.chat(parsed, number=call.number, on_text=on_text if parsed.stream else None)
+            events = events_of(request, work, texts)
+            first = await anext(events)  # an error before the first word still has its status
+        except (Refused, Left) as error:
+            response: Response = Response(status_code=499) if isinstance(error, Left) else _refusal(error)
+        except Exception:  # noqa: BLE001  # its words are for the log, not for a client
+            response = _refusal(call.fault())
         else:
-            response = _replied(reply, parsed)
-        seconds = time.perf_counter() - started_s
-        server.metrics.done(model=model, status=response.status_code, seconds=seconds)
-        log.info("%s %s %d %.3f s", number, model, response.status_code, seconds)
+            if parsed.stream:
+                content = lines(first, events, parsed, call)
+                return StreamingResponse(content, media_type="text/event-stream")
+            assert isinstance(first, Reply)
+            response = JSONResponse(completion(first, model=parsed.model))
+        call.end(response.status_code)
         return response
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
+
+
+class _Guard:
+    """Answers who may not ask, and adds headers for browsers to every reply."""
+
+    def __init__(self, app: ASGIApp, *, settings: ServerSettings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = POLICY
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        refused = _refused(Request(scope), self._settings)
+        await (self._app if refused is None else _refusal(refused))(scope, receive, sent)
 
 
 def _refused(request: Request, settings: ServerSettings) -> Refused | None:
@@ -128,10 +147,6 @@ def _refused(request: Request, settings: ServerSettings) -> Refused | None:
         return None
     message = "expected the header Authorization: Bearer KEY, with the key of this server"
     return Refused(401, message, code="invalid_api_key")
-
-
-class _Left(Exception):
-    """The client closed its connection."""
 
 
 async def _blocks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
@@ -169,37 +184,8 @@ async def _parsed(request: Request, *, max_bytes: int) -> ChatRequest:
         raise Refused(400, f"{place}: {message}" if place else message) from None
 
 
-async def _unless_left(request: Request, work: Awaitable[Result]) -> Result:
-    """The result of `work`, which is cancelled if the client leaves before."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise _Left
-        return working.result()
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 def _refusal(refused: Refused) -> JSONResponse:
     headers = {"Retry-After": "1"} if refused.status == 503 else {}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    body = error_body(str(refused), kind=refused.kind, code=refused.code)
-    return JSONResponse(body, status_code=refused.status, headers=headers)
-
-
-def _replied(reply: Reply, request: ChatRequest) -> Response:
-    if not request.stream:
-        return JSONResponse(completion(reply, model=request.model))
-    with_usage = request.stream_options is not None and request.stream_options.include_usage
-    sent = chunks(reply, model=request.model, pieces=[reply.text], with_usage=with_usage)
-    lines = [f"data: {json.dumps(each, ensure_ascii=False)}\n\n" for each in sent]
-    return StreamingResponse(iter([*lines, "data: [DONE]\n\n"]), media_type="text/event-stream")
+    return JSONResponse(error_of(refused), status_code=refused.status, headers=headers)

@@ -1,8 +1,9 @@
-"""Requests → answers of one model, which is asked by one thread: requests about the same frames share a call.
+"""Requests → answers of one model, which is asked by one thread: requests that wait together share a call.
 
 A request passes two stages. Its frames are decoded in a thread, once however many requests wait for them, and stay in
-a cache. Then it waits for the model, which takes the oldest request and every other about the same frames. The features
-that a model keeps of `Frames` live as long as the frames do.
+a cache. Then it waits for the model. If the oldest request has options, the model takes it with every other about the
+same frames, and with others up to its batch; one without options is written token by token, so it is taken alone. The
+features that a model keeps of `Frames` live as long as the frames do.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
-from tideo.models.interface import VideoModel
+from tideo.models.batching import in_batches
+from tideo.models.interface import Asked, VideoModel
+from tideo.models.listener import Listener
 from tideo.scoring import decide
 from tideo.types import Answer, Frames, Sample, UserError, Video
+from tideo.video.limits import limited
+
+MAX_PIXELS = 8192 * 4320  # of a frame: 8K
 
 
 class Full(Exception):
@@ -24,19 +31,22 @@ class Full(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """An answer, its choice made; one line that warns of frames unlike what the model was trained on; the frames."""
+class Answered:
+    """An answer, its choice made; one line that warns of frames unlike what the model was trained on; the frames;
+    and what the model noted for its listener."""
 
     answer: Answer
     warning: str | None
     frames: Frames | None
+    listener: Listener
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Waiting:
     sample: Sample
     frames: Frames | None
-    asked: asyncio.Future[Asked] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    listener: Listener
+    answered: asyncio.Future[Answered]
 
 
 class FrameCache:
@@ -71,22 +81,31 @@ class FrameCache:
 
 
 def _num_bytes(frames: Frames | None) -> int:
-    return 0 if frames is None else frames.rgb_THWC.nbytes
+    return 0 if frames is None else frames.num_bytes
 
 
 class Engine:
-    """One model. `max_requests`: how many requests may be under way; further ones meet Full.
+    """One model. `max_requests`: how many requests may be under way; further ones meet Full. `read_s`: how long a
+    video may take to read.
 
     To be used in an event loop, between `start` and `stop`.
     """
 
     def __init__(
-        self, model: VideoModel, *, max_requests: int, cache: FrameCache, decoder: ThreadPoolExecutor
+        self,
+        model: VideoModel,
+        *,
+        max_requests: int,
+        cache: FrameCache,
+        decoder: ThreadPoolExecutor,
+        read_s: float,
     ):
         self.model, self.max_requests = model, max_requests
         self.num_requests = 0
-        self._cache, self._decoder = cache, decoder
+        self._cache, self._decoder, self._read_s = cache, decoder, read_s
         self._waiting: deque[_Waiting] = deque()
+        self._warnings: WeakKeyDictionary[Frames, str | None] = WeakKeyDictionary()
+        self._size = model.batch_size()
         self._arrived = asyncio.Event()
         # A model on another server takes several questions at a time, each in a thread.
         self._workers: list[asyncio.Task[None]] = []
@@ -102,11 +121,20 @@ class Engine:
         await asyncio.gather(*self._workers, return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def ask(self, sample: Sample, *, key: Hashable, frames: Frames | None = None) -> Asked:
+    async def ask(
+        self,
+        sample: Sample,
+        *,
+        key: Hashable,
+        frames: Frames | None = None,
+        max_new_tokens: int | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answered:
         """The answer. `frames`: those that a client sent itself, which are not looked for in the video.
 
-        `key`: what the video's frames depend on besides the model: its content and its segment. Raises Full, and
-        UserError as the model's `look` and `answer` do; an answer that is an error is raised too.
+        `key`: what the video's frames depend on besides the model: its content and its segment. `max_new_tokens` and
+        `on_text` as of `Listener`; the latter is called in the model's thread. Raises Full, and UserError as the
+        model's `look` and `answer` do; an answer that is an error is raised too.
         """
         if self.num_requests >= self.max_requests:
             raise Full
@@ -114,11 +142,13 @@ class Engine:
         try:
             if frames is None:
                 frames = await self._cache.get((self.model.name, key), lambda: self._decode(sample.video))
-            waiting = _Waiting(sample=sample, frames=frames)
+            answered = asyncio.get_running_loop().create_future()
+            listener = Listener(max_new_tokens=max_new_tokens, on_text=on_text, has_left=answered.done)
+            waiting = _Waiting(sample=sample, frames=frames, listener=listener, answered=answered)
             self._waiting.append(waiting)
             self._arrived.set()
             try:
-                return await waiting.asked
+                return await answered
             finally:
                 with contextlib.suppress(ValueError):  # the model has taken it
                     self._waiting.remove(waiting)
@@ -126,7 +156,11 @@ class Engine:
             self.num_requests -= 1
 
     async def _decode(self, video: Video) -> Frames | None:
-        return await asyncio.get_running_loop().run_in_executor(self._decoder, self.model.look, video)
+        return await asyncio.get_running_loop().run_in_executor(self._decoder, self._look, video)
+
+    def _look(self, video: Video) -> Frames | None:
+        with limited(seconds=self._read_s, max_pixels=MAX_PIXELS):
+            return self.model.look(video)
 
     async def _work(self) -> None:
         while True:
@@ -144,34 +178,74 @@ class Engine:
             self._give(batch, found)
 
     def _take(self) -> list[_Waiting]:
-        """The oldest request with all others about its frames, or alone if the model takes one at a time."""
         first = self._waiting[0]
-        same = [w for w in self._waiting if w.frames is first.frames and w.frames is not None] or [first]
-        batch = same if self.model.concurrency == 0 else same[:1]
+        if self.model.concurrency or not first.sample.options:
+            batch = [first]
+        else:
+            closed = [w for w in self._waiting if w.sample.options]
+            batch = [w for w in closed if w is first or (w.frames is first.frames and w.frames is not None)]
+            others = [w for w in closed if w not in batch]
+            batch += others[: max(0, self._size.now - len(batch))]
         for waiting in batch:
             self._waiting.remove(waiting)
         return batch
 
-    def _answers(self, batch: list[_Waiting]) -> list[Asked | Exception]:
-        frames, samples = batch[0].frames, [waiting.sample for waiting in batch]
-        reduction = self.model.settings.reduction
+    def _answers(self, batch: list[_Waiting]) -> list[Answered | Exception]:
+        found: dict[_Waiting, Answered | Exception] = {}
         try:
-            answers = self.model.answer(samples[0].video, samples, seen=frames)
-            warning = None if frames is None else self.model.out_of_distribution(frames)
+            units = {self._asked(waiting): waiting for waiting in _by_frames(batch)}
+            for answered in in_batches(units, self._answer, size=self._size, weight=lambda a: len(a.samples)):
+                for unit, answers in answered:
+                    found |= self._results(units[unit], answers)
         except Exception as error:  # noqa: BLE001  # it ends these requests, not the thread; each one raises it again
-            return [error] * len(batch)
-        return [
-            UserError(answer.error)
-            if answer.error is not None
-            else Asked(answer=decide(answer, reduction=reduction), warning=warning, frames=frames)
-            for answer in answers
-        ]
+            return [found.get(waiting, error) for waiting in batch]
+        return [found[waiting] for waiting in batch]
 
-    def _give(self, batch: list[_Waiting], found: list[Asked | Exception]) -> None:
-        for waiting, asked in zip(batch, found, strict=True):
-            if waiting.asked.done():  # its client has left
+    def _asked(self, waiting: Sequence[_Waiting]) -> Asked:
+        return Asked(
+            video=waiting[0].sample.video,
+            samples=[w.sample for w in waiting],
+            seen=waiting[0].frames,
+            listeners={w.sample.id: w.listener for w in waiting},
+        )
+
+    def _answer(self, asked: Sequence[Asked], at_once: int) -> list[list[Answer]]:
+        return self.model.answer_many(asked, at_once=at_once)
+
+    def _results(
+        self, waiting: Sequence[_Waiting], answers: Sequence[Answer] | UserError
+    ) -> dict[_Waiting, Answered | Exception]:
+        if isinstance(answers, UserError):
+            return dict.fromkeys(waiting, answers)
+        frames, reduction = waiting[0].frames, self.model.settings.reduction
+        if frames is not None and frames not in self._warnings:
+            self._warnings[frames] = self.model.out_of_distribution(frames)
+        return {
+            w: UserError(answer.error)
+            if answer.error is not None
+            else Answered(
+                answer=decide(answer, reduction=reduction),
+                warning=None if frames is None else self._warnings[frames],
+                frames=frames,
+                listener=w.listener,
+            )
+            for w, answer in zip(waiting, answers, strict=True)
+        }
+
+    def _give(self, batch: list[_Waiting], found: list[Answered | Exception]) -> None:
+        for waiting, answered in zip(batch, found, strict=True):
+            if waiting.answered.done():  # its client has left
                 continue
-            if isinstance(asked, Exception):
-                waiting.asked.set_exception(asked)
+            if isinstance(answered, Exception):
+                waiting.answered.set_exception(answered)
             else:
-                waiting.asked.set_result(asked)
+                waiting.answered.set_result(answered)
+
+
+def _by_frames(batch: Sequence[_Waiting]) -> list[tuple[_Waiting, ...]]:
+    """Those about the same frames together; without frames, each by itself."""
+    groups: dict[int, list[_Waiting]] = {}
+    for waiting in batch:
+        key = id(waiting if waiting.frames is None else waiting.frames)
+        groups.setdefault(key, []).append(waiting)
+    return [tuple(group) for group in groups.values()]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -184,7 +183,7 @@ class Reply:
 
     text: str
     finish_reason: Literal["stop", "length"]
-    usage: dict[str, int]
+    usage: dict[str, int] | None
     tideo: dict[str, Any]
 
 
@@ -195,19 +194,26 @@ def completion(reply: Reply, *, model: str) -> dict[str, Any]:
     return _head("chat.completion", model) | {"choices": [choice], "usage": reply.usage, "tideo": reply.tideo}
 
 
-def chunks(reply: Reply, *, model: str, pieces: Sequence[str], with_usage: bool) -> list[dict[str, Any]]:
-    """The objects of a streamed reply; the last one with a choice holds our own object."""
-    head = _head("chat.completion.chunk", model)
+class Chunks:
+    """The objects of one streamed reply; the last one with a choice holds our own object."""
 
-    def chunk(delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
-        return head | {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]}
+    def __init__(self, *, model: str, with_usage: bool) -> None:
+        self._with_usage = with_usage
+        self._head = _head("chat.completion.chunk", model) | ({"usage": None} if with_usage else {})
 
-    sent = [chunk({"role": "assistant", "content": ""}, None)]
-    sent += [chunk({"content": piece}, None) for piece in pieces]
-    sent.append(chunk({}, reply.finish_reason) | {"tideo": reply.tideo})
-    if with_usage:
-        sent.append(head | {"choices": [], "usage": reply.usage})
-    return sent
+    def first(self) -> dict[str, Any]:
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def text(self, text: str) -> dict[str, Any]:
+        return self._chunk({"content": text})
+
+    def last(self, reply: Reply) -> list[dict[str, Any]]:
+        end = self._chunk({}, reply.finish_reason) | {"tideo": reply.tideo}
+        return [end, *([self._head | {"choices": [], "usage": reply.usage}] if self._with_usage else [])]
+
+    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return self._head | {"choices": [choice]}
 
 
 def _head(kind: str, model: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Any
 from tideo.models.grid.frames import GridModel
 from tideo.models.interface import AS_TRAINED, VideoModel
 from tideo.scoring import scores
-from tideo.serve.engine import Asked, Engine, FrameCache, Full
+from tideo.serve.engine import Answered, Engine, FrameCache, Full
 from tideo.serve.frames import data_url, frames_of, thumbnails
 from tideo.serve.media import Media, Spool
 from tideo.serve.metrics import Metrics
@@ -38,6 +38,7 @@ class ServerSettings:
     timeout_s: float = 600.0  # of one request
     cache_mb: int = 1024  # of decoded frames
     num_decoders: int = 2  # threads
+    read_s: float = 60.0  # of one video
 
 
 class Refused(Exception):
@@ -59,7 +60,11 @@ class Server:
         self._decoder = ThreadPoolExecutor(settings.num_decoders, thread_name_prefix="decode")
         self.engines = {
             model.name: Engine(
-                model, max_requests=settings.max_requests, cache=self._cache, decoder=self._decoder
+                model,
+                max_requests=settings.max_requests,
+                cache=self._cache,
+                decoder=self._decoder,
+                read_s=settings.read_s,
             )
             for model in models
         }
@@ -82,8 +87,10 @@ class Server:
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
         self._decoder.shutdown(wait=False, cancel_futures=True)
 
-    async def chat(self, request: ChatRequest, *, number: str) -> Reply:
-        """The reply. Raises Refused."""
+    async def chat(
+        self, request: ChatRequest, *, number: str, on_text: Callable[[str], None] | None = None
+    ) -> Reply:
+        """The reply. `on_text` gets an open question's as it is written, in another thread. Raises Refused."""
         engine = self.engines.get(request.model)
         if engine is None:
             names = ", ".join(self.engines)
@@ -91,7 +98,7 @@ class Server:
         started_s = time.perf_counter()
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                return await self._reply(request, engine, number=number, started_s=started_s)
+                return await self._reply(request, engine, number=number, started_s=started_s, on_text=on_text)
         except Full:
             raise Refused(503, "too many requests wait: ask again later", kind="server_error") from None
         except TimeoutError:
@@ -102,7 +109,15 @@ class Server:
         except UserError as error:
             raise Refused(400, str(error)) from error
 
-    async def _reply(self, request: ChatRequest, engine: Engine, *, number: str, started_s: float) -> Reply:
+    async def _reply(
+        self,
+        request: ChatRequest,
+        engine: Engine,
+        *,
+        number: str,
+        started_s: float,
+        on_text: Callable[[str], None] | None,
+    ) -> Reply:
         files = ExitStack()
         try:
             # Shielded: a thread cannot be stopped, and the files it opens must be closed after it.
@@ -112,12 +127,14 @@ class Server:
             except asyncio.CancelledError:
                 opening.add_done_callback(lambda done: files.close())
                 raise
-            asked = await engine.ask(sample, key=key, frames=frames)
+            answered = await engine.ask(
+                sample, key=key, frames=frames, max_new_tokens=request.max_new_tokens, on_text=on_text
+            )
         finally:
             if opening.done():
                 files.close()
         seconds = time.perf_counter() - started_s
-        return await asyncio.to_thread(_reply_of, asked, engine.model, request, sample, seconds)
+        return await asyncio.to_thread(_reply_of, answered, engine.model, request, sample, seconds)
 
     def _open(
         self, request: ChatRequest, files: ExitStack, number: str
@@ -136,15 +153,17 @@ class Server:
         return sample, None, frames_of(paths, times_s=known_s or None, video_id=number)
 
 
-def _reply_of(asked: Asked, model: VideoModel, request: ChatRequest, sample: Sample, seconds: float) -> Reply:
+def _reply_of(
+    answered: Answered, model: VideoModel, request: ChatRequest, sample: Sample, seconds: float
+) -> Reply:
     """As `tideo ask --json` has it, in our own object."""
-    answer = asked.answer
+    answer, listener = answered.answer, answered.listener
     text = answer.text if answer.choice is None else request.options[answer.choice]
     scored = scores(answer.loglikelihoods, answer.num_tokens, reduction=model.settings.reduction)
     return Reply(
         text=text,
-        finish_reason="stop",
-        usage={"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        finish_reason="length" if listener.truncated and answer.choice is None else "stop",
+        usage=_usage(answered),
         tideo={
             "choice": answer.choice,
             "options": request.options,
@@ -152,19 +171,34 @@ def _reply_of(asked: Asked, model: VideoModel, request: ChatRequest, sample: Sam
             "model": model.name,
             "pts_s": list(answer.pts_s),
             "seconds": round(seconds, 3),
-            "warning": asked.warning,
+            "warning": answered.warning,
         }
-        | (_pictures(asked, model, sample.video) if request.pictures else {}),
+        | (_pictures(answered, model, sample.video) if request.pictures else {}),
     )
 
 
-def _pictures(asked: Asked, model: VideoModel, video: Video) -> dict[str, Any]:
+def _usage(answered: Answered) -> dict[str, int] | None:
+    """Tokens, frames included; of the chosen option where there are options. None if the model does not know them."""
+    listener, choice = answered.listener, answered.answer.choice
+    num_reply = listener.reply_tokens
+    if choice is not None and listener.option_tokens is not None:
+        num_reply = listener.option_tokens[choice]
+    if listener.prompt_tokens is None or num_reply is None:
+        return None
+    return {
+        "prompt_tokens": listener.prompt_tokens,
+        "completion_tokens": num_reply,
+        "total_tokens": listener.prompt_tokens + num_reply,
+    }
+
+
+def _pictures(answered: Answered, model: VideoModel, video: Video) -> dict[str, Any]:
     """Small pictures of the frames looked at, and of the grid where the model sees one."""
-    frames = asked.frames
+    frames = answered.frames
     if frames is None:
         return {"pictures": [], "grid": None}
     grids = model.images(frames, video, controls=AS_TRAINED) if isinstance(model, GridModel) else []
     return {
-        "pictures": thumbnails(frames, asked.answer.pts_s),
+        "pictures": thumbnails(frames, answered.answer.pts_s),
         "grid": data_url(grids[0]) if len(grids) == 1 else None,
     }

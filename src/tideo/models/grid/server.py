@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from tideo.llms.interface import Calls, Unanswered
 from tideo.llms.openai import Server
 from tideo.models.grid.frames import GridModel
 from tideo.models.grid.settings import GridSettings
-from tideo.models.interface import AS_TRAINED, Controls, VideoInput
+from tideo.models.interface import AS_TRAINED, Asked, Controls, VideoInput
+from tideo.models.listener import Listener
 from tideo.models.prompts import choose_prompt, open_prompt, style
 from tideo.replies import choice_of_reply, without_thoughts
 from tideo.store.files import key_of
@@ -64,17 +66,27 @@ class Remote(GridModel):
 
         Raises Stopped where no other question can fare better, as `Server.ask` does.
         """
+        return self._answers(Asked(video=video, samples=samples, seen=seen, controls=controls))
+
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
+        """As `answer`, of each. A reply comes to its listener as a whole."""
+        return [self._answers(a) for a in asked]
+
+    def _answers(self, asked: Asked) -> list[Answer]:
         answers = []
-        for shown, about in self.shown(seen, samples, controls=controls):
-            images = self.images(shown, video, controls=controls)
+        for shown, about in self.shown(asked.seen, asked.samples, controls=asked.controls):
+            images = self.images(shown, asked.video, controls=asked.controls)
             pts_s = () if shown is None else tuple(shown.pts_s_T.tolist())
             for sample in about:
                 started_s = time.perf_counter()
-                answer = self._ask(images, sample, num_frames=len(pts_s))
+                listener = asked.listeners.get(sample.id) or Listener()
+                answer = self._ask(images, sample, num_frames=len(pts_s), listener=listener)
                 answers.append(replace(answer, pts_s=pts_s, seconds=time.perf_counter() - started_s))
         return answers
 
-    def _ask(self, images: Sequence[Image.Image], sample: Sample, *, num_frames: int) -> Answer:
+    def _ask(
+        self, images: Sequence[Image.Image], sample: Sample, *, num_frames: int, listener: Listener
+    ) -> Answer:
         words = style(self.settings.prompt_style)
         if sample.options:
             prompt = choose_prompt(sample.question, sample.options, style=words)
@@ -83,6 +95,8 @@ class Remote(GridModel):
         turn = self.settings.turn(prompt, num_images=len(images), num_frames=num_frames)
         content = [*map(_image_part, images), {"type": "text", "text": turn}]
         limit = self.settings.max_new_tokens
+        if not sample.options:  # a reply that names an option is this model's own affair
+            limit = listener.limit(limit, room=math.inf)
         try:
             reply = self.server.ask(
                 [{"role": "user", "content": content}],
@@ -91,6 +105,9 @@ class Remote(GridModel):
             )
         except Unanswered as error:
             return Answer(sample_id=sample.id, error=str(error))
+        listener.truncated = reply.truncated
+        if reply.tokens_in:  # 0: the server gives none
+            listener.prompt_tokens, listener.reply_tokens = reply.tokens_in, reply.tokens_out
         text = without_thoughts(reply.text)
         choice, failure = None, None
         # What a cut reply would have gone on to say may be against its first words; a description is only shorter.
