@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tideo.models.interface import AS_TRAINED, Controls, VideoInput, VideoModel
+from tideo.models.batching import BatchSize
+from tideo.models.interface import AS_TRAINED, Asked, Controls, VideoInput, VideoModel
 from tideo.types import Answer, Frames, Sample, UserError, Video
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -25,15 +26,26 @@ from tideo.serve.server import ServerSettings  # noqa: E402
 
 
 class Longest(VideoModel):
-    """Takes the longest option; its reply to an open question is the question. Keeps what it was asked."""
+    """Takes the longest option; its reply to an open question is the question. Keeps what it was asked.
+
+    `batch`: the questions of several videos that it takes together.
+    """
 
     name = "longest"
 
-    def __init__(self, *, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self, *, seconds: float = 0.0, batch: int = 1) -> None:
+        self.seconds, self.batch = seconds, batch
+        self.batches: list[int] = []
         self.looks: list[Video] = []
         self.calls: list[list[str]] = []
         self.frames: list[Frames | None] = []
+
+    def batch_size(self) -> BatchSize:
+        return BatchSize(self.batch)
+
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
+        self.batches.append(sum(len(a.samples) for a in asked))
+        return super().answer_many(asked, at_once=at_once)
 
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
         self.looks.append(video)
@@ -62,6 +74,32 @@ class Longest(VideoModel):
 
     def out_of_distribution(self, frames: Frames) -> str | None:
         return "this video is unlike others" if frames.rgb_THWC.std() < 1 else None
+
+
+class Slow(Longest):
+    """Writes a word every 20 ms for ever, or as many as are asked for. Says so of every word in `written`."""
+
+    name = "longest"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
+        ((sample, listener),) = [(s, a.listeners[s.id]) for a in asked for s in a.samples]
+        listener.prompt_tokens = 7
+        num = 1000 if listener.max_new_tokens is None else listener.max_new_tokens
+        for n in range(num):
+            if listener.has_left():
+                break
+            time.sleep(0.02)
+            if n == 3 and sample.question == "a fault":
+                raise ZeroDivisionError("of the model's own")
+            self.written.append(f"word{n} ")
+            if listener.on_text is not None:
+                listener.on_text(self.written[-1])
+        listener.reply_tokens, listener.truncated = num, True
+        return [[Answer(sample_id=sample.id, text="".join(self.written))]]
 
 
 @dataclass

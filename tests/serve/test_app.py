@@ -15,7 +15,7 @@ import openai
 import pytest
 from PIL import Image
 
-from serving import Longest
+from serving import Longest, Slow
 from videos import encode
 
 OPTIONS = ["a", "the longest", "mid"]
@@ -129,6 +129,89 @@ def test_questions_about_one_video_share_a_call(serve, video):
     ]
     assert len(running.model.looks) == 1
     assert len(running.model.calls) <= 3
+
+
+def test_questions_about_several_videos_share_a_batch(serve, video):
+    running = serve(model=Longest(seconds=0.3, batch=4))
+    for start in range(6):  # each segment is decoded before
+        running.post(about(data_url(video), start=start / 10, options=OPTIONS))
+    del running.model.batches[:]
+    bodies = [about(data_url(video), start=n / 10, options=["a", "b" * (n + 2)]) for n in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        replies = list(pool.map(running.post, bodies))
+    assert [len(reply["choices"][0]["message"]["content"]) for _, reply, _ in replies] == [2, 3, 4, 5, 6, 7]
+    assert sum(running.model.batches) == 6
+    assert max(running.model.batches) == 4
+
+
+# --- replies in words -------------------------------------------------------------------------------
+
+
+def test_the_limit_of_tokens_and_the_usage(serve, video):
+    running = serve(model=Slow())
+    _, reply, _ = running.post(about(data_url(video), max_completion_tokens=2))
+    assert reply["choices"][0]["message"]["content"] == "word0 word1 "
+    assert reply["choices"][0]["finish_reason"] == "length"
+    assert reply["usage"] == {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
+
+
+def test_usage_is_null_where_the_model_does_not_know_it(serve, video):
+    assert serve().post(about(data_url(video)))[1]["usage"] is None
+
+
+def test_words_are_streamed_as_they_are_written(serve, video):
+    running = serve(model=Slow())
+    stream = client(running).chat.completions.create(
+        **about(data_url(video)), max_tokens=50, stream=True, stream_options={"include_usage": True}
+    )
+    texts = (chunk.choices[0].delta.content for chunk in stream if chunk.choices)
+    assert [next(texts) for _ in range(3)] == ["", "word0 ", "word1 "]
+    assert len(running.model.written) < 30
+    assert "".join(filter(None, texts)) == "".join(f"word{n} " for n in range(2, 50))
+
+
+def test_the_usage_is_the_last_chunk_of_a_stream(serve, video):
+    chunks = client(serve(model=Slow())).chat.completions.create(
+        **about(data_url(video)), max_tokens=2, stream=True, stream_options={"include_usage": True}
+    )
+    *_, end, last = chunks
+    assert (end.choices[0].finish_reason, last.choices, last.usage.total_tokens) == ("length", [], 9)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_the_writing(serve, video, stream):
+    running = serve(model=Slow())
+    body = json.dumps(about(data_url(video), stream=stream))
+    leaving = http.client.HTTPConnection("127.0.0.1", running.port)
+    leaving.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    while len(running.model.written) < 3:
+        time.sleep(0.01)
+    leaving.sock.shutdown(socket.SHUT_RDWR)
+    leaving.close()
+    status, reply, _ = running.post(about(data_url(video), max_tokens=1))
+    assert status == 200
+    assert len(running.model.written) < 100
+
+
+def test_a_fault_after_the_first_word_is_an_event_of_the_stream(serve, video):
+    running = serve(model=Slow())
+    chunks = client(running).chat.completions.create(**about(data_url(video), "a fault"), stream=True)
+    with pytest.raises(openai.APIError, match="a fault of this server"):
+        list(chunks)
+    assert running.post(about(data_url(video), max_tokens=1))[0] == 200
+
+
+def test_an_error_before_the_first_word_of_a_stream_has_its_status(serve):
+    status, reply, _ = serve().post(about(VIDEO, stream=True))
+    assert (status, reply["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_a_video_that_takes_too_long_to_read(serve, video):
+    running = serve(read_s=0.0)
+    status, reply, _ = running.post(about(data_url(video)))
+    assert status == 400
+    assert "reading it takes more than 0 s" in reply["error"]["message"]
+    assert running.post(about(data_url(b"GIF89a"), "?"))[0] == 400
 
 
 def test_a_video_unlike_others_comes_with_a_warning(serve, tmp_path):

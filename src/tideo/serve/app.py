@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from tideo.serve.guard import has_key, is_own_origin
 from tideo.serve.media import SPOOL
 from tideo.serve.protocol import ChatRequest, Reply, completion
 from tideo.serve.server import MB, Refused, Server, ServerSettings
+from tideo.serve.spool_folder import SpoolFolder
 
 log = logging.getLogger(__name__)
 PAGE = Path(__file__).parent / "page"
@@ -41,15 +41,15 @@ BASE64 = 4 / 3  # how much longer a file is in a data URL
 
 def application(models: Sequence[VideoModel], settings: ServerSettings) -> FastAPI:
     """The application, which holds a temporary folder for the files that requests bring."""
-    spool = tempfile.TemporaryDirectory(prefix="tideo-serve-")
-    server = Server(models, settings, spool=Path(spool.name))
+    spool = SpoolFolder()
+    server = Server(models, settings, spool=spool.path)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         server.start()
         yield
         await server.stop()
-        spool.cleanup()
+        spool.close()
 
     app = FastAPI(title="tideo", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
 
