@@ -132,35 +132,55 @@ class Running:
         return status, json.loads(body) if kind.startswith("application/json") else body.decode(), headers
 
 
+def started(*, model: VideoModel | None = None, **settings: Any) -> Running:
+    """A server with these settings, and its model; to be stopped."""
+    model = model or Longest()
+    config = uvicorn.Config(
+        application([model], ServerSettings(**settings)),
+        port=0,
+        log_level="error",
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+
+    return Running(url=f"http://127.0.0.1:{listening.getsockname()[1]}", model=model, stop=stop)
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Running]]:
-    """A function that starts a server with these settings, and the model."""
-    stops = []
+    """The function `started`; what it starts ends with the test."""
+    servers: list[Running] = []
 
-    def start(*, model: VideoModel | None = None, **settings: Any) -> Running:
-        model = model or Longest()
-        config = uvicorn.Config(
-            application([model], ServerSettings(**settings)),
-            port=0,
-            log_level="error",
-            timeout_graceful_shutdown=5,
-        )
-        server = uvicorn.Server(config)
-        listening = socket.socket()
-        listening.bind(("127.0.0.1", 0))
-        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.005)
-
-        def stop() -> None:
-            server.should_exit = True
-            thread.join(10)
-            listening.close()
-
-        stops.append(stop)
-        return Running(url=f"http://127.0.0.1:{listening.getsockname()[1]}", model=model, stop=stop)
+    def start(**settings: Any) -> Running:
+        servers.append(started(**settings))
+        return servers[-1]
 
     yield start
-    for stop in stops:
-        stop()
+    for running in servers:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Running]:
+    """One server for all tests that only ask, which is quicker."""
+    running = started(max_upload_mb=1)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Running]:
+    """One that asks for the key "secret"."""
+    running = started(key="secret")
+    yield running
+    running.stop()

@@ -1,3 +1,3 @@
-from serving import serve
+from serving import locked, serve, shared
 
-__all__ = ["serve"]
+__all__ = ["locked", "serve", "shared"]

@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -42,27 +43,27 @@ def client(running, **settings: Any) -> openai.OpenAI:
     return openai.OpenAI(base_url=running.url + "/v1", api_key="none", max_retries=0, **settings)
 
 
-def test_openais_client_reads_a_reply(serve, video):
-    chat = client(serve()).chat.completions
+def test_openais_client_reads_a_reply(shared, video):
+    chat = client(shared).chat.completions
     reply = chat.create(**about(data_url(video)))
     assert reply.choices[0].message.content == "what happens?"
     assert reply.choices[0].finish_reason == "stop"
     assert reply.model == "longest"
 
 
-def test_openais_client_reads_a_stream(serve, video):
-    chunks = list(client(serve()).chat.completions.create(**about(data_url(video)), stream=True))
+def test_openais_client_reads_a_stream(shared, video):
+    chunks = list(client(shared).chat.completions.create(**about(data_url(video)), stream=True))
     assert "".join(c.choices[0].delta.content or "" for c in chunks) == "what happens?"
     assert chunks[-1].choices[0].finish_reason == "stop"
     assert chunks[-1].model_extra["tideo"]["model"] == "longest"
 
 
-def test_openais_client_lists_the_models(serve):
-    assert [model.id for model in client(serve()).models.list()] == ["longest"]
+def test_openais_client_lists_the_models(shared):
+    assert [model.id for model in client(shared).models.list()] == ["longest"]
 
 
-def test_options_are_scored_and_the_chosen_ones_text_is_the_message(serve, video):
-    status, reply, _ = serve().post(about(data_url(video), options=OPTIONS))
+def test_options_are_scored_and_the_chosen_ones_text_is_the_message(shared, video):
+    status, reply, _ = shared.post(about(data_url(video), options=OPTIONS))
     assert status == 200
     assert reply["choices"][0]["message"]["content"] == "the longest"
     ours = reply["tideo"]
@@ -132,10 +133,11 @@ def test_questions_about_one_video_share_a_call(serve, video):
 
 
 def test_questions_about_several_videos_share_a_batch(serve, video):
-    running = serve(model=Longest(seconds=0.3, batch=4))
+    running = serve(model=Longest(batch=4))
     for start in range(6):  # each segment is decoded before
         running.post(about(data_url(video), start=start / 10, options=OPTIONS))
     del running.model.batches[:]
+    running.model.seconds = 0.1
     bodies = [about(data_url(video), start=n / 10, options=["a", "b" * (n + 2)]) for n in range(6)]
     with ThreadPoolExecutor(6) as pool:
         replies = list(pool.map(running.post, bodies))
@@ -155,8 +157,8 @@ def test_the_limit_of_tokens_and_the_usage(serve, video):
     assert reply["usage"] == {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
 
-def test_usage_is_null_where_the_model_does_not_know_it(serve, video):
-    assert serve().post(about(data_url(video)))[1]["usage"] is None
+def test_usage_is_null_where_the_model_does_not_know_it(shared, video):
+    assert shared.post(about(data_url(video)))[1]["usage"] is None
 
 
 def test_words_are_streamed_as_they_are_written(serve, video):
@@ -188,8 +190,7 @@ def test_a_client_that_leaves_ends_the_writing(serve, video, stream):
         time.sleep(0.01)
     leaving.sock.shutdown(socket.SHUT_RDWR)
     leaving.close()
-    status, reply, _ = running.post(about(data_url(video), max_tokens=1))
-    assert status == 200
+    assert running.post(about(data_url(video), max_tokens=1))[0] == 200
     assert len(running.model.written) < 100
 
 
@@ -201,8 +202,8 @@ def test_a_fault_after_the_first_word_is_an_event_of_the_stream(serve, video):
     assert running.post(about(data_url(video), max_tokens=1))[0] == 200
 
 
-def test_an_error_before_the_first_word_of_a_stream_has_its_status(serve):
-    status, reply, _ = serve().post(about(VIDEO, stream=True))
+def test_an_error_before_the_first_word_of_a_stream_has_its_status(shared):
+    status, reply, _ = shared.post(about(VIDEO, stream=True))
     assert (status, reply["error"]["type"]) == (400, "invalid_request_error")
 
 
@@ -214,8 +215,8 @@ def test_a_video_that_takes_too_long_to_read(serve, video):
     assert running.post(about(data_url(b"GIF89a"), "?"))[0] == 400
 
 
-def test_a_video_unlike_others_comes_with_a_warning(serve, tmp_path):
-    _, reply, _ = serve().post(
+def test_a_video_unlike_others_comes_with_a_warning(shared, tmp_path):
+    _, reply, _ = shared.post(
         {
             "model": "longest",
             "messages": [
@@ -266,37 +267,33 @@ VIDEO = "data:video/mp4;base64,AAAA"
         (about(VIDEO, " "), 400, "a question of the user's"),
     ],
 )
-def test_a_bad_request_gets_an_error_object(serve, body, status, message):
-    running = serve()
-    found, reply, _ = running.post(body)
+def test_a_bad_request_gets_an_error_object(shared, body, status, message):
+    found, reply, _ = shared.post(body)
     assert found == status
     assert reply["error"]["type"] == "invalid_request_error"
-    import re
-
     assert re.search(message, reply["error"]["message"]), reply
-    assert running.get("/health")[0] == 200
+    assert shared.get("/health")[0] == 200
 
 
-def test_openais_client_raises_its_own_errors(serve):
+def test_openais_client_raises_its_own_errors(shared):
     with pytest.raises(openai.NotFoundError, match="this server has longest"):
-        client(serve()).chat.completions.create(**about(VIDEO) | {"model": "gpt-4"})
+        client(shared).chat.completions.create(**about(VIDEO) | {"model": "gpt-4"})
 
 
-def test_a_question_that_the_model_cannot_take(serve, video):
-    status, reply, _ = serve().post(about(data_url(video), "too long", options=OPTIONS))
+def test_a_question_that_the_model_cannot_take(shared, video):
+    status, reply, _ = shared.post(about(data_url(video), "too long", options=OPTIONS))
     assert (status, reply["error"]["message"]) == (400, "9 tokens exceed the model's context")
 
 
-def test_a_fault_of_ours_is_a_500_without_its_words_and_the_next_request_is_answered(serve, video):
-    running = serve()
-    status, reply, _ = running.post(about(data_url(video), "a fault"))
+def test_a_fault_of_ours_is_a_500_without_its_words_and_the_next_request_is_answered(shared, video):
+    status, reply, _ = shared.post(about(data_url(video), "a fault"))
     assert status == 500
     assert "the model's own" not in json.dumps(reply)
-    assert running.post(about(data_url(video)))[0] == 200
+    assert shared.post(about(data_url(video)))[0] == 200
 
 
-def test_a_body_over_the_limit_is_refused(serve):
-    status, reply, _ = serve(max_upload_mb=1).post(about("data:video/mp4;base64," + "A" * 3_000_000))
+def test_a_body_over_the_limit_is_refused(shared):
+    status, reply, _ = shared.post(about("data:video/mp4;base64," + "A" * 3_000_000))
     assert status == 413
     assert "larger than" in reply["error"]["message"]
 
@@ -339,12 +336,11 @@ def test_a_client_that_leaves_stops_its_work(serve, video):
      ({"Authorization": "Bearer secret"}, 200), ({"Authorization": "bearer secret"}, 200),
      ({"Authorization": "Bearer sécret"}, 401)],
 )  # fmt: skip
-def test_a_key(serve, authorization, status):
-    running = serve(key="secret")
+def test_a_key(locked, authorization, status):
     headers = {name: value.encode().decode("latin-1") for name, value in authorization.items()}
-    found, reply, _ = running.get("/v1/models", **headers)
+    found, reply, _ = locked.get("/v1/models", **headers)
     assert found == status
-    assert running.get("/health")[0] == 200
+    assert locked.get("/health")[0] == 200
     if status == 401:
         assert reply["error"]["code"] == "invalid_api_key"
 
@@ -361,8 +357,8 @@ def test_a_key(serve, authorization, status):
         ({"Origin": "http://localhost:8001", "Host": "localhost:8000"}, 403),
     ],
 )
-def test_pages_of_other_origins_are_not_answered(serve, headers, status):
-    assert serve().get("/v1/models", **headers)[0] == status
+def test_pages_of_other_origins_are_not_answered(shared, headers, status):
+    assert shared.get("/v1/models", **headers)[0] == status
 
 
 # --- logs and metrics -----------------------------------------------------------------------------
@@ -387,13 +383,12 @@ def test_prometheus_reads_counts(serve, video):
     assert 'tideo_requests_total{model="",status="400"} 1.0' in text
 
 
-def test_half_a_request_holds_up_nobody(serve, video):
-    running = serve()
-    with socket.create_connection(("127.0.0.1", running.port)) as slow:
+def test_half_a_request_holds_up_nobody(shared, video):
+    with socket.create_connection(("127.0.0.1", shared.port)) as slow:
         slow.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
         )
-        assert running.post(about(data_url(video)))[0] == 200
+        assert shared.post(about(data_url(video)))[0] == 200
 
 
 def test_a_server_that_stops_finishes_what_runs(serve, video):
@@ -418,28 +413,27 @@ def test_a_file_is_sent_once_and_named_in_later_requests(serve, video):
     assert len(running.model.looks) == 1
 
 
-def test_a_file_that_the_server_no_longer_has(serve):
-    status, reply, _ = serve().post(about("sent:" + "0" * 64))
+def test_a_file_that_the_server_no_longer_has(shared):
+    status, reply, _ = shared.post(about("sent:" + "0" * 64))
     assert status == 400
     assert "send it again" in reply["error"]["message"]
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"", 400), (b"x" * 2_000_000, 413)])
-def test_a_file_that_is_not_taken(serve, body, status):
-    assert serve(max_upload_mb=1).send("/v1/media", body)[0] == status
+def test_a_file_that_is_not_taken(shared, body, status):
+    assert shared.send("/v1/media", body)[0] == status
 
 
-def test_pictures_of_the_frames_on_request(serve, video):
-    _, reply, _ = serve().post(about(data_url(video), pictures=True))
+def test_pictures_of_the_frames_on_request(shared, video):
+    _, reply, _ = shared.post(about(data_url(video), pictures=True))
     assert len(reply["tideo"]["pictures"]) == 10
     content = base64.b64decode(reply["tideo"]["pictures"][3].partition(",")[2])
     assert Image.open(io.BytesIO(content)).size == (64, 48)
 
 
-def test_the_page_names_no_other_host(serve):
-    running = serve()
-    status, page, headers = running.get("/")
+def test_the_page_names_no_other_host(shared):
+    status, page, headers = shared.get("/")
     assert status == 200
     assert "default-src 'none'" in headers["content-security-policy"]
-    for text in (page, running.get("/page.js")[1], running.get("/page.css")[1]):
+    for text in (page, shared.get("/page.js")[1], shared.get("/page.css")[1]):
         assert "http" not in text

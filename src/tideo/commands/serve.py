@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 
 from tideo.types import UserError
 
+log = logging.getLogger(__name__)
 KEY_VARIABLE = "TIDEO_API_KEY"
 
 
@@ -46,6 +48,8 @@ def serve(
         max_upload_mb=max_upload_mb,
     )
     listening = _listening(host, port)  # before the models, which take longer
+    if settings.key is None and host not in ("127.0.0.1", "::1", "localhost"):
+        log.warning("whoever reaches %s can ask: set %s to a key that clients send", host, KEY_VARIABLE)
     names = list(dict.fromkeys(model or ["dollhouse-topa"]))
     app = application([load_model(name) for name in names], settings)
     print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)
