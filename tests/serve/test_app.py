@@ -146,6 +146,19 @@ def test_questions_about_several_videos_share_a_batch(serve, video):
     assert max(running.model.batches) == 4
 
 
+def test_a_picture_that_is_a_bomb(shared):
+    file = io.BytesIO()
+    Image.new("1", (16_000, 16_000)).save(file, format="PNG")  # 32 kB, 256 million pixels
+    parts = [
+        {"type": "image_url", "image_url": {"url": data_url(file.getvalue(), "image/png")}},
+        {"type": "text", "text": "?"},
+    ]
+    status, reply, _ = shared.post({"model": "longest", "messages": [{"role": "user", "content": parts}]})
+    assert status == 400
+    assert "image 1: " in reply["error"]["message"]
+    assert shared.get("/health")[0] == 200
+
+
 # --- replies in words -------------------------------------------------------------------------------
 
 

@@ -219,6 +219,27 @@ def test_frames_of_an_absurd_size_are_refused(tmp_path: Path) -> None:
     assert len(sample_frames(path, 2)) == 2
 
 
+def test_a_picture_of_16000_x_16000_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "v.gif"
+    screen = b"GIF89a" + struct.pack("<HHBBB", 16_000, 16_000, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    dot = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    path.write_bytes(screen + b"\x21\xf9\x04\x04\x0a\x00\x00\x00" + dot + b";")
+    with (
+        pytest.raises(VideoError, match="more than 35,389,440 pixels"),
+        limited(seconds=60, max_pixels=8192 * 4320),
+    ):
+        sample_frames(path, 2)
+
+
+@pytest.mark.parametrize("container_format", ["mp4", "avi", "mpegts", "matroska"])
+def test_limits_that_are_not_met_change_nothing(tmp_path: Path, container_format: str) -> None:
+    path = tmp_path / "v"
+    encode(path, num=9, container_format=container_format)
+    with limited(seconds=60, max_pixels=64 * 48):
+        frames = sample_frames(path, 3)
+    np.testing.assert_array_equal(frames.rgb_THWC, sample_frames(path, 3).rgb_THWC)
+
+
 @pytest.mark.parametrize("container_format", ["mp4", "avi", "mpegts"])
 def test_reading_ends_when_its_time_is_over(tmp_path: Path, container_format: str) -> None:
     path = tmp_path / "v"

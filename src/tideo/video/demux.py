@@ -67,6 +67,8 @@ class Demuxer:
             if head[4:8] == b"ftyp":
                 self._options["skip_frame"] = "all"  # opening would decode to learn what the header says
         self.limits = limits.current()
+        # Also in opening no larger frame is decoded; what the header says of its size is then lost.
+        self._options |= self.limits.of_decoder
         self.broken = False  # whether reading ended with an error
         self.jumped = False  # whether times that jump were met
         self._open()
@@ -110,6 +112,7 @@ class Demuxer:
                 other.discard = Discard.all
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = "NONE"
+        stream.codec_context.options = self.limits.of_decoder
         try:
             self.check_pixels(stream.codec_context.width, stream.codec_context.height)
         except VideoError:
@@ -122,6 +125,10 @@ class Demuxer:
 
     def check_pixels(self, width: int, height: int) -> None:
         """Raise VideoError for frames that are larger than the limit."""
+        if width * height == 0 and self.limits.of_decoder:
+            raise self.error(
+                f"its frames have more than {self.limits.max_pixels:,} pixels, or it is damaged: send a smaller one"
+            )
         if width * height > self.limits.max_pixels:
             raise self.error(
                 f"its frames claim {width} x {height} pixels; expected at most {self.limits.max_pixels:,}. It may be "

@@ -25,6 +25,11 @@ class Limits:
     seconds: float | None = None
     began_s: float = field(default_factory=time.monotonic)
 
+    @property
+    def of_decoder(self) -> dict[str, str]:
+        """FFmpeg's option; none for the usual limit, beyond which the error is ours."""
+        return {} if self.max_pixels == MAX_PIXELS else {"max_pixels": str(self.max_pixels)}
+
     def check_time(self, name: str) -> None:
         """Raise OutOfTime if the time is over."""
         if self.seconds is not None and time.monotonic() - self.began_s > self.seconds:
