@@ -28,13 +28,15 @@ from tideo.serve.server import ServerSettings  # noqa: E402
 class Longest(VideoModel):
     """Takes the longest option; its reply to an open question is the question. Keeps what it was asked.
 
-    `batch`: the questions of several videos that it takes together.
+    `batch`: the questions of several videos that it takes together. It answers while `goes_on` is set.
     """
 
     name = "longest"
 
     def __init__(self, *, seconds: float = 0.0, batch: int = 1) -> None:
         self.seconds, self.batch = seconds, batch
+        self.goes_on = threading.Event()
+        self.goes_on.set()
         self.batches: list[int] = []
         self.looks: list[Video] = []
         self.calls: list[list[str]] = []
@@ -56,6 +58,7 @@ class Longest(VideoModel):
     ) -> list[Answer]:
         self.calls.append([sample.question for sample in samples])
         time.sleep(self.seconds)
+        self.goes_on.wait(30)
         self.frames.append(seen)
         if samples[0].question == "a fault":
             raise ZeroDivisionError("of the model's own")

@@ -134,16 +134,19 @@ def test_questions_about_one_video_share_a_call(serve, video):
 
 def test_questions_about_several_videos_share_a_batch(serve, video):
     running = serve(model=Longest(batch=4))
-    for start in range(6):  # each segment is decoded before
-        running.post(about(data_url(video), start=start / 10, options=OPTIONS))
+    for n in range(6):  # each segment is decoded before
+        running.post(about(data_url(video), start=n / 10, options=OPTIONS))
     del running.model.batches[:]
-    running.model.seconds = 0.1
+    running.model.goes_on.clear()
     bodies = [about(data_url(video), start=n / 10, options=["a", "b" * (n + 2)]) for n in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        replies = list(pool.map(running.post, bodies))
-    assert [len(reply["choices"][0]["message"]["content"]) for _, reply, _ in replies] == [2, 3, 4, 5, 6, 7]
-    assert sum(running.model.batches) == 6
-    assert max(running.model.batches) == 4
+        replies = [pool.submit(running.post, body) for body in bodies]
+        while 'tideo_requests_under_way{model="longest"} 6.0' not in running.get("/metrics")[1]:
+            time.sleep(0.01)
+        running.model.goes_on.set()
+    chosen = [reply.result()[1]["choices"][0]["message"]["content"] for reply in replies]
+    assert list(map(len, chosen)) == [2, 3, 4, 5, 6, 7]
+    assert running.model.batches == [1, 4, 1]
 
 
 def test_a_picture_that_is_a_bomb(shared):
