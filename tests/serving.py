@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import uvicorn
 
 from tideo.models.batching import BatchSize
 from tideo.models.interface import AS_TRAINED, Asked, Controls, VideoInput, VideoModel
+from tideo.serve.app import application
+from tideo.serve.server import ServerSettings
 from tideo.types import Answer, Frames, Sample, UserError, Video
-
-uvicorn = pytest.importorskip("uvicorn")
-pytest.importorskip("fastapi")
-
-from tideo.serve.app import application  # noqa: E402
-from tideo.serve.server import ServerSettings  # noqa: E402
 
 
 class Longest(VideoModel):
