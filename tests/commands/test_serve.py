@@ -63,7 +63,7 @@ def test_it_prints_its_address_and_ends_at_a_signal(tmp_path: Path, number: sign
         assert model_names(address) == ["dollhouse-topa"]
         assert len(list(tmp_path.glob("tideo-serve-*"))) == 1
         process.send_signal(number)
-        assert process.wait(20) == {signal.SIGTERM: 143, signal.SIGINT: 0}[number]
+        assert process.wait(20) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert list(tmp_path.glob("tideo-serve-*")) == []
 
 

@@ -407,6 +407,15 @@ def test_half_a_request_holds_up_nobody(shared, video):
         assert shared.post(about(data_url(video)))[0] == 200
 
 
+def test_a_body_that_drips_is_given_up(serve, monkeypatch):
+    monkeypatch.setattr("tideo.serve.app.BODY_TIMEOUT_S", 0.2)
+    with socket.create_connection(("127.0.0.1", serve().port)) as slow:
+        slow.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
+        )
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408")
+
+
 def test_a_server_that_stops_finishes_what_runs(serve, video):
     running = serve(model=Longest(seconds=0.5))
     with ThreadPoolExecutor(1) as pool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -53,8 +52,7 @@ def serve(
     names = list(dict.fromkeys(model or ["dollhouse-topa"]))
     app = application([load_model(name) for name in names], settings)
     print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)
-    with contextlib.suppress(KeyboardInterrupt):  # it has finished what ran; Ctrl-C is how a server ends
-        uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listening])
+    uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:
