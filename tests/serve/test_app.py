@@ -146,7 +146,10 @@ def test_questions_about_several_videos_share_a_batch(serve, video):
         running.model.goes_on.set()
     chosen = [reply.result()[1]["choices"][0]["message"]["content"] for reply in replies]
     assert list(map(len, chosen)) == [2, 3, 4, 5, 6, 7]
-    assert running.model.batches == [1, 4, 1]
+    # Of those that came first, one or more began a batch before the others were there.
+    assert sum(running.model.batches) == 6
+    assert len(running.model.batches) <= 3
+    assert 1 < max(running.model.batches) <= 4
 
 
 def test_a_picture_that_is_a_bomb(shared):
