@@ -151,6 +151,8 @@ def test_an_extra_installs_what_its_feature_imports() -> None:
     packages = {
         "flash_attn": "flash-attn",
         "open_clip": "open_clip_torch",
+        "prometheus_client": "prometheus-client",
+        "starlette": "fastapi",  # which brings it
     }  # module → package, where the names differ
     for module, extra in registry.EXTRAS.items():
         names = [requirement.partition(">")[0] for requirement in extras[extra]]

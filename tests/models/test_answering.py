@@ -23,6 +23,7 @@ def test_thoughts_are_set_aside(generated: str, text: str, error: str | None) ->
         [Shown(what="a video", samples=[sample], form="text")],
         prompt_style="plain",
         score=lambda asked: [[] for _ in asked],
-        generate=lambda video, prompt: generated,
+        generate=lambda video, prompt, listener: generated,
+        count=lambda video, prompt: len(prompt),
     )
     assert (answer.text, answer.error) == (text, error)

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from odd_videos import FPS, full_decode, video
 from tideo.types import VideoError
 from tideo.video.decode import decode_at, probe
+from tideo.video.limits import limited
 from tideo.video.samplers import sample_frames
 from tideo.video.streams import OpenVideo
 from videos import encode, index_of, picture, read_all
@@ -209,11 +210,41 @@ def test_exif_is_read_and_turns_the_picture(orientation: int | None, tmp_path: P
         assert np.abs(rgb_HWC.astype(int) - upright).mean() < 3
 
 
-def test_frames_of_an_absurd_size_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_frames_of_an_absurd_size_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     encode(path, num=2)
-    monkeypatch.setattr("tideo.video.streams.MAX_PIXELS", 1000)
-    with pytest.raises(VideoError, match=r"v\.mp4: its frames claim 64 x 48 pixels; expected at most 1,000"):
+    message = r"v\.mp4: its frames claim 64 x 48 pixels; expected at most 1,000"
+    with pytest.raises(VideoError, match=message), limited(seconds=60, max_pixels=1000):
+        sample_frames(path, 2)
+    assert len(sample_frames(path, 2)) == 2
+
+
+def test_a_picture_of_16000_x_16000_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "v.gif"
+    screen = b"GIF89a" + struct.pack("<HHBBB", 16_000, 16_000, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    dot = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    path.write_bytes(screen + b"\x21\xf9\x04\x04\x0a\x00\x00\x00" + dot + b";")
+    with (
+        pytest.raises(VideoError, match="more than 35,389,440 pixels"),
+        limited(seconds=60, max_pixels=8192 * 4320),
+    ):
+        sample_frames(path, 2)
+
+
+@pytest.mark.parametrize("container_format", ["mp4", "avi", "mpegts", "matroska"])
+def test_limits_that_are_not_met_change_nothing(tmp_path: Path, container_format: str) -> None:
+    path = tmp_path / "v"
+    encode(path, num=9, container_format=container_format)
+    with limited(seconds=60, max_pixels=64 * 48):
+        frames = sample_frames(path, 3)
+    np.testing.assert_array_equal(frames.rgb_THWC, sample_frames(path, 3).rgb_THWC)
+
+
+@pytest.mark.parametrize("container_format", ["mp4", "avi", "mpegts"])
+def test_reading_ends_when_its_time_is_over(tmp_path: Path, container_format: str) -> None:
+    path = tmp_path / "v"
+    encode(path, num=9, container_format=container_format)
+    with pytest.raises(VideoError, match="more than 0 s"), limited(seconds=0, max_pixels=10_000):
         sample_frames(path, 2)
 
 

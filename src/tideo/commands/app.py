@@ -12,6 +12,7 @@ from tideo import __version__
 from tideo.commands import ask as asking
 from tideo.commands import evaluate as evaluation
 from tideo.commands import machine, textvid
+from tideo.commands import serve as serving
 from tideo.commands import train as training
 from tideo.commands.logs import set_up_logs
 
@@ -39,6 +40,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "ask": asking.ask,
         "frames": asking.frames,
         "grid": asking.grid,
+        "serve": serving.serve,
     },
     "Evaluate": {
         "eval": evaluation.evaluate,

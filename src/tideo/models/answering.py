@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tideo.models.listener import Listener
 from tideo.models.prompts import FORMS, open_prompt, style
 from tideo.replies import without_thoughts
 from tideo.types import Answer, Sample, UserError
@@ -20,11 +21,15 @@ Prompts = Sequence[tuple[str, Sequence[str]]]  # each with its options, as the f
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
-    """`what` a model is shown, in whatever form it takes it, and the questions about it in a form of FORMS."""
+    """`what` a model is shown, in whatever form it takes it, and the questions about it in a form of FORMS.
+
+    `listeners`: as of `Asked`.
+    """
 
     what: Any
     samples: Sequence[Sample]
     form: str
+    listeners: Mapping[str, Listener] = field(default_factory=dict)
 
 
 def answers_to(
@@ -32,12 +37,14 @@ def answers_to(
     *,
     prompt_style: str,
     score: Callable[[Sequence[tuple[Any, Prompts]]], list[list[OptionScores]]],
-    generate: Callable[[Any, str], str],
+    generate: Callable[[Any, str, Listener], str],
+    count: Callable[[Any, str], int],
 ) -> list[list[Answer]]:
     """One Answer a sample: its options' log-likelihoods in this form, or generated text if it has none.
 
-    `score` gets all questions at once. If it raises UserError, it gets half of them, in the end each alone, and a
-    question that the model cannot take (too long, no text) becomes an Answer with its error. Raises UserError for an
+    `generate` gets what is shown, the prompt and who waits for the reply. `score` gets all questions at once. If it
+    raises UserError, it gets half of them, in the end each alone, and a question that the model cannot take (too long,
+    no text) becomes an Answer with its error. `count` gives a prompt's tokens to a listener. Raises UserError for an
     unknown form.
     """
     for form in {s.form for s in shown} - set(FORMS):
@@ -48,15 +55,22 @@ def answers_to(
         return [FORMS[form](s.question, s.options, words) for s in samples]
 
     def answer(of: Shown, sample: Sample, found: OptionScores | None) -> Answer:
+        listener = of.listeners.get(sample.id) or Listener()
         try:
             if not sample.options:
-                text = without_thoughts(generate(of.what, open_prompt(sample.question, style=words)))
+                prompt = open_prompt(sample.question, style=words)
+                text = without_thoughts(generate(of.what, prompt, listener))
                 error = (
                     "the reply ends within a thought: set a higher max_new_tokens" if text is None else None
                 )
                 return Answer(sample_id=sample.id, text=text or "", error=error)
             if found is None:
                 [[found]] = score([(of.what, prompts(of.form, [sample]))])
+            if sample.id in of.listeners:
+                listener.option_tokens = found.counts
+                listener.prompt_tokens = count(
+                    of.what, FORMS[of.form](sample.question, sample.options, words)[0]
+                )
             return Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
         except UserError as error:
             return Answer(sample_id=sample.id, error=str(error))
@@ -68,7 +82,9 @@ def answers_to(
         )
     except UserError:
         if (half := len(shown) // 2) > 0:  # the error is about one question: scoring it alone finds it
-            parts = partial(answers_to, prompt_style=prompt_style, score=score, generate=generate)
+            parts = partial(
+                answers_to, prompt_style=prompt_style, score=score, generate=generate, count=count
+            )
             return [*parts(shown[:half]), *parts(shown[half:])]
         scored = [[None] * len(closed[0])]
     answers = []

@@ -109,14 +109,19 @@ class Fusion(BatchedModel):
         return BatchSize(min(s.now for s in sizes), most=min(s.most for s in sizes))
 
     def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
-        """As each model's own; an error of one is the answer's. An open question goes to the heaviest model.
+        """As each model's own; an error of one is the answer's. An open question goes to the heaviest model,
+        to which listeners listen.
 
         `seen` is what `look` returned; a Tideo is shown to each model as it is.
         """
         seen_by_each = [self._seen_by_each(a.seen) for a in asked]
+        heaviest = self._heaviest
         by_model = [
             model.answer_many(
-                [replace(a, seen=seen[i]) for a, seen in zip(asked, seen_by_each, strict=True)],
+                [
+                    replace(a, seen=seen[i], listeners=a.listeners if i == heaviest else {})
+                    for a, seen in zip(asked, seen_by_each, strict=True)
+                ],
                 at_once=at_once,
             )
             for i, model in enumerate(self.models)
@@ -126,14 +131,17 @@ class Fusion(BatchedModel):
             for of_segment in zip(*by_model, strict=True)
         ]
 
+    @property
+    def _heaviest(self) -> int:
+        return max(range(len(self.models)), key=self.settings.weights.__getitem__)
+
     def _fused(self, answers: Sequence[Answer]) -> Answer:
         seconds = sum(a.seconds or 0.0 for a in answers)
         failed = next((a for a in answers if a.error is not None), None)
         if failed is not None:
             return replace(failed, seconds=seconds)
         if not answers[0].loglikelihoods:
-            heaviest = max(range(len(answers)), key=self.settings.weights.__getitem__)
-            return replace(answers[heaviest], seconds=seconds)
+            return replace(answers[self._heaviest], seconds=seconds)
         weighted = [
             weight * option_logprobs(a, reduction=m.settings.reduction)
             for a, m, weight in zip(answers, self.models, self.settings.weights, strict=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -14,6 +15,7 @@ import numpy as np
 
 from tideo import registry
 from tideo.models.batching import Batching, BatchSize
+from tideo.models.listener import Listener
 from tideo.models.prompts import FORMS
 from tideo.scoring import REDUCTIONS
 from tideo.store.files import content_key, key_of
@@ -50,12 +52,16 @@ VideoInput: TypeAlias = Frames | Tideo | None  # all that a model is shown of a 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Asked:
-    """Questions about one segment, and what the model is shown of it, as for `VideoModel.answer`."""
+    """Questions about one segment, and what the model is shown of it, as for `VideoModel.answer`.
+
+    `listeners`: who waits for the answer of a question, by its sample's id; a model need not know of them.
+    """
 
     video: Video
     samples: Sequence[Sample]
     seen: VideoInput
     controls: Controls = AS_TRAINED
+    listeners: Mapping[str, Listener] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,9 +190,14 @@ def check_options(model: nn.Module, num_prefix: int, options_ids: TokenIds) -> i
 
 def check_length(model: nn.Module, num_tokens: int) -> None:
     """Raise UserError for a sequence that is longer than the model's context."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and num_tokens > limit:
+    if num_tokens > (limit := context(model)):
         raise UserError(f"{num_tokens} tokens exceed the model's context of {limit}: shorten the text")
+
+
+def context(model: nn.Module) -> float:
+    """How many tokens the model takes; infinity where its config does not say."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return math.inf if limit is None else limit
 
 
 def _padded_inputs(options_ids: TokenIds, *, device: torch.device) -> torch.Tensor:

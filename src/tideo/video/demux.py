@@ -19,6 +19,7 @@ import av
 from av.stream import Discard, Disposition
 
 from tideo.types import VideoError
+from tideo.video import limits
 from tideo.video.bitstream import only_refreshes
 from tideo.video.clock import MAX_GAP_S, RisingClock
 from tideo.video.frame_folder import frame_folder
@@ -65,6 +66,9 @@ class Demuxer:
                 raise self.error("it is empty (0 bytes); copy or download it again")
             if head[4:8] == b"ftyp":
                 self._options["skip_frame"] = "all"  # opening would decode to learn what the header says
+        self.limits = limits.current()
+        # Also in opening no larger frame is decoded; what the header says of its size is then lost.
+        self._options |= self.limits.of_decoder
         self.broken = False  # whether reading ended with an error
         self.jumped = False  # whether times that jump were met
         self._open()
@@ -108,10 +112,28 @@ class Demuxer:
                 other.discard = Discard.all
         stream.codec_context.thread_count = 1
         stream.codec_context.thread_type = "NONE"
+        stream.codec_context.options = self.limits.of_decoder
+        try:
+            self.check_pixels(stream.codec_context.width, stream.codec_context.height)
+        except VideoError:
+            self.close()
+            raise
         self.stream = stream
         self.decoder: Any = stream.codec_context
         self.time_base: Fraction = stream.time_base
         self.format: str = self.container.format.name
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Raise VideoError for frames that are larger than the limit."""
+        if width * height == 0 and self.limits.of_decoder:
+            raise self.error(
+                f"its frames have more than {self.limits.max_pixels:,} pixels, or it is damaged: send a smaller one"
+            )
+        if width * height > self.limits.max_pixels:
+            raise self.error(
+                f"its frames claim {width} x {height} pixels; expected at most {self.limits.max_pixels:,}. It may be "
+                "damaged: copy or convert it again"
+            )
 
     def close(self) -> None:
         self.container.close()
@@ -172,6 +194,7 @@ class Demuxer:
         demuxed = self.container.demux(self.stream)
         is_no_key = only_refreshes(self.decoder.codec.canonical_name, self.decoder.extradata)
         while True:
+            self.limits.check_time(self.name)
             try:
                 packet = next(demuxed, None)
             except IndexError:
@@ -205,6 +228,7 @@ class Demuxer:
 
     def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         """The frames that the decoder releases for a packet, or at the end (None). Raises one of PYAV_ERRORS."""
+        self.limits.check_time(self.name)
         decoded: list[av.VideoFrame] = self.decoder.decode(packet)
         return decoded
 

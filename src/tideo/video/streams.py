@@ -18,8 +18,6 @@ __all__ = ["OpenVideo", "Source"]
 
 ESTIMATED = ("mpegts", "mpeg", "flv")  # their duration is FFmpeg's estimate
 
-MAX_PIXELS = 16384 * 8192  # above 8K and 12K; damaged headers claim more, and 16 such frames fill any memory
-
 
 class _Time(NamedTuple):
     """A packet's times in ticks; `shown` is None if it is not known before decoding, but only nearly so, `time`."""
@@ -265,13 +263,9 @@ class OpenVideo(Demuxer):
         """uint8 [H, W, 3], a view: rotated and mirrored as the file asks, scaled to `size` (W, H) if given.
 
         A stream whose frame size changes gets the size of its first converted frame throughout. Raises VideoError
-        for pixels that cannot be converted, and for more than MAX_PIXELS.
+        for pixels that cannot be converted, and for more than the limit of `video.limits`.
         """
-        if frame.width * frame.height > MAX_PIXELS:
-            raise self.error(
-                f"its frames claim {frame.width} x {frame.height} pixels; expected at most {MAX_PIXELS:,}. It may be "
-                "damaged: copy or convert it again"
-            )
+        self.check_pixels(frame.width, frame.height)
         try:
             return self._converter.rgb(frame, size)
         except PYAV_ERRORS as error:

@@ -7,15 +7,15 @@ once; every turn and its replies continue from that cache (models/likelihood.py)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from transformers import DynamicCache
+from transformers import DynamicCache, StoppingCriteriaList
 
 from tideo.models.grid.template import PER_TOKEN, ChatTemplate
-from tideo.models.likelihood import OptionScores, check_length, one_by_one
+from tideo.models.likelihood import OptionScores, check_length, context, one_by_one
+from tideo.models.listener import MAX_NEW_TOKENS, Listener, Writing
 from tideo.models.prompts import common_start, end_ids
 from tideo.models.shared_prefix import Question, cached_loglikelihoods
 from tideo.types import UserError
@@ -140,21 +140,49 @@ class ImageChat:
             at_once=1 if self.alone else at_once,
         )
 
+    def num_prompt_tokens(self, images: Sequence[Image.Image], *, turn: str) -> int:
+        """How many tokens the chat takes up to a reply, its images included."""
+        return int(
+            self._encode(self.template.opening(turn, num_images=len(images)), images)["input_ids"].shape[1]
+        )
+
     @torch.inference_mode()
-    def generate(self, images: Sequence[Image.Image], *, turn: str, max_new_tokens: int = 64) -> str:
+    def generate(
+        self,
+        images: Sequence[Image.Image],
+        *,
+        turn: str,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        listener: Listener | None = None,
+    ) -> str:
         """The greedy reply to the user's words, without surrounding white space.
 
-        Every end token of the model's generation_config ends it, and so does the one that closes a trained reply.
+        Every end token of the model's generation_config ends it, and so does the one that closes a trained reply. It
+        ends where it stands if the listener has left.
         """
+        listener = listener or Listener()
         inputs = self._encode(self.template.opening(turn, num_images=len(images)), images)
         num_prompt = inputs["input_ids"].shape[1]
-        check_length(self.model, num_prompt + max_new_tokens)
+        most = listener.limit(max_new_tokens, room=max(1, context(self.model) - num_prompt))
+        check_length(self.model, num_prompt + most)
+        listener.prompt_tokens = num_prompt
         ends = end_ids(self.processor.tokenizer, self.model) | {self.template.end_ids[-1]}
+        writing = Writing(tokenizer=self.processor.tokenizer, listener=listener)
+
+        def stops(ids: torch.Tensor, scores: Any) -> torch.Tensor:
+            """Called after every token, the last one new."""
+            if (token := int(ids[0, -1])) not in ends:
+                writing.add(token)
+            return torch.tensor([listener.has_left()], device=ids.device)
+
         ids = self.model.generate(
-            **inputs, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=sorted(ends)
-        )[0, num_prompt:].tolist()
-        reply = list(takewhile(lambda n: n not in ends, ids))
-        return str(self.processor.tokenizer.decode(reply, skip_special_tokens=True)).strip()
+            **inputs,
+            do_sample=False,
+            max_new_tokens=most,
+            eos_token_id=sorted(ends),
+            stopping_criteria=StoppingCriteriaList([stops]),
+        )
+        return writing.end(truncated=int(ids[0, -1]) not in ends)
 
     def _encode(self, opening: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """The inputs for an opening, without the spaces at its end, which belong to the first token of the reply."""

@@ -6,6 +6,7 @@ server is sent the options by themselves and says which one it chose.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ from tideo.models.grid.message_parts import Part, VideoParts, image_part
 from tideo.models.grid.server_settings import AS_PICTURES, ServerSettings
 from tideo.models.grid.settings import GridSettings
 from tideo.models.grid.taken import TakenCheck
-from tideo.models.interface import AS_TRAINED, Controls, VideoInput
+from tideo.models.interface import AS_TRAINED, Asked, Controls, VideoInput
+from tideo.models.listener import Listener
 from tideo.models.prompts import choose_prompt, open_prompt, style
 from tideo.replies import choice_of_reply, without_thoughts
 from tideo.store.files import key_of
@@ -84,12 +86,20 @@ class Remote(GridModel):
 
         Raises Stopped where no other question can fare better, as `Server.ask` does.
         """
+        return self._answers(Asked(video=video, samples=samples, seen=seen, controls=controls))
+
+    def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
+        """As `answer`, of each. A reply comes to its listener as a whole."""
+        return [self._answers(a) for a in asked]
+
+    def _answers(self, asked: Asked) -> list[Answer]:
         answers = []
-        for seen_of, about in self.shown(seen, samples, controls=controls):
-            shown = self._shown(seen_of, video, controls=controls)
+        for seen_of, about in self.shown(asked.seen, asked.samples, controls=asked.controls):
+            shown = self._shown(seen_of, asked.video, controls=asked.controls)
             for sample in about:
                 started_s = time.perf_counter()
-                answer = self._ask(shown, sample)
+                listener = asked.listeners.get(sample.id) or Listener()
+                answer = self._ask(shown, sample, listener=listener)
                 answers.append(replace(answer, seconds=time.perf_counter() - started_s))
         return answers
 
@@ -146,25 +156,32 @@ class Remote(GridModel):
             max_tokens=max_tokens, temperature=self.settings.temperature, **extra,
         )  # fmt: skip
 
-    def _ask(self, shown: _Shown, sample: Sample) -> Answer:
+    def _ask(self, shown: _Shown, sample: Sample, *, listener: Listener) -> Answer:
         try:
-            return self._ask_tideo(shown, sample) if self._asks_tideo() else self._ask_in_words(shown, sample)
+            ask = self._ask_tideo if self._asks_tideo() else self._ask_in_words
+            return ask(shown, sample, listener=listener)
         except Unanswered as error:
             sent = _SENT.get(self.settings.send, "")
             return Answer(sample_id=sample.id, pts_s=tuple(shown.pts_s), error=f"{error}{sent}")
 
-    def _ask_tideo(self, shown: _Shown, sample: Sample) -> Answer:
+    def _ask_tideo(self, shown: _Shown, sample: Sample, *, listener: Listener) -> Answer:
         """The options travel by themselves, so that the model there scores them as it does on its own machine."""
         fields = dict(shown.fields) | ({"options": list(sample.options)} if sample.options else {})
         content = [*shown.parts, {"type": "text", "text": sample.question}]
-        reply = self._send(content, max_tokens=self.settings.max_new_tokens, **fields)
+        reply = self._send(content, max_tokens=self._limit(sample, listener), **fields)
+        _note(reply, listener)
         about = reply.tideo or {}
         choice, pts_s = about.get("choice"), about.get("pts_s") or shown.pts_s
         if sample.options and choice not in range(len(sample.options)):
             raise Unanswered(f"{self.name}: the server chose no option: {reply.text[:200]!r}")
         return Answer(sample_id=sample.id, choice=choice, text=reply.text, pts_s=tuple(pts_s))
 
-    def _ask_in_words(self, shown: _Shown, sample: Sample) -> Answer:
+    def _limit(self, sample: Sample, listener: Listener) -> int:
+        """How many tokens a reply may have; one that names an option is this model's own affair."""
+        limit: int = self.settings.max_new_tokens
+        return limit if sample.options else listener.limit(limit, room=math.inf)
+
+    def _ask_in_words(self, shown: _Shown, sample: Sample, *, listener: Listener) -> Answer:
         words = style(self.settings.prompt_style)
         if sample.options:
             prompt = choose_prompt(sample.question, sample.options, style=words)
@@ -173,8 +190,9 @@ class Remote(GridModel):
         num_images = sum(part["type"] == "image_url" for part in shown.parts)
         turn = self.settings.turn_about(prompt, num_images=num_images, pts_s=shown.pts_s)
         text_part = {"type": "text", "text": turn}
-        limit = self.settings.max_new_tokens
+        limit = self._limit(sample, listener)
         reply = self._send([*shown.parts, text_part], max_tokens=limit)
+        _note(reply, listener)
         if reply.tideo is None:
             self._taken.check(shown.parts, text_part, reply)
         elif self.settings.send in AS_PICTURES:
@@ -200,3 +218,9 @@ class Remote(GridModel):
         # What is no description must not be scored as one.
         kept = text or (reply.text if sample.options else "")
         return Answer(sample_id=sample.id, choice=choice, text=kept, error=failure, pts_s=tuple(shown.pts_s))
+
+
+def _note(reply: Reply, listener: Listener) -> None:
+    listener.truncated = reply.truncated
+    if reply.tokens_in:  # 0: the server gives none
+        listener.prompt_tokens, listener.reply_tokens = reply.tokens_in, reply.tokens_out

@@ -145,9 +145,13 @@ class GridVLM(GridModel, BatchedModel):
                     ],
                     at_once=at_once,
                 ),
-                generate=lambda look, prompt: self.chat.generate(
-                    look.images, turn=look.turn(prompt), max_new_tokens=self.settings.max_new_tokens
+                generate=lambda look, prompt, listener: self.chat.generate(
+                    look.images,
+                    turn=look.turn(prompt),
+                    max_new_tokens=self.settings.max_new_tokens,
+                    listener=listener,
                 ),
+                count=lambda look, prompt: self.chat.num_prompt_tokens(look.images, turn=look.turn(prompt)),
             )
         answers: list[list[Answer]] = [[] for _ in asked]
         for (i, _, frames), of_part in zip(parts, found, strict=True):
@@ -159,7 +163,7 @@ class GridVLM(GridModel, BatchedModel):
         images = self.images(frames, of.video, controls=of.controls)
         turn = partial(self.settings.turn, num_images=len(images), num_frames=len(frames or ()))
         form = of.controls.form or self.settings.form
-        return Shown(what=_Look(images, turn), samples=samples, form=form)
+        return Shown(what=_Look(images, turn), samples=samples, form=form, listeners=of.listeners)
 
 
 class _Look(NamedTuple):

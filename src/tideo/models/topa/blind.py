@@ -53,7 +53,13 @@ class Blind(BatchedModel):
         """As `ZeroShot` with the control `blind`, whatever is shown."""
         started_s = time.perf_counter()
         shown = [
-            Shown(what=None, samples=a.samples, form=a.controls.form or self.settings.form) for a in asked
+            Shown(
+                what=None,
+                samples=a.samples,
+                form=a.controls.form or self.settings.form,
+                listeners=a.listeners,
+            )
+            for a in asked
         ]
         with threads_for(self.lm):
             answers = ask_lm(self.lm, shown, at_once=at_once)

@@ -120,6 +120,7 @@ class ZeroShot(BatchedModel):
                     what=self.features(a.seen, video=a.video, controls=a.controls),
                     samples=a.samples,
                     form=a.controls.form or self.settings.form,
+                    listeners=a.listeners,
                 )
                 for a in asked
             ]
@@ -188,7 +189,8 @@ def ask_lm(lm: PrefixLM, shown: Sequence[Shown], *, at_once: int) -> list[list[A
         shown,
         prompt_style=lm.prefix_config.prompt_style,
         score=lambda asked: question_loglikelihoods(lm, asked, at_once=at_once),
-        generate=lambda features, prompt: lm.generate(features, prompt=prompt),
+        generate=lambda features, prompt, listener: lm.generate(features, prompt=prompt, listener=listener),
+        count=lambda features, prompt: lm.num_prompt_tokens(features, prompt=prompt),
     )
 
 

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tideo.loading import Loading
 from tideo.models import likelihood
 from tideo.models.likelihood import OptionScores
+from tideo.models.listener import MAX_NEW_TOKENS, Listener, Writing
 from tideo.models.packed import embed
 from tideo.models.prompts import IGNORE, PromptTokens, encode, end_ids
 from tideo.models.topa.adapters import ADAPTERS, read_lora, write_lora
@@ -36,6 +36,7 @@ from tideo.models.topa.checkpoint import (
     write_config,
     write_tensors,
 )
+from tideo.models.topa.greedy import greedy
 from tideo.types import Features, UserError
 
 VideoFeatures: TypeAlias = Features | np.ndarray | torch.Tensor | None  # [T, D]; None: the blind control
@@ -150,25 +151,20 @@ class PrefixLM(nn.Module):
         features: VideoFeatures,
         *,
         prompt: str,
-        max_new_tokens: int = 64,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        listener: Listener | None = None,
     ) -> str:
         """The greedy continuation of `prompt` up to an end token, without surrounding white space."""
         (embeds_LH,), kwargs = self.prefixes([(features, encode(self.tokenizer, prompt))])
-        cache, ids, ends = DynamicCache(), [], end_ids(self.tokenizer, self.llm)
-        for _ in range(max_new_tokens):
-            logits = self.llm(
-                inputs_embeds=embeds_LH[None],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-                **kwargs([0]),
-            ).logits
-            token = logits[0, -1].argmax()
-            if token.item() in ends:
-                break
-            ids.append(token.item())
-            embeds_LH = embed(self.llm, token[None])
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+        writing = Writing(tokenizer=self.tokenizer, listener=listener or Listener())
+        ends = end_ids(self.tokenizer, self.llm)
+        return greedy(self.llm, embeds_LH, kwargs([0]), ends=ends, writing=writing, most=max_new_tokens)
+
+    def num_prompt_tokens(self, features: VideoFeatures, *, prompt: str) -> int:
+        """How many positions a prompt takes, its frames included."""
+        tokens = encode(self.tokenizer, prompt)
+        num_frames = self.prefix_config.max_frames if features is None else len(features)
+        return len(tokens.before) + self.num_slots(num_frames) + len(tokens.after)
 
     def encode_example(self, values_TD: torch.Tensor, *, prompt: str, answer: str) -> dict[str, Any]:
         """One training example for `collate_examples`: only the answer and the end token have labels.

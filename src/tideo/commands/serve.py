@@ -1,0 +1,64 @@
+"""`tideo serve`: models behind OpenAI's chat protocol, and a page to ask them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tideo.types import UserError
+
+log = logging.getLogger(__name__)
+KEY_VARIABLE = "TIDEO_API_KEY"
+
+
+def serve(
+    model: Annotated[list[str] | None, typer.Option(metavar="M", help="As for tideo ask; repeat it.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    media_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Videos that requests may name by file:NAME.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="A host whose videos may be fetched; repeat it.")
+    ] = None,
+    max_upload_mb: Annotated[int, typer.Option(min=1, metavar="MB", help="The largest video taken.")] = 512,
+) -> None:
+    """Answer questions about videos over HTTP: OpenAI's chat protocol, and a page at /."""
+    from tideo.registry import require
+
+    uvicorn = require("uvicorn")
+    require("fastapi")
+    if media_dir is not None and not media_dir.is_dir():
+        raise UserError(f"--media-dir {media_dir}: there is no such folder")
+    from tideo.models.load import load_model
+    from tideo.serve.app import application
+    from tideo.serve.server import ServerSettings
+
+    settings = ServerSettings(
+        host=host,
+        key=os.environ.get(KEY_VARIABLE) or None,
+        media_dir=media_dir,
+        allowed_hosts=frozenset(allow_host or ()),
+        max_upload_mb=max_upload_mb,
+    )
+    listening = _listening(host, port)  # before the models, which take longer
+    if settings.key is None and host not in ("127.0.0.1", "::1", "localhost"):
+        log.warning("whoever reaches %s can ask: set %s to a key that clients send", host, KEY_VARIABLE)
+    names = list(dict.fromkeys(model or ["dollhouse-topa"]))
+    app = application([load_model(name) for name in names], settings)
+    print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port} cannot be listened on ({error.strerror}): choose another --port"
+        ) from error
