@@ -56,7 +56,8 @@ CASES: dict[str, tuple[Any, dict[str, str | tuple[str, str]]]] = {
         {
             "temperature": "0.5",
             **GRID, "max_new_tokens": "7", "encoder": ("any", REFUSED), "form": ("text", "this model replies in words"),
-            "reduction": ("sum", "this model replies in words"),
+            "reduction": ("sum", "this model replies in words"), "send": "frames",
+            **dict.fromkeys(("frames", "max_video_mb"), ("3", REFUSED)), "video_as": ("path", REFUSED),
         },
     ),
     "fusion": (
@@ -152,6 +153,7 @@ def behaviour(model: VideoModel, video: Video) -> Any:
             return Reply(text="B", truncated=False, tokens_in=0, tokens_out=0)
 
         model.server.ask = ask  # type: ignore[method-assign, assignment]
+        model.server.owner = lambda: None  # type: ignore[method-assign]
     closed = Sample(id="a", video=video, question="what is he doing?", options=OPTIONS)
     open_ended = Sample(id="b", video=video, question="what is he doing?")
     asked = [closed] if isinstance(model, Longest) else [closed, open_ended]

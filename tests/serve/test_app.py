@@ -332,7 +332,7 @@ def test_an_answer_that_takes_too_long(serve, video):
 
 
 def test_a_client_that_leaves_stops_its_work(serve, video):
-    running = serve(model=Longest(seconds=0.4))
+    running = serve(model=Longest(seconds=1.5))
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(running.post, about(data_url(video), "first?"))
         time.sleep(0.2)
