@@ -276,12 +276,14 @@ def test_a_wait_of_hours_is_reported_and_ends_with_the_run(
     serve: Serve, wait: Callable[[], str], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    waiting = threading.Event()
+    under_way, waiting = threading.Event(), threading.Event()
 
     def replies(n: int, request: dict[str, Any]) -> Reply:
         if request["messages"][1]["content"] == "last":
+            under_way.set()
             waiting.wait(30)
             return 401, b"no"
+        under_way.wait(30)  # else the other request, too, would wait for what this one is told
         threading.Timer(0.2, waiting.set).start()
         return 429, refusal("slow down"), {"Retry-After": wait()}
 
