@@ -160,6 +160,8 @@ def test_a_finetuning_needs_no_drawing_of_the_same_grids(
     config = FinetuneConfig(model=str(start), data="dollhouse", num=3, grid=GRID, packed=8, train=TRAINING)
     finetune(config, out=tmp_path / "grid")
     assert not drawn  # the outputs of the tower lie in the store
+    finetune(replace(config, num=4), out=tmp_path / "more")
+    assert drawn  # the fourth has none
 
 
 def test_a_distillation_that_is_done_is_left_as_it_is(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class History(TrainerCallback):
             line["epoch"] = round(state.global_step / self.epoch_steps, 4)
         line |= values
         line["seconds"] = round(self.seconds + time.monotonic() - self.start_s, 3)
-        line["memory_gib"] = round(peak_memory() / GIB, 3)
+        line["memory_gib"] = round(peak_memory(args.device) / GIB, 3)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -88,9 +88,10 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
     return lines
 
 
-def peak_memory() -> int:
-    """Bytes: the most that PyTorch has held on the GPU; without one, the most that the process has taken."""
-    if torch.accelerator.is_available():
-        return int(torch.accelerator.max_memory_allocated())
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that PyTorch has held on the device; where it does not count, the most of the process."""
+    counted = None if device.type == "cpu" else getattr(torch.get_device_module(device), "max_memory_allocated", None)
+    if counted is not None:
+        return int(counted())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

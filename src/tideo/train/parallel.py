@@ -73,16 +73,10 @@ def sharding(parallel: str | None) -> Sharding:
 
 
 def check_loading(loading: Loading, parallel: str | None) -> None:
-    """Raises UserError for a device or a form of the weights that a training cannot have."""
+    """Raises UserError for a place or a form of the weights that a training cannot have."""
     if loading.device_map is not None:
         raise UserError(
             f"device_map={loading.device_map}: in a training train.parallel spreads a model, as in train.parallel=fsdp"
-        )
-    if ":" in loading.device:
-        kind, _, number = loading.device.partition(":")
-        raise UserError(
-            f"device={loading.device}: each process of a training takes its own; to choose one, set device={kind} "
-            f"and start it with CUDA_VISIBLE_DEVICES={number}"
         )
     if loading.quantised and sharding(parallel).weights:
         raise UserError(

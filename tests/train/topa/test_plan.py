@@ -72,7 +72,6 @@ def test_a_plan_counts_the_tideos_that_are_there(tmp_path: Path, tideo: Tideo) -
         (["--plan", "--set", "train.parallel=zero4"], "expected fsdp, zero2, zero3, zero3_offload"),
         (["--plan", "--set", "train.deepspeed=zero2"], "deepspeed is now parallel"),
         (["--plan", "--set", "device_map=auto"], "in a training train.parallel spreads a model"),
-        (["--plan", "--set", "device=cuda:1"], "start it with CUDA_VISIBLE_DEVICES=1"),
         (
             ["--plan", "--set", "load_4bit=true", "--set", "train.parallel=zero3"],
             "those in 4 bits are not sharded: set train.parallel=none or zero2",
