@@ -87,6 +87,7 @@ def test_a_model_of_the_hub_is_had_again_without_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_hub_answers_or_does_not(tmp_path: Path) -> None:
     with hub() as there:
         there.files["us/model"] = {"config.json": b"{}"}
@@ -102,7 +103,10 @@ def test_the_hub_answers_or_does_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind", "message"),
-    [(401, "GatedRepo", "for those who have asked for it"), (503, "", r"the hub cannot be reached \(.*503")],
+    [
+        (401, "GatedRepo", "for those who have asked for it"),
+        pytest.param(503, "", r"the hub cannot be reached \(.*503", marks=pytest.mark.slow),
+    ],
 )
 def test_one_request_tells(status: int, kind: str, message: str, tmp_path: Path) -> None:
     asked: list[str] = []

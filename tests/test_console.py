@@ -192,6 +192,7 @@ console.leave(0)
     assert (process.returncode, err) == (0, "")
 
 
+@pytest.mark.slow
 def test_processes_end_with_the_command(tmp_path: Path) -> None:
     make = ["dollhouse", "make", "--split", "test", "--num", "60", "--out", "out"]
     with started(*make, cwd=tmp_path) as process:

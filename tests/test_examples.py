@@ -46,6 +46,7 @@ def installed(tmp_path: Path) -> Path:
     return folder.parent
 
 
+@pytest.mark.slow
 def test_the_plugin_adds_a_benchmark_and_a_model(installed: Path, tmp_path: Path) -> None:
     listed = run("-m", "tideo", "list", "benchmarks", cwd=tmp_path, also=installed)
     assert "quiz                 Questions of one's own, a line each." in listed.stdout
@@ -70,6 +71,7 @@ def test_the_plugin_adds_a_benchmark_and_a_model(installed: Path, tmp_path: Path
     assert re.fullmatch(r"1: [ABC]\n2: [ABC]\n", (tmp_path / "quiz.out").read_text())
 
 
+@pytest.mark.slow
 def test_the_plugin_adds_an_encoder_and_a_sampler(installed: Path, tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()

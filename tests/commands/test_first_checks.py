@@ -102,6 +102,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_typing_error_costs_nothing(place: Path) -> None:
     before = sorted(place.rglob("*"))
     commands = [args.replace("LONG", "a" * 300).split() for args, _ in WRONG]

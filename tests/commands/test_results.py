@@ -102,7 +102,10 @@ def test_the_familiarity_is_seen_to_be_below(value: float, text: str) -> None:
     assert below(value, 0.52).startswith(text)
 
 
-@pytest.mark.parametrize("columns", [20, 40, 60, 80, 100])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("columns", [40, 80, *(pytest.param(n, marks=SLOW) for n in (20, 60, 100))])
 def test_help_is_not_cut(columns: int, tideo: Tideo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
     monkeypatch.setattr(rich_utils, "MAX_WIDTH", columns)

@@ -51,6 +51,7 @@ def test_every_video_holds_its_episode(exported: Path) -> None:
             assert (stream.width, stream.height) == (episode.style.width, episode.style.height)
 
 
+@pytest.mark.slow
 def test_whole_videos_are_kept_and_damaged_ones_rendered_again(copied: Path) -> None:
     first, second = sorted((copied / "videos").iterdir())
     untouched, whole = first.stat().st_mtime_ns, second.read_bytes()
@@ -65,6 +66,7 @@ def test_whole_videos_are_kept_and_damaged_ones_rendered_again(copied: Path) -> 
     assert make(split="test", num=2, seed=SHORT_SEED, out=copied).num_rendered == 0
 
 
+@pytest.mark.slow
 def test_another_episodes_video_is_done_again(copied: Path) -> None:
     first, second = sorted((copied / "videos").iterdir())
     shutil.copy(second, first)

@@ -105,6 +105,7 @@ COUNTING: dict[str, Callable[[], Guesser]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COUNTING)
 def test_a_guesser_that_counts_stays_at_chance(name: str) -> None:
     assert len(test()) >= 3000

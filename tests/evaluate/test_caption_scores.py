@@ -121,6 +121,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- a run -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_java
 def test_a_run_describes_each_video_and_tells_the_missing_one(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

@@ -136,6 +136,7 @@ def test_several_runs_are_compared_question_by_question(
     assert text.count("tiny on dollhouse, test") == 2
 
 
+@pytest.mark.slow
 def test_runs_of_one_name_are_told_apart(run_dir: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(run_dir, tmp_path / "other" / run_dir.name))
     html = write_report([run_dir, again], out=tmp_path / "both.html").read_text(encoding="utf-8")

@@ -443,6 +443,7 @@ def test_a_model_that_always_says_a_is_right_in_no_order(
     ]
 
 
+@pytest.mark.slow
 def test_questions_about_missing_videos_can_be_left_out(
     exported: Path, model: ZeroShot, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -530,6 +531,7 @@ def test_two_processes_give_the_answers_of_one_each_once(
     same_answers(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_killed_processes_leave_their_answers_to_the_next(
     exported: Path, model: ZeroShot, finished: Path, tmp_path: Path
 ) -> None:

@@ -49,7 +49,9 @@ def test_no_file_names_a_place_of_the_machine_that_made_it(name: str) -> None:
             assert not any(f'"{start}' in text for start in ("/", "runs/", "../../")), path
 
 
-@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid", "dollhouse-fusion"])
+@pytest.mark.parametrize(
+    "name", ["dollhouse-topa", "dollhouse-grid", pytest.param("dollhouse-fusion", marks=pytest.mark.slow)]
+)
 def test_they_answer_better_than_chance(name: str, exported: Path, tmp_path: Path) -> None:
     report = evaluate(
         benchmark="dollhouse", data=exported, videos=exported / "videos", model=load_model(name), out=tmp_path,

@@ -76,6 +76,7 @@ def test_there_and_back(
     assert json.loads(reply)["loglikelihoods"] == json.loads(here.stdout)["loglikelihoods"]
 
 
+@pytest.mark.slow
 def test_what_the_hub_refuses_is_one_line(tmp_path: Path) -> None:
     with hub() as there:
         there.refuse = True

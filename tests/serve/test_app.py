@@ -331,6 +331,7 @@ def test_an_answer_that_takes_too_long(serve, video):
     assert status == 504
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_stops_its_work(serve, video):
     running = serve(model=Longest(seconds=1.5))
     with ThreadPoolExecutor(1) as pool:

@@ -55,6 +55,7 @@ def test_an_unknown_fault_is_an_error(clean: list[Tideo]) -> None:
         planted(clean, "typo", share=0.1)
 
 
+@pytest.mark.slow
 def test_what_a_language_model_reads_and_guesses(clean: list[Tideo]) -> None:
     mixed, _ = planted(clean[:10], "answer", share=0.5)
     _, measures = doubtful(mixed, Reader.load("dollhouse-lm"))

@@ -165,6 +165,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pretrain_clip.pretrain_clip(TINY, out=tmp_path_factory.mktemp("whole"))
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_the_same(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "steps" / "checkpoint-2", tmp_path / "steps" / "checkpoint-2")
     shutil.copy(trained / "run.json", tmp_path)
@@ -172,6 +173,7 @@ def test_a_resumed_training_ends_the_same(trained: Path, tmp_path: Path) -> None
     assert (resumed / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_progress_is_told_on_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = override(TINY, ["train.log_steps=1", "train.steps=2"])
     pretrain_clip.pretrain_clip(recipe, out=tmp_path)

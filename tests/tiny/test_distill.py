@@ -85,6 +85,7 @@ def test_every_patch_has_the_cell_it_begins_in(rows: int, cols: int) -> None:
             assert col * side <= c * cols < (col + 1) * side
 
 
+@pytest.mark.slow
 def test_a_larger_patch_starts_as_the_mean_of_what_it_covers() -> None:
     pixels = torch.randn(1, 3, 96, 96)
     small, large = (llava(patch_size=size)[0].model.vision_tower.embeddings for size in (12, 24))

@@ -82,6 +82,7 @@ def test_checkpoints_come_after_an_epoch_and_after_minutes(tmp_path: Path) -> No
     assert checkpoints(tmp_path / "b") == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_history_has_each_step_once_however_often_the_run_was_stopped(tmp_path: Path) -> None:
     fit(trainer_in(tmp_path / "whole"), epoch_steps=4.0)
 
@@ -105,7 +106,9 @@ def test_the_history_has_each_step_once_however_often_the_run_was_stopped(tmp_pa
     assert len(read_history(tmp_path / "part" / "history.jsonl")) == 2
 
 
-@pytest.mark.parametrize("times", [1, 2])  # a job scheduler sends it, and the launcher sends it on
+@pytest.mark.parametrize(
+    "times", [1, pytest.param(2, marks=pytest.mark.slow)]
+)  # a job scheduler sends it, and the launcher sends it on
 def test_sigterm_writes_a_checkpoint_and_still_ends_the_process(
     times: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

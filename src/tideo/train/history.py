@@ -90,7 +90,11 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
 
 def peak_memory(device: torch.device) -> int:
     """Bytes: the most that PyTorch has held on the device; where it does not count, the most of the process."""
-    counted = None if device.type == "cpu" else getattr(torch.get_device_module(device), "max_memory_allocated", None)
+    counted = (
+        None
+        if device.type == "cpu"
+        else getattr(torch.get_device_module(device), "max_memory_allocated", None)
+    )
     if counted is not None:
         return int(counted())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -316,7 +316,9 @@ def test_collate_pads_to_the_longest_of_the_batch() -> None:
     assert batch["video_BTD"][0, 1].abs().sum() == 0
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize(
+    "adapter", [a if a == "lora" else pytest.param(a, marks=pytest.mark.slow) for a in ADAPTERS]
+)
 def test_training_learns_saves_and_restores(llm_dir: Path, tmp_path: Path, adapter: str) -> None:
     """With transformers' Trainer: two videos get two answers, the LLM stays, the files bring it all back."""
     model = build(llm_dir, adapter=adapter, init_std=0.2, gate_bias=0.0)

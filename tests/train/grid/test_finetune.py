@@ -95,12 +95,12 @@ def test_it_learns_the_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     "changes",
     [
-        {"modules": ("tower", "projector", "llm")},
+        pytest.param({"modules": ("tower", "projector", "llm")}, marks=pytest.mark.slow),
         {"modules": ("tower", "projector", "llm"), "lora_rank": 4},
-        {"lora_rank": 4},
+        pytest.param({"lora_rank": 4}, marks=pytest.mark.slow),
         {"keep_features": False},
-        {"kl": 0.5},
-        {"lora_rank": 4, "kl": 0.5},
+        pytest.param({"kl": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"lora_rank": 4, "kl": 0.5}, marks=pytest.mark.slow),
     ],
 )
 def test_the_options_train_and_load(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -137,6 +137,7 @@ def test_forgetting_is_measured_without_captions_in_the_training_set(tmp_path: P
     assert (len(conversations), len(held_out)) == (4, 200)
 
 
+@pytest.mark.slow
 def test_captions_are_mixed_in_as_grids(tmp_path: Path) -> None:
     captions = [conversation(i, turns=(Turn(user="Describe.", reply=f"a man {i}"),)) for i in range(210)]
     write_llava(captions, tmp_path / "captions")
@@ -169,6 +170,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +199,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
     assert losses(capsys.readouterr().err) == whole[2:]
 
 
+@pytest.mark.slow
 def test_a_run_is_not_mixed_with_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_for(tmp_path)
 

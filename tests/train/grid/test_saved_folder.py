@@ -15,7 +15,9 @@ from tideo.models.load import load_model
 from tideo.train.grid.finetune import finetune
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora_rank": 4}], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "changes", [{}, pytest.param({"lora_rank": 4}, marks=pytest.mark.slow)], ids=["full", "lora"]
+)
 def test_template_end_tokens_and_tokenizer_are_kept(changes: dict[str, Any], tmp_path: Path) -> None:
     config = config_for(tmp_path, **changes)
     start = tmp_path / "model"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from grid_training import (
@@ -15,6 +16,7 @@ from tideo.train.grid.trainer import GridTrainer
 from tiny_vlms import made
 
 
+@pytest.mark.slow
 def test_a_penalty_holds_the_predictions_back(tmp_path: Path) -> None:
     model, processor = made("llava")
     start = {name: value.clone() for name, value in model.state_dict().items()}

@@ -105,7 +105,10 @@ def test_it_is_scored_each_epoch_and_changes_no_loss(tmp_path: Path) -> None:
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 4}], ids=["full", "lora"])
 def test_the_best_step_is_kept(changes: dict[str, int], tmp_path: Path) -> None:
     config = override(validated(tmp_path), ["train.lr=0.05", "train.steps=12", "train.eval_steps=2"])
-    for path in (config.path, config.val_path):  # what is learnt is wrong in validation: it becomes worse and worse
+    for path in (
+        config.path,
+        config.val_path,
+    ):  # what is learnt is wrong in validation: it becomes worse and worse
         rewritten(Path(str(path)), answer=0 if path == config.path else 4)
     config = replace(config, keep_best=True, **changes)  # type: ignore[arg-type]
     out = finetune(config, out=tmp_path / "a")

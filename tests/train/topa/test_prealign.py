@@ -89,6 +89,7 @@ def test_a_run_cut_short_goes_on_to_the_same_weights(
     assert (tmp_path / "cut" / "model.safetensors").stat().st_mtime_ns == written  # done: left as it is
 
 
+@pytest.mark.slow
 def test_features_that_were_encoded_before_train_alike(parts: Path, tmp_path: Path) -> None:
     tideos = [to_tideo(record) for record in load(parts / "textvid.json")]
     encode_tideos(tideos, encoder=str(parts / "clip"), out=tmp_path / "features")
@@ -102,6 +103,7 @@ def test_features_that_were_encoded_before_train_alike(parts: Path, tmp_path: Pa
         torch.testing.assert_close(weights[1][name], tensor, atol=2e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_texts_moved_onto_the_memory_train_too(parts: Path, tmp_path: Path) -> None:
     plain = prealign(config(parts, memory="frames"), out=tmp_path / "plain")
     moved = prealign(config(parts, memory="frames", projected=1.0), out=tmp_path / "moved")
@@ -220,6 +222,7 @@ def test_the_batch_of_a_loss_that_is_no_number_is_named(accumulate: int, parts: 
     assert all(torch.isfinite(t).all() for t in load_file(checkpoint / "model.safetensors").values())
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_is_told(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -96,13 +96,17 @@ def run(config: PrealignConfig, out: Path, *args: str, processes: int = 1) -> su
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"
+        },
     )  # fmt: skip
 
 
 def finished(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err[-3000:]
+    assert process.returncode == 0, err.partition("ChildFailedError")[0][
+        -6000:
+    ]  # the launcher's own words follow
     assert len(out.splitlines()) == 1, "the result is printed once"
     return err
 
