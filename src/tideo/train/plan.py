@@ -177,7 +177,7 @@ def memory_lines(memory: Memory, *, on: str) -> list[str]:
     fits = "fits" if memory.gpu / GIB + 2 <= size else "does not fit"
     return [
         *(f"  {name:22}{value / GIB:8.1f}" for name, value in parts.items()),
-        f"  {fits} a {on} ({size} GiB, about 2 of them for the driver and buffers)",
+        f"  {fits} one {on} ({size} GiB, about 2 of them for the driver and buffers)",
         f"host memory, all GPUs: {memory.host / GIB:.1f} GiB",
     ]
 

@@ -34,7 +34,7 @@ def test_the_plan_of_the_7b() -> None:
     hours = float(next(line for line in text.splitlines() if "hours on 4 x A100-40G" in line).split()[0])
     assert 24 < hours < 48  # "one to two days"
     assert "examples of a step: 18 x 4 x 4 processes = 288 · learning rate 0.005625" in text
-    assert "  fits a A100-40G" in text
+    assert "  fits one A100-40G" in text
     assert "721,000 Tideos" in text
     quarter = replace(config, load_4bit=True)
     assert planned(quarter, gpus=4)[2] == pytest.approx(gib - 1.5 * 6_738_415_616 / GIB)
