@@ -212,8 +212,8 @@ LONG = {
     "make": "dollhouse make --split test --num 60 --out made",
     "eval": "eval dollhouse --data ask --videos ask/videos --model dollhouse-topa --out eval",
     "encode": "encode ask/videos --encoder dollhouse-clip --num-frames 64 --out encoded",
-    "prealign": "prealign dollhouse_topa --set num_tideos=500 --out prealigned",
-    "train": "train tiny_lm --out trained",
+    "prealign": "prealign dollhouse_topa --set num_tideos=500 --out prealigned --resume",
+    "train": "train tiny_lm --out trained --resume",
     "demo": "demo --out demo",
 }
 

@@ -60,7 +60,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ask(model: str, tmp_path: Path, *args: str) -> Answer:
     encode(tmp_path / "a.mp4", num=40)
     video = Video(id="a", path=str(tmp_path / "a.mp4"))
-    loaded = load_model(model, args=["retries=0", "max_new_tokens=8", *args])
+    loaded = load_model(model, args=["retries=1", "max_new_tokens=8", *args])
     sample = Sample(id="q", video=video, question="what is it")
     (answer,) = loaded.answer(video, [sample], seen=loaded.look(video))
     return answer
