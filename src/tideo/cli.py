@@ -54,9 +54,12 @@ def _call(args: Sequence[str]) -> Any:
     set_up_logs()
     from tideo.commands.app import call
     from tideo.commands.errors import check_text
+    from tideo.processes import Processes
 
     check_text(args)
-    return call(args)
+    code = call(args)
+    Processes.launched().leave()
+    return code
 
 
 def _interrupted() -> int:

@@ -36,3 +36,11 @@ class Processes:
             state = PartialState(cpu=on_cpu, timeout=PATIENCE)
             assert state.num_processes == self.size, f"{state.num_processes} of {self.size} processes"
             state.wait_for_everyone()
+
+    def leave(self) -> None:
+        """Close what connects the processes, the last that each does: threads that still listen may abort an exit."""
+        if self.size > 1:
+            import torch.distributed
+
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
