@@ -36,9 +36,10 @@ from videos import encode
 OPTIONS = ("making tea in the kitchen", "a nap", "washing")
 SERVER = "openai:m@http://127.0.0.1:9/v1"
 REFUSED = "changes nothing"  # a part of the message
-GRID = {
+GRID: dict[str, str | tuple[str, str]] = {
     "rows": "3", "cols": "3", "panels": "2", "image_size": "14", "sampler": "uniform", "fit": "letterbox",
-    "stamps": "true", "intro": "Frames.", "prompt_style": "plain",
+    "stamps": "true", "intro": "Frames.", "prompt_style": "plain", "look": "frames",
+    "frames": ("3", f"{REFUSED} \\(only look=frames and look=video use it\\)"),
 }  # fmt: skip
 TOPA = {"num_frames": "3", "sampler": "uniform", "temperature": "2", "form": "letter", "reduction": "sum"}
 # model → field → another value, and for a field that this model has no use for, a part of the message
@@ -56,8 +57,8 @@ CASES: dict[str, tuple[Any, dict[str, str | tuple[str, str]]]] = {
         {
             "temperature": "0.5",
             **GRID, "max_new_tokens": "7", "encoder": ("any", REFUSED), "form": ("text", "this model replies in words"),
-            "reduction": ("sum", "this model replies in words"), "send": "frames",
-            **dict.fromkeys(("frames", "max_video_mb"), ("3", REFUSED)), "video_as": ("path", REFUSED),
+            "reduction": ("sum", "this model replies in words"),
+            "max_video_mb": ("3", REFUSED), "video_as": ("path", REFUSED),
         },
     ),
     "fusion": (

@@ -30,18 +30,21 @@ from transformers import (
 from tiny_vlms import SPECIAL, TEXT_CONFIG, token, tokenizer
 
 _IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+_VIDEO = "<|vision_start|><|video_pad|><|vision_end|>"
 # Qwen2.5-VL: a system prompt of its own, content as a string or in parts.
 QWEN_2_5 = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system\n"
     "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ m['role'] }}\n"
     "{% if m['content'] is string %}{{ m['content'] }}<|im_end|>\n{% else %}{% for c in m['content'] %}"
-    f"{{% if c['type'] == 'image' or 'image' in c %}}{_IMAGE}{{% elif 'text' in c %}}{{{{ c['text'] }}}}{{% endif %}}"
+    f"{{% if c['type'] == 'image' or 'image' in c %}}{_IMAGE}"
+    f"{{% elif c['type'] == 'video' or 'video' in c %}}{_VIDEO}{{% elif 'text' in c %}}{{{{ c['text'] }}}}{{% endif %}}"
     "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # Qwen3-VL-Instruct: no system prompt, and no thought.
 QWEN_3 = (
     "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' }}{%- if m.content is string %}{{- m.content }}"
     f"{{%- else %}}{{%- for c in m.content %}}{{%- if c.type == 'image' or 'image' in c %}}{_IMAGE}"
+    f"{{%- elif c.type == 'video' or 'video' in c %}}{_VIDEO}"
     "{%- elif 'text' in c %}{{- c.text }}{%- endif %}{%- endfor %}{%- endif %}{{- '<|im_end|>\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
@@ -64,7 +67,8 @@ QWEN_3_THINKING = (
 SMOL = (
     "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}"
     "{% if m['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}{% for c in m['content'] %}"
-    "{% if c['type'] == 'text' %}{{ c['text'] }}{% elif c['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}"
+    "{% if c['type'] == 'text' %}{{ c['text'] }}{% elif c['type'] == 'image' %}{{ '<image>' }}"
+    "{% elif c['type'] == 'video' %}{{ '<video>' }}{% endif %}{% endfor %}"
     "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 _PATCHES = {"patch_size": 7, "size": {"shortest_edge": 14 * 14, "longest_edge": 56 * 56}}

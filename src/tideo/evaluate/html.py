@@ -21,7 +21,7 @@ from tideo.evaluate.benchmark import load_benchmark
 from tideo.evaluate.grounding import in_evidence
 from tideo.evaluate.questions import Condition, all_questions, question
 from tideo.evaluate.summary import compared, read_report, summarise_run
-from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.settings import OF_GRIDS, GridSettings
 from tideo.scoring import decide
 from tideo.store.files import atomic_write_text
 from tideo.types import Answer, Frames, Sample, UserError, VideoError
@@ -189,7 +189,7 @@ def _gallery(run: _Run, *, right: bool, num: int) -> list[Shown]:
 def _shown(sample: Sample, run: _Run) -> Shown:
     frames, note = _looked_at(sample, run.answers[sample.id])
     settings = run.report["run"]["recipe"].get("settings", {})
-    shows_grid = "rows" in settings
+    shows_grid = "rows" in settings and settings.get("look", "auto") in OF_GRIDS
     return Shown(
         question=question(sample, run.conditions[0]),
         frames=() if frames is None or shows_grid else _thumbnails(sample, frames),

@@ -150,6 +150,9 @@ def _server(name: str, args: Args) -> Load:
     from tideo.models.grid.server import Remote, ServerSettings
 
     of_calls, rest = split_settings(args, Calls)
+    rest = [
+        setting.replace("send", "look", 1) if setting.startswith("send=") else setting for setting in rest
+    ]
     settings = override(ServerSettings(), rest, option=OPTION, unused=Remote.unused)
     settings.check_inputs()
     remote = Remote(name, settings=settings, calls=override(Calls(), of_calls, option=OPTION))

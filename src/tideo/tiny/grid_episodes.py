@@ -58,18 +58,18 @@ def _conversation(
     item: EpisodeQuestions, *, settings: GridSettings, summaries: bool, retrieval_tasks: int, seed: int
 ) -> Conversation:
     name = f"{item.episode.id}{'_cut' if item.is_cut else ''}"
-    sizes = {"num_images": settings.panels, "num_frames": settings.num_frames}
+    in_words = partial(settings.turn, num_images=settings.panels, num_frames=settings.num_frames)
     video = Video(id=name, path="")
     turns = [
         qa_turn(
             Sample(id=f"{name}_{i}", video=video, question=q.question, options=q.options, answer=q.answer, kind=q.kind),
-            settings=settings, **sizes,
+            settings=settings, num_images=settings.panels, num_frames=settings.num_frames,
         )
         for i, q in enumerate(item.questions)
     ]  # fmt: skip
     if summaries:
         words = style(settings.prompt_style)
-        user = settings.turn(summary_prompt(style=words), **sizes)
+        user = in_words(summary_prompt(style=words))
         turns.append(Turn(user=user, reply=tideo_of(item, seed=seed).summary + words.end))
     if retrieval_tasks:
         for prompt, reply in _drills(
@@ -78,7 +78,7 @@ def _conversation(
             retrieval_tasks=retrieval_tasks,
             rng=random.Random(f"lessons/{seed}/{name}"),
         ):
-            user = settings.turn(f"Video:{VIDEO}{prompt} ", **sizes)
+            user = in_words(f"Video:{VIDEO}{prompt} ")
             turns.append(Turn(user=user, reply=reply.lstrip()))
     return Conversation(
         id=name,

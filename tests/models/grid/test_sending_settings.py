@@ -133,12 +133,12 @@ def test_of_a_video_the_server_chooses_the_frames(serve: Serve, file: Path, tmp_
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["send=movie"], "send"),
-        (["send=grid", "panels=2"], "send=grid is one picture, and panels=2: set send=panels"),
-        (["send=panels"], "send=panels is several pictures, and panels=1: set panels=2 or more"),
-        (["send=frames", "rows=2"], r"rows=2: it changes nothing \(send=frames sends each frame by itself\)"),
+        (["send=movie"], "look"),
+        (["send=grid", "panels=2"], "look=grid is one image, and panels=2: set look=panels"),
+        (["send=panels"], "look=panels is several images, and panels=1: set panels=2 or more"),
+        (["send=frames", "rows=2"], r"rows=2: it changes nothing \(look=frames shows each frame by itself\)"),
         (["send=frames", "fit=crop"], "it changes nothing"),
-        (["frames=3"], r"frames=3: it changes nothing \(only send=frames uses it\)"),
+        (["frames=3"], r"frames=3: it changes nothing \(only look=frames and look=video use it\)"),
         (["video_as=path"], "only send=video uses it"),
         (["send=video", "sampler=uniform"], "the server chooses the frames of send=video"),
         (["send=video", "image_size=100"], "the server chooses the frames of send=video"),
@@ -161,11 +161,11 @@ def test_settings_of_earlier_versions_keep_their_keys() -> None:
         "stamps": False, "intro": None, "prompt_style": "llava", "form": "letter", "reduction": "mean",
         "max_new_tokens": 64, "temperature": 0.0,
     }  # fmt: skip
-    assert keyed() == keyed("send=grid") == of_grids
-    assert keyed("panels=2") == keyed("panels=2", "send=panels") == of_grids | {"panels": 2}
-    assert keyed("send=frames") == of_grids | {"send": "frames", "frames": 16}
-    sent = of_grids | {"send": "video", "video_as": "data"}
-    assert keyed("send=video") == keyed("send=video", "max_video_mb=9") == sent
+    assert keyed() == keyed("look=grid") == of_grids
+    assert keyed("panels=2") == keyed("panels=2", "look=panels") == of_grids | {"panels": 2}
+    assert keyed("look=frames") == of_grids | {"look": "frames", "frames": 16}
+    sent = of_grids | {"look": "video", "frames": 16, "video_as": "data"}
+    assert keyed("look=video") == keyed("look=video", "max_video_mb=9") == sent
 
 
 # --- Tideo's own server -----------------------------------------------------------------------------------

@@ -265,7 +265,7 @@ def test_what_cannot_be_a_grid_model_is_told(folder: Path, tmp_path: Path) -> No
         load_model(str(save_llm(tmp_path / "llm")))
     for args, told in {
         "rows=0": "expected at least one row",
-        "panels=0": "0 panels",
+        "panels=0": "panels=0, frames=16: expected at least 1 of each",
         "fit=stretch": "expected one of squash",
         "image_size=56": "a grid of 56 pixels a side is larger than the 28 that .* sees: set image_size=28",
         "dtype=half_a_float": "expected auto, bf16",

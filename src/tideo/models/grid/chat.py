@@ -13,18 +13,19 @@ import torch
 from PIL import Image
 from transformers import DynamicCache, StoppingCriteriaList
 
-from tideo.models.grid.template import PER_TOKEN, ChatTemplate
+from tideo.models.grid.template import PER_TOKEN, ChatTemplate, Kind
 from tideo.models.likelihood import OptionScores, check_length, context, one_by_one
 from tideo.models.listener import MAX_NEW_TOKENS, Listener, Writing
 from tideo.models.prompts import common_start, end_ids
 from tideo.models.shared_prefix import Question, cached_loglikelihoods
-from tideo.types import UserError
+from tideo.types import Frames, UserError
 
 # Families of which `_stacked` inputs give the answers of each turn alone (tests/models/grid/test_vlm.py). LLaVA-NeXT's
 # patches that are no part of an image, and Idefics' images that are all zero, are left out by the models themselves.
 TOGETHER = ("idefics3", "llava", "llava_next", "qwen2_5_vl", "qwen2_vl", "smolvlm")
+Visual = Image.Image | Frames  # the frames of a video, for a chat about videos
 Words = tuple[str, Sequence[str]]  # the user's words, and the options
-Asked = tuple[Sequence[Image.Image], Sequence[Words]]  # images, and the questions about them
+Asked = tuple[Sequence[Visual], Sequence[Words]]  # images, and the questions about them
 
 
 def not_stacked(config: Any) -> str | None:
@@ -44,13 +45,15 @@ class _Prefix(NamedTuple):
 class ImageChat:
     """`model` is an image-text-to-text model of transformers in eval mode, `processor` its own."""
 
-    def __init__(self, model: Any, *, processor: Any, name: str) -> None:
-        self.template = ChatTemplate(processor, name=name)
+    def __init__(self, model: Any, *, processor: Any, name: str, kind: Kind = "image") -> None:
+        self.template = ChatTemplate(processor, name=name, kind=kind)
         self.model, self.processor, self.name = model, processor, name
 
     @property
     def alone(self) -> str | None:
         """Why no two questions can share a forward pass of this model; None if they can."""
+        if self.template.kind == "video":
+            return "videos are not stacked"
         return not_stacked(self.model.config) or one_by_one(self.model)
 
     @torch.inference_mode()
@@ -78,7 +81,7 @@ class ImageChat:
         without = [i for i in prefixes if i not in with_images]
         return [group for group in (with_images, without) if group]
 
-    def _prefix(self, images: Sequence[Image.Image], questions: Sequence[Words]) -> _Prefix:
+    def _prefix(self, images: Sequence[Visual], questions: Sequence[Words]) -> _Prefix:
         num_images = len(images)
         openings = [self.template.opening(turn, num_images=num_images) for turn, _ in questions]
         encoded = self._encode(openings[0], images)
@@ -106,9 +109,7 @@ class ImageChat:
         ]
         return _Prefix(inputs, last_image, tails)
 
-    def _ids(
-        self, opening: str, images: Sequence[Image.Image], *, after: tuple[str, Sequence[int]]
-    ) -> list[int]:
+    def _ids(self, opening: str, images: Sequence[Visual], *, after: tuple[str, Sequence[int]]) -> list[int]:
         """The processor's tokens of an opening, `after` those of another one about the same images.
 
         Where both differ behind the images only, these are not processed again.
@@ -140,7 +141,7 @@ class ImageChat:
             at_once=1 if self.alone else at_once,
         )
 
-    def num_prompt_tokens(self, images: Sequence[Image.Image], *, turn: str) -> int:
+    def num_prompt_tokens(self, images: Sequence[Visual], *, turn: str) -> int:
         """How many tokens the chat takes up to a reply, its images included."""
         return int(
             self._encode(self.template.opening(turn, num_images=len(images)), images)["input_ids"].shape[1]
@@ -149,7 +150,7 @@ class ImageChat:
     @torch.inference_mode()
     def generate(
         self,
-        images: Sequence[Image.Image],
+        images: Sequence[Visual],
         *,
         turn: str,
         max_new_tokens: int = MAX_NEW_TOKENS,
@@ -184,18 +185,17 @@ class ImageChat:
         )
         return writing.end(truncated=int(ids[0, -1]) not in ends)
 
-    def _encode(self, opening: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def _encode(self, opening: str, images: Sequence[Visual]) -> dict[str, torch.Tensor]:
         """The inputs for an opening, without the spaces at its end, which belong to the first token of the reply."""
         encoded = self.template.encode(opening.rstrip(" "), images)
         floats = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in encoded.items()}
         return {k: v.to(self.model.device) for k, v in floats.items()}
 
     def _last_image_token(self, ids: Sequence[int]) -> int:
-        """The index of the last token that stands for an image; -1 without images."""
-        config = self.model.config
-        token = getattr(config, "image_token_id", None)
-        token = getattr(config, "image_token_index", None) if token is None else token
-        return max((i for i, n in enumerate(ids) if n == token), default=-1)
+        """The index of the last token that stands for an image or a frame; -1 without them."""
+        names = [f"{kind}_token_{end}" for kind in ("image", "video") for end in ("id", "index")]
+        tokens = {getattr(self.model.config, name, None) for name in names} - {None}
+        return max((i for i, n in enumerate(ids) if n in tokens), default=-1)
 
 
 def _stacked(inputs: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from PIL import Image
 
@@ -53,11 +54,17 @@ class GridModel(VideoModel):
         for sample in samples:
             yield relevant_frames(seen, num, question=sample.question, encoder=self._encoder), [sample]
 
-    def images(self, frames: Frames | None, video: Video, *, controls: Controls) -> list[Image.Image]:
-        """The frames as images; no image without frames."""
+    @property
+    def keyed_settings(self) -> Mapping[str, Any]:
+        return self.settings.keyed
+
+    def images(
+        self, frames: Frames | None, video: Video, *, controls: Controls, square: bool = False
+    ) -> list[Image.Image]:
+        """The frames as images; no image without frames. `square` as in `GridSettings.images`."""
         if frames is None:
             return []
         if controls.shuffled is not None:
             order = other_order(len(frames), rng=random.Random(f"{controls.shuffled}/{video.id}"))
             frames = replace(frames, rgb_THWC=frames.rgb_THWC[order])
-        return self.settings.images(frames, one_frame=controls.num_frames == 1)
+        return self.settings.images(frames, one_frame=controls.num_frames == 1, square=square)

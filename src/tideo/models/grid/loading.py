@@ -44,8 +44,10 @@ def seen_side(processor: Any, side: int) -> int | None:
 def check_image_size(processor: Any, settings: GridSettings, *, name: str, warns: bool = True) -> None:
     """Raises UserError if the grid is larger than the model's input, since scaling it down would blur its cells.
 
-    Qwen-VL's rounding to whole patches is a warning, if it `warns`.
+    Qwen-VL's rounding to whole patches is a warning, if it `warns`. Single frames may be scaled.
     """
+    if not settings.shows_grids:
+        return
     side = settings.image_size
     seen = seen_side(processor, side)
     if seen is None or seen == side:

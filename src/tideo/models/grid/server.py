@@ -19,7 +19,7 @@ from tideo.llms.interface import Calls, Reply, Unanswered
 from tideo.llms.openai import Server
 from tideo.models.grid.frames import GridModel
 from tideo.models.grid.message_parts import Part, VideoParts, image_part
-from tideo.models.grid.server_settings import AS_PICTURES, ServerSettings
+from tideo.models.grid.server_settings import ServerSettings
 from tideo.models.grid.settings import GridSettings
 from tideo.models.grid.taken import TakenCheck
 from tideo.models.interface import AS_TRAINED, Asked, Controls, VideoInput
@@ -61,7 +61,7 @@ class Remote(GridModel):
         self.name, self.settings = self.server.name, ServerSettings(**vars(settings or GridSettings()))
         self.concurrency = self.server.calls.concurrency
         self.key = key_of(["openai", self.server.model, self.server.url])
-        if self.settings.send == "video":
+        if self.settings.look == "video":
             self.controls = frozenset({"blind"})
             self.no_other_controls = (
                 "the server chooses the frames of send=video; send=frames has this control"
@@ -69,10 +69,6 @@ class Remote(GridModel):
         self._videos = VideoParts(video_as=self.settings.video_as, max_mb=self.settings.max_video_mb)
         self._taken = TakenCheck(self._probe, name=self.name)
         self._lock = threading.Lock()
-
-    @property
-    def keyed_settings(self) -> Mapping[str, Any]:
-        return self.settings.keyed
 
     def usage(self) -> str:
         """Tokens, and money if both prices are set."""
@@ -105,7 +101,7 @@ class Remote(GridModel):
 
     def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
         """The frames that are sent; of a video that is sent itself none, but it is opened. Raises VideoError."""
-        if self.settings.send != "video":
+        if self.settings.look != "video":
             return super().look(video, controls=controls)
         if controls.shows_video:
             is_whole(video)
@@ -113,7 +109,7 @@ class Remote(GridModel):
 
     @cached_property
     def _is_tideos(self) -> bool:
-        return self.settings.send not in AS_PICTURES and self.server.owner() == TIDEO
+        return not self.settings.shows_grids and self.server.owner() == TIDEO
 
     def _asks_tideo(self) -> bool:
         """Whether the server is Tideo's own. It is asked once, and not for the pictures that earlier versions sent."""
@@ -129,7 +125,7 @@ class Remote(GridModel):
 
     def _shown(self, frames: Frames | None, video: Video, *, controls: Controls) -> _Shown:
         tideos = self._asks_tideo()
-        if self.settings.send == "video" and controls.shows_video:
+        if self.settings.look == "video" and controls.shows_video:
             cuts = tideos and Path(video.path).is_file()  # a folder of pictures is made a file first
             part = self._videos.part(video, whole=cuts)
             given = {"start": video.start_s, "end": video.end_s} if cuts else {}
@@ -161,7 +157,7 @@ class Remote(GridModel):
             ask = self._ask_tideo if self._asks_tideo() else self._ask_in_words
             return ask(shown, sample, listener=listener)
         except Unanswered as error:
-            sent = _SENT.get(self.settings.send, "")
+            sent = _SENT.get(self.settings.look, "")
             return Answer(sample_id=sample.id, pts_s=tuple(shown.pts_s), error=f"{error}{sent}")
 
     def _ask_tideo(self, shown: _Shown, sample: Sample, *, listener: Listener) -> Answer:
@@ -188,14 +184,16 @@ class Remote(GridModel):
         else:
             prompt = open_prompt(sample.question, style=words)
         num_images = sum(part["type"] == "image_url" for part in shown.parts)
-        turn = self.settings.turn_about(prompt, num_images=num_images, pts_s=shown.pts_s)
+        turn = self.settings.turn(
+            prompt, num_images=num_images, num_frames=len(shown.pts_s), pts_s=shown.pts_s
+        )
         text_part = {"type": "text", "text": turn}
         limit = self._limit(sample, listener)
         reply = self._send([*shown.parts, text_part], max_tokens=limit)
         _note(reply, listener)
         if reply.tideo is None:
             self._taken.check(shown.parts, text_part, reply)
-        elif self.settings.send in AS_PICTURES:
+        elif self.settings.shows_grids:
             raise Stopped(
                 f"{self.name}: this is Tideo's server, which takes a video or its frames: set send=video"
             )

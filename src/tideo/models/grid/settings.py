@@ -1,12 +1,12 @@
-"""grid.json: how an image-text model is shown a video as grids of frames, and how it scores options."""
+"""grid.json: how an image-text model is shown a video, as grids of frames in most cases, and how it scores options."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from PIL import Image
 
@@ -16,7 +16,10 @@ from tideo.models.interface import check_settings
 from tideo.models.prompts import VIDEO, style
 from tideo.store.files import atomic_write_text
 from tideo.types import Frames, UserError
-from tideo.video.grid import check_shape, make_panels
+from tideo.video.grid import check_shape, make_grid, make_panels, time_stamps
+
+Look = Literal["auto", "grid", "panels", "frames", "video"]
+OF_GRIDS = ("auto", "grid", "panels")
 
 GRID_FILE, QUESTION = "grid.json", "question"
 INTRO = "The image shows {frames} frames of one video in reading order, {rows} rows of {cols}.\n"
@@ -24,18 +27,23 @@ INTRO_PANELS = (
     "The {panels} images show {frames} frames of one video one after another, each in reading order, {rows} rows of "
     "{cols}.\n"
 )
+INTRO_FRAMES = "The {frames} images are frames of one video in the order of time, at {times}.\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridSettings:
     """The contents of grid.json; a model without that file has the defaults.
 
-    A video becomes `panels` images of `rows` x `cols` frames. `sampler` is one of `tideo list samplers`, or
-    `question`: then `encoder` chooses frames for each question (encoders/relevance.py). `intro` comes before the
-    question and may have the fields {frames}, {panels}, {rows} and {cols}; None is a sentence that states these
-    numbers. `prompt_style` and `form` are names in models/prompts.py.
+    `look`: "grid" is one image of `rows` x `cols` frames, "panels" are several, "auto" either as `panels` says.
+    "frames" are `frames` images of one frame, at most `image_size` pixels a side. "video" gives the same frames to the
+    model's own video input. `sampler` is one of `tideo list samplers`, or `question`: then `encoder` chooses frames for
+    each question (encoders/relevance.py). `intro` comes before the question and may have the fields {frames}, {panels},
+    {rows} and {cols}, of single frames {frames} and {times}; None is a sentence that states these, and nothing for a
+    video, of which processors state the times. `prompt_style` and `form` are names in models/prompts.py.
     """
 
+    look: Look = "auto"
+    frames: int = 16
     rows: int = 4
     cols: int = 4
     panels: int = 1
@@ -52,8 +60,14 @@ class GridSettings:
 
     def __post_init__(self) -> None:
         check_shape(rows=self.rows, cols=self.cols, image_size=self.image_size, fit=self.fit)
-        if self.panels < 1:
-            raise UserError(f"{self.panels} panels: expected at least one")
+        if self.look not in get_args(Look):
+            raise UserError(f"look={self.look!r}: expected one of {', '.join(get_args(Look))}")
+        if self.panels < 1 or self.frames < 1:
+            raise UserError(f"panels={self.panels}, frames={self.frames}: expected at least 1 of each")
+        if self.look == "grid" and self.panels > 1:
+            raise UserError(f"look=grid is one image, and panels={self.panels}: set look=panels")
+        if self.look == "panels" and self.panels == 1:
+            raise UserError("look=panels is several images, and panels=1: set panels=2 or more")
         check_settings(self, other_samplers=(QUESTION,))
         if self.sampler == QUESTION and not self.encoder:
             raise UserError(
@@ -64,15 +78,18 @@ class GridSettings:
         if self.max_new_tokens < 1:
             raise UserError(f"max_new_tokens={self.max_new_tokens}: expected at least 1")
         try:
-            self._intro(num_images=1, num_frames=1)
+            self._intro(num_images=1, num_frames=1, pts_s=(0.0,))
         except (KeyError, IndexError, ValueError) as error:
-            raise UserError(
-                f"intro {self.intro!r}: expected the fields {self._intro_fields} alone"
-            ) from error
+            allowed = "{frames}, {panels}, {rows} and {cols}" if self.shows_grids else "{frames} and {times}"
+            raise UserError(f"intro {self.intro!r}: expected the fields {allowed} alone") from error
+
+    @property
+    def shows_grids(self) -> bool:
+        return self.look in OF_GRIDS
 
     @property
     def num_frames(self) -> int:
-        return self.panels * self.rows * self.cols
+        return self.panels * self.rows * self.cols if self.shows_grids else self.frames
 
     @property
     def unused(self) -> dict[str, str]:
@@ -81,16 +98,35 @@ class GridSettings:
         if self.sampler != QUESTION:
             unused["encoder"] = f"only sampler={QUESTION} uses it"
         if self.num_frames == 1:
-            unused["intro"] = "it introduces a grid, and there is one frame"
+            unused["intro"] = "it introduces several frames, and there is one"
+        if self.shows_grids:
+            unused["frames"] = "only look=frames and look=video use it"
+        else:
+            unused |= dict.fromkeys(
+                ("rows", "cols", "panels"), f"look={self.look} shows each frame by itself"
+            )
         return unused
+
+    @property
+    def keyed(self) -> dict[str, Any]:
+        """What an answer depends on; of grids as earlier versions had it, so that their answers are found."""
+        fields = vars(self).copy()
+        if self.shows_grids:
+            del fields["look"], fields["frames"]
+        return fields
 
     def check_inputs(self) -> None:
         """Raises UserError for an encoder that cannot be had, before a video is read for it."""
         if self.sampler == QUESTION:
             check_encoder(str(self.encoder))
 
-    def images(self, frames: Frames, *, one_frame: bool = False) -> list[Image.Image]:
-        """The frames as images for the model; with `one_frame` there is one image with one frame."""
+    def images(self, frames: Frames, *, one_frame: bool = False, square: bool = False) -> list[Image.Image]:
+        """The frames as images; with `one_frame` there is one image with one frame.
+
+        Single frames keep their shape, or become squares as `fit` says.
+        """
+        if not self.shows_grids:
+            return [self._single(frames.at(slice(k, k + 1)), square=square) for k in range(len(frames))]
         panels = make_panels(
             frames,
             panels=1 if one_frame else self.panels,
@@ -102,22 +138,37 @@ class GridSettings:
         )
         return [Image.fromarray(panel.rgb_HWC) for panel in panels]
 
-    def turn(self, prompt: str, *, num_images: int, num_frames: int) -> str:
-        """The user's turn: the prompt without its video marker, and the intro before it if the images show a grid."""
+    def _single(self, frame: Frames, *, square: bool) -> Image.Image:
+        height, width = frame.rgb_THWC.shape[1:3]
+        scale = min(1.0, self.image_size / max(width, height))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        if square:
+            size = (self.image_size, self.image_size)
+        grid = make_grid(frame, rows=1, cols=1, image_size=size, fit=self.fit, stamps=self.stamps)
+        return Image.fromarray(grid.rgb_HWC)
+
+    def turn(
+        self, prompt: str, *, num_images: int, num_frames: int, pts_s: Sequence[float] | None = None
+    ) -> str:
+        """The user's turn: the prompt without its video marker, behind the intro if the images show several frames.
+
+        `pts_s`: the frames' times, which the intro to single frames states.
+        """
         text = prompt.replace(VIDEO, "", 1)
         if not num_images or num_frames == 1:
             return text
-        return self._intro(num_images=num_images, num_frames=num_frames) + text
+        return self._intro(num_images=num_images, num_frames=num_frames, pts_s=pts_s) + text
 
-    @property
-    def _intro_fields(self) -> str:
-        return "{frames}, {panels}, {rows} and {cols}"
-
-    def _intro(self, *, num_images: int, num_frames: int) -> str:
+    def _intro(self, *, num_images: int, num_frames: int, pts_s: Sequence[float] | None) -> str:
         intro = self.intro
+        if self.shows_grids:
+            if intro is None:
+                intro = INTRO if num_images == 1 else INTRO_PANELS
+            return intro.format(frames=num_frames, panels=num_images, rows=self.rows, cols=self.cols)
         if intro is None:
-            intro = INTRO if num_images == 1 else INTRO_PANELS
-        return intro.format(frames=num_frames, panels=num_images, rows=self.rows, cols=self.cols)
+            intro = INTRO_FRAMES if self.look == "frames" else ""
+        assert pts_s is not None, "single frames are introduced with their times"
+        return intro.format(frames=num_frames, times=", ".join(time_stamps(pts_s)))
 
     def as_begun(self, recorded: Mapping[str, Any]) -> GridSettings:
         """These settings, to go on with a run of an earlier version, in which every model had an encoder.

@@ -9,27 +9,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jinja2 import TemplateError
 from PIL import Image
+from transformers.video_utils import VideoMetadata
 
 from tideo.models.prompts import begin_ids, check_no_blank, check_no_special, common_start
-from tideo.types import UserError
+from tideo.types import Frames, UserError
 
 PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
 # What templates call the switch (Qwen3, SmolLM3, GLM-4.5: enable_thinking; Kimi-K2.5, DeepSeek-V3.1: thinking).
 SWITCHES = ("enable_thinking", "thinking")
 _REPLY = "Reply7419"  # stands for any reply where the template is asked what comes before and behind one
+_ARTICLE = {"image": "an image", "video": "a video"}
 _USER, _WORDS = "What happens in the video?", "washing dishes"  # the conversation that is encoded both ways
 _NAME = r"((?:think|thought|reason)\w*)"
 _TAG = re.compile(rf"([<\[◁])(/?){_NAME}([>\]▷])", re.IGNORECASE)
 _EMPTY = re.compile(rf"[<\[◁]{_NAME}[>\]▷]\s*([<\[◁]/{_NAME}[>\]▷]\s*)?\Z", re.IGNORECASE)
 
 
+Kind = Literal["image", "video"]
+
+
 class ChatTemplate:
-    """The chat template of a processor, and how its chats become tokens.
+    """The chat template of a processor, and how its chats become tokens; `kind` says what stands before a question.
 
     `end_ids` are the tokens that close a reply: those of the template up to its first special token, or the tokenizer's
     end token if the template has none. `thought` is the text that stands before a reply, but not at the end of a chat
@@ -38,7 +44,12 @@ class ChatTemplate:
     Raises UserError, naming the difference, if what is trained and what is scored would not be the same tokens.
     """
 
-    def __init__(self, processor: Any, *, name: str) -> None:
+    def __init__(self, processor: Any, *, name: str, kind: Kind = "image") -> None:
+        self.kind = kind
+        if kind == "video" and getattr(processor, "video_processor", None) is None:
+            raise UserError(
+                f"model {name}: it has no video input of its own: set look=frames, panels or grid"
+            )
         if getattr(processor, "chat_template", None) is None:
             raise UserError(
                 f"model {name}: its processor has no chat template, so its prompt is unknown; "
@@ -58,14 +69,15 @@ class ChatTemplate:
         before = self._waiting(user, num_images) if self._waits else self._parts(user, num_images)[0]
         return before + self._close
 
-    def encode(self, text: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def encode(self, text: str, images: Sequence[Image.Image | Frames]) -> dict[str, torch.Tensor]:
         """The processor's inputs for a chat, begun once: by the template or, if it does not, as the tokenizer does.
 
-        The tokenizer's own special tokens are left out: some put an end token behind every text.
+        `images`: for a template of kind "video" they are the frames of one. The tokenizer's own special tokens are
+        left out: some put an end token behind every text.
         """
         encoded = dict(
             self.processor(
-                images=list(images) or None,
+                **self._visuals(images),
                 text=text,
                 add_special_tokens=False,
                 padding=False,
@@ -73,6 +85,8 @@ class ChatTemplate:
                 return_tensors="pt",
             )
         )
+        encoded.pop("video_metadata", None)
+        encoded = {name: torch.as_tensor(value) for name, value in encoded.items()}
         begin = self.begin_ids
         if encoded["input_ids"][0, : len(begin)].tolist() != begin:
             front = {"input_ids": torch.tensor([begin]), "attention_mask": torch.ones(1, len(begin))}
@@ -81,6 +95,16 @@ class ChatTemplate:
                     first = front.get(name, torch.zeros(1, len(begin)))
                     encoded[name] = torch.cat([first.to(encoded[name]), encoded[name]], dim=1)
         return encoded
+
+    def _visuals(self, images: Sequence[Image.Image | Frames]) -> dict[str, Any]:
+        if self.kind == "image" or not images:
+            return {"images": list(images) or None}
+        videos = [frames for frames in images if isinstance(frames, Frames)]
+        return {
+            "videos": [list(map(Image.fromarray, frames.rgb_THWC)) for frames in videos],
+            "video_metadata": [_metadata(frames) for frames in videos],
+            "do_sample_frames": False,  # the sampler has chosen them
+        }
 
     def plain(self, opening: str) -> list[int]:
         """The tokens of an opening without begin and images, nor its trailing spaces: these are the reply's."""
@@ -108,9 +132,10 @@ class ChatTemplate:
 
     def _user_text(self, text: str) -> str:
         """The text itself. Raises UserError if it contains a token that stands for an image, or a special one."""
-        marker = getattr(self.processor, "image_token", None)
-        if isinstance(marker, str) and marker and marker in text:
-            raise UserError(f"the text contains {marker}, which stands for an image: rephrase it")
+        for kind, article in _ARTICLE.items():
+            marker = getattr(self.processor, f"{kind}_token", None)
+            if isinstance(marker, str) and marker and marker in text:
+                raise UserError(f"the text contains {marker}, which stands for {article}: rephrase it")
         check_no_special(text, self.tokenizer)
         return text
 
@@ -158,7 +183,10 @@ class ChatTemplate:
 
     def _check(self, num_images: int) -> None:
         """Encode a conversation as a whole, and as opening and option; raises UserError if the tokens differ."""
-        images = [Image.new("RGB", (336, 336))] * num_images
+        blank = Image.new("RGB", (336, 336))
+        rgb_THWC = np.stack([np.asarray(blank)] * 4)
+        video = Frames(rgb_THWC=rgb_THWC, pts_s_T=np.arange(4.0), video_id="")
+        images = [video if self.kind == "video" else blank] * num_images
         opening = self.opening(_USER, num_images=num_images)
         before, behind = self._parts(_USER, num_images)
         if (written := self._rendered(_USER, num_images, reply=_WORDS)) != before + _WORDS + behind:
@@ -208,7 +236,7 @@ class ChatTemplate:
         switches: dict[str, bool] | None = None,
         **options: Any,
     ) -> str:
-        images = [{"type": "image"}] * num_images
+        images = [{"type": self.kind}] * num_images
         chat = [{"role": "user", "content": [*images, {"type": "text", "text": self._user_text(user)}]}]
         if reply is not None:
             words = [{"type": "text", "text": reply}] if self._in_parts else reply
@@ -219,12 +247,24 @@ class ChatTemplate:
         except (TemplateError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"model {self.name}: its chat template does not take a question with an image and a reply ({reason}): "
-                "put another chat_template.jinja into its folder"
+                f"model {self.name}: its chat template does not take a question with {_ARTICLE[self.kind]} and a reply "
+                f"({reason}): put another chat_template.jinja into its folder"
             ) from error
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _metadata(frames: Frames) -> VideoMetadata:
+    """The frames' times as indices of a video with a frame each millisecond: processors state times by these."""
+    times_s = frames.pts_s_T.tolist()
+    step_s = (times_s[-1] - times_s[0]) / max(1, len(times_s) - 1)
+    duration_s = times_s[-1] + step_s / 2
+    height, width = frames.rgb_THWC.shape[1:3]
+    return VideoMetadata(
+        total_num_frames=max(1, round(1000 * duration_s)), fps=1000.0, width=width, height=height,
+        duration=duration_s, frames_indices=[round(1000 * t) for t in times_s],
+    )  # fmt: skip
 
 
 def _switches(template: Any) -> dict[str, bool]:

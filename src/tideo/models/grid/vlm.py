@@ -21,10 +21,11 @@ from tideo.encoders.known_frames import KnownFrames, frame_rows
 from tideo.loading import Loading
 from tideo.models.answering import Shown, answers_to, timed
 from tideo.models.batching import Batching, BatchSize
-from tideo.models.grid.chat import ImageChat, not_stacked
+from tideo.models.grid.chat import ImageChat, Visual, not_stacked
 from tideo.models.grid.frames import GridModel
 from tideo.models.grid.loading import check_image_size, load_vlm
 from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.template import Kind
 from tideo.models.interface import Asked, BatchedModel
 from tideo.store.files import files_key, key_of
 from tideo.types import Answer, Frames, Sample, UserError
@@ -48,8 +49,7 @@ class GridVLM(GridModel, BatchedModel):
         known: KnownFrames | None = None,
     ) -> None:
         self.known = known
-        self.chat = ImageChat(model, processor=processor, name=name)
-        self.model, self.name, self.key = model, name, key
+        self.model, self.processor, self.name, self.key = model, processor, name, key
         self.settings = settings
 
     @property
@@ -58,7 +58,10 @@ class GridVLM(GridModel, BatchedModel):
 
     @settings.setter
     def settings(self, settings: GridSettings) -> None:
-        check_image_size(self.chat.processor, settings, name=self.name)
+        kind: Kind = "video" if settings.look == "video" else "image"
+        chat = ImageChat(self.model, processor=self.processor, name=self.name, kind=kind)
+        check_image_size(self.processor, settings, name=self.name)
+        self.chat = chat
         self._settings = settings
 
     @classmethod
@@ -115,7 +118,7 @@ class GridVLM(GridModel, BatchedModel):
 
         def preprocess(pictures: list[np.ndarray]) -> torch.Tensor:
             images = [Image.fromarray(rgb_HWC) for rgb_HWC in pictures]
-            pixels = self.chat.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
+            pixels = self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
             return (
                 pixels[:, 0] if pixels.ndim == 5 else pixels
             )  # LLaVA-NeXT's crops: the first is the whole image
@@ -159,15 +162,34 @@ class GridVLM(GridModel, BatchedModel):
             answers[i] += [replace(answer, pts_s=pts_s) for answer in of_part]
         return timed(answers, started_s=started_s)
 
+    @property
+    def _crops(self) -> bool:
+        """Whether the processor would cut the sides off a single frame, as CLIP's does."""
+        images = self.processor.image_processor
+        tiles = getattr(images, "image_grid_pinpoints", None)  # LLaVA-NeXT's, which hold the whole image
+        return self.settings.look == "frames" and bool(getattr(images, "do_center_crop", False)) and not tiles
+
     def _shown(self, frames: Frames | None, samples: Sequence[Sample], *, of: Asked) -> Shown:
-        images = self.images(frames, of.video, controls=of.controls)
-        turn = partial(self.settings.turn, num_images=len(images), num_frames=len(frames or ()))
+        images = self.images(frames, of.video, controls=of.controls, square=self._crops)
+        pts_s = [] if frames is None else frames.pts_s_T.tolist()
+        turn = partial(self.settings.turn, num_images=len(images), num_frames=len(pts_s), pts_s=pts_s)
         form = of.controls.form or self.settings.form
-        return Shown(what=_Look(images, turn), samples=samples, form=form, listeners=of.listeners)
+        visuals: list[Visual] = list(images)
+        if frames is not None and self.settings.look == "video":
+            shown = np.stack([np.asarray(image) for image in images])
+            at_least = max(2, len(frames))  # Qwen3-VL takes no video of one frame
+            visuals = [
+                replace(
+                    frames,
+                    rgb_THWC=np.resize(shown, (at_least, *shown.shape[1:])),
+                    pts_s_T=np.resize(frames.pts_s_T, at_least),
+                )
+            ]
+        return Shown(what=_Look(visuals, turn), samples=samples, form=form, listeners=of.listeners)
 
 
 class _Look(NamedTuple):
-    """The images of some frames, and the user's turn about them as a function of the prompt."""
+    """What the model is shown of some frames, and the user's turn about them as a function of the prompt."""
 
-    images: list[Image.Image]
+    images: list[Visual]
     turn: Callable[[str], str]

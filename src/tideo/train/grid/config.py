@@ -161,6 +161,10 @@ class FinetuneConfig(Loading):
             raise UserError(
                 "captions are to be mixed in: set captions_path to a file in LLaVA's format, and captions_images"
             )
+        if not self.grid.shows_grids:
+            raise UserError(
+                f"grid.look={self.grid.look}: a finetuning shows grids; set grid.look=grid or panels"
+            )
         if self.quantised and not self.lora_rank:
             bits = "4" if self.load_4bit else "8"
             raise UserError(
