@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import uvicorn
 
 from tideo.models.batching import BatchSize
 from tideo.models.interface import AS_TRAINED, Asked, Controls, VideoInput, VideoModel
 from tideo.serve.app import application
+from tideo.serve.connection import http_server
 from tideo.serve.server import ServerSettings
 from tideo.types import Answer, Frames, Sample, UserError, Video
 
@@ -135,13 +135,7 @@ class Running:
 def started(*, model: VideoModel | None = None, **settings: Any) -> Running:
     """A server with these settings, and its model; to be stopped."""
     model = model or Longest()
-    config = uvicorn.Config(
-        application([model], ServerSettings(**settings)),
-        port=0,
-        log_level="error",
-        timeout_graceful_shutdown=5,
-    )
-    server = uvicorn.Server(config)
+    server = http_server(application([model], ServerSettings(**settings)), timeout_graceful_shutdown=5)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()

@@ -246,7 +246,7 @@ def top_level_packages(tree: ast.Module, *, module: str) -> set[str]:
 
 
 # Files of which nothing works without their extra; they are themselves imported on use.
-OF_AN_EXTRA = ("tideo.serve.app", "tideo.serve.events", "tideo.serve.metrics")
+OF_AN_EXTRA = ("tideo.serve.app", "tideo.serve.connection", "tideo.serve.events", "tideo.serve.metrics")
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m not in OF_AN_EXTRA])

@@ -10,6 +10,7 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import openai
@@ -276,7 +277,7 @@ VIDEO = "data:video/mp4;base64,AAAA"
         (about(VIDEO, temperature=0.7), 400, "temperature has no effect here"),
         (about(VIDEO, n=2), 400, "n has no effect here"),
         (about(VIDEO, max_tokens=0), 400, "max_tokens"),
-        (about(VIDEO, colour="red"), 400, "colour: Extra inputs"),
+        (about(VIDEO, colour="red"), 400, "colour: this server has no such field"),
         (about(VIDEO, options=["one"]), 400, "expected two or more"),
         (about(VIDEO, options=["a", ""]), 400, "none empty"),
         (about(VIDEO, options=["a", "a"]), 400, "all different"),
@@ -284,6 +285,20 @@ VIDEO = "data:video/mp4;base64,AAAA"
         (about(VIDEO, "x" * 1_000_000), 400, "expected at most 20000"),
         (about(VIDEO, start=2.0, end=1.0), 400, "not after its start"),
         (about(VIDEO, " "), 400, "a question of the user's"),
+        (about(VIDEO, options=["a" * 5000, "b" * 5000]), 400, "10000 bytes of UTF-8; expected at most 8000"),
+        (about(VIDEO, options=["\U0001f600" * 1000, "\U0001f600" * 1001]), 400, "8004 bytes"),
+        (about(VIDEO, n=True), 400, "n has no effect here"),
+        (about(VIDEO, temperature=False), 400, "temperature has no effect here"),
+        (about("file://[::1"), 400, "--media-dir"),
+        (about("http://[::1/"), 400, "malformed"),
+        (b'{"model": "longest", "messages": [' + b"1," * 200_000 + b"1]}", 400, "at most 1000|messages.0: "),
+        ({"model": "longest", "messages": [TEXT] * 1001}, 400, "at most 1000"),
+        (
+            {"model": "longest", "messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+            400,
+            "messages.0.content.0: Input tag 'input_audio'",
+        ),
+        ({"model": "longest", "messages": [TEXT | {"content": 7}]}, 400, "messages.0.content: "),
     ],
 )
 def test_a_bad_request_gets_an_error_object(shared, body, status, message):
@@ -292,6 +307,79 @@ def test_a_bad_request_gets_an_error_object(shared, body, status, message):
     assert reply["error"]["type"] == "invalid_request_error"
     assert re.search(message, reply["error"]["message"]), reply
     assert shared.get("/health")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        about(VIDEO) | {"x" * 100_000: 1},
+        about(VIDEO) | {"model": "m" * 100_000},
+        about("x" * 100_000),
+        {"model": "longest", "messages": [{"role": "user", "content": [{"type": "t" * 100_000}]}]},
+    ],
+)
+def test_an_error_quotes_little_of_a_request(shared, body):
+    status, reply, _ = shared.post(body)
+    assert status in (400, 404)
+    assert len(reply["error"]["message"]) < 1100
+
+
+def test_an_error_names_no_path_of_this_machine(shared):
+    for url in (VIDEO, data_url(b"GIF89a", "image/gif")):
+        _, reply, _ = shared.post(about(url))
+        assert "video sent:" in reply["error"]["message"]
+        assert "/" not in reply["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/v1/chat/completions", 405),
+        ("GET", "/v1/none", 404),
+        ("POST", "/none", 405),
+        ("GET", "/%00", 404),
+    ],
+)
+def test_what_is_not_there_gets_an_error_object_too(shared, method, path, status):
+    asked = http.client.HTTPConnection("127.0.0.1", shared.port)
+    asked.request(method, path)
+    reply = asked.getresponse()
+    assert (reply.status, json.load(reply)["error"]["type"]) == (status, "invalid_request_error")
+    asked.close()
+
+
+def test_large_bodies_together_are_bounded(serve, video):
+    running = serve(max_upload_mb=1)
+    large = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2400000\r\n\r\n"
+        + b" " * 2_300_000
+    )
+    held = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(2)]
+    for each in held:
+        each.sendall(large)
+    time.sleep(0.2)
+    status, reply, headers = running.post(b" " * 2_300_000)
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert "the bodies of requests under way" in reply["error"]["message"]
+    for each in held:
+        each.close()
+    time.sleep(0.2)
+    assert running.post(about(data_url(video)))[0] == 200
+
+
+def test_pictures_together_are_bounded(serve):
+    running = serve(cache_mb=1, model=Longest(seconds=0.3))
+    file = io.BytesIO()
+    Image.new("1", (400, 400)).save(file, format="PNG")  # 480 kB as RGB
+    parts = [
+        {"type": "image_url", "image_url": {"url": data_url(file.getvalue(), "image/png")}},
+        {"type": "text", "text": "?"},
+    ]
+    body = {"model": "longest", "messages": [{"role": "user", "content": parts}]}
+    with ThreadPoolExecutor(4) as pool:
+        statuses = sorted(status for status, _, _ in pool.map(lambda _: running.post(body), range(4)))
+    assert statuses == [200, 200, 503, 503]
+    assert running.post(body)[0] == 200
 
 
 def test_openais_client_raises_its_own_errors(shared):
@@ -417,6 +505,17 @@ def test_a_body_that_drips_is_given_up(serve, monkeypatch):
         slow.sendall(
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"
         )
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_of_a_byte_now_and_then_is_given_up(serve, monkeypatch):
+    monkeypatch.setattr("tideo.serve.app.BODY_TIMEOUT_S", 0.4)
+    with socket.create_connection(("127.0.0.1", serve().port), timeout=5) as slow:
+        slow.sendall(b"POST /v1/media HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+        with suppress(BrokenPipeError, ConnectionResetError):
+            for _ in range(30):
+                slow.sendall(b"x")
+                time.sleep(0.05)
         assert slow.recv(4096).startswith(b"HTTP/1.1 408")
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tideo.serve.download import download
+from tideo.serve.download import download, is_public
 from tideo.types import UserError
 
 Handler = BaseHTTPRequestHandler
@@ -110,6 +110,47 @@ def test_a_redirect_leads_to_allowed_hosts_only(host):
     with pytest.raises(UserError, match="no such host"):
         fetched(f"http://{outer}/v.mp4", outer)
     assert fetched(f"http://{outer}/v.mp4", outer, inner) == b"a secret"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "10.0.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1",
+        "::", "fe80::1%1", "fc00::1", "fec0::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::1",
+        "64:ff9b::7f00:1", "64:ff9b::a00:1",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_not_public(address):
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:2800:220:1::1", "64:ff9b::5db8:d822"])
+def test_an_address_that_is_public(address):
+    assert is_public(address)
+
+
+def test_a_url_with_letters_beyond_ascii(host):
+    paths = []
+
+    def answer(handler: Handler) -> None:
+        paths.append(handler.path)
+        send(b"a video")(handler)
+
+    place = host(answer)
+    assert fetched(f"http://{place}/ä b%20c.mp4?q=ö", place) == b"a video"
+    assert paths == ["/%C3%A4%20b%20c.mp4?q=%C3%B6"]
+
+
+@pytest.mark.parametrize("url", ["http://[::1/v.mp4", "http://[x]/", "https://["])
+def test_a_malformed_url(url):
+    with pytest.raises(UserError, match=r"malformed|expected http|no such host"):
+        fetched(url, "videos.example.org")
+
+
+def test_a_redirect_to_a_malformed_url(host):
+    place = host(redirect("http://[::1/"))
+    with pytest.raises(UserError, match="malformed"):
+        fetched(f"http://{place}/v.mp4", place)
 
 
 def test_redirects_without_end_are_given_up(host):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import base64
+import os
+from pathlib import Path
 
 import pytest
 
+from tideo.serve.budget import NoRoom
 from tideo.serve.media import Media, Spool, decoded
 from tideo.types import UserError
 
@@ -40,11 +43,34 @@ def test_the_spool_removes_what_was_used_longest_ago(spool):
     assert sorted(path.read_bytes() for path in spool.folder.iterdir()) == [b"aaaa", b"cccc"]
 
 
-def test_the_spool_keeps_what_is_in_use(spool):
+def test_the_spool_keeps_what_is_in_use_and_takes_no_more_than_it_has_room_for(spool):
     with media(spool).file(data_url(b"a" * 8)) as first:
-        with media(spool).file(data_url(b"b" * 8)):
+        with pytest.raises(NoRoom, match="ask again later"), media(spool).file(data_url(b"b" * 8)):
             pass
         assert first.read_bytes() == b"a" * 8
+    with media(spool).file(data_url(b"b" * 8)) as second:
+        assert [path.read_bytes() for path in spool.folder.iterdir()] == [b"b" * 8]
+        assert second.exists()
+
+
+def test_the_spool_counts_what_is_being_written(spool):
+    with spool.writing() as slow:
+        slow.write(b"a" * 8)
+        with pytest.raises(NoRoom), spool.writing() as other:
+            other.write(b"b" * 8)
+    with spool.writing() as later:  # what was not taken up is gone
+        later.write(b"c" * 8)
+        assert len(list(spool.folder.iterdir())) == 1
+
+
+def test_a_full_disk_is_no_fault(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    spool = Spool(tmp_path, max_bytes=100)
+    with spool.writing() as written, open("/dev/full", "wb", buffering=0) as full:
+        written.file = full
+        with pytest.raises(NoRoom, match="No space left"):
+            written.write(b"a")
 
 
 @pytest.mark.parametrize(
@@ -68,6 +94,10 @@ def folder(tmp_path):
     (tmp_path / "media" / "sub" / "a b.mp4").write_bytes(b"other")
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "media" / "link").symlink_to(tmp_path / "secret")
+    (tmp_path / "media" / "round").symlink_to(tmp_path / "media" / "round")
+    os.mkfifo(tmp_path / "media" / "pipe")
+    (tmp_path / "media" / "frames_fps3").mkdir()
+    (tmp_path / "media" / "frames_fps3" / "00001.jpg").symlink_to(tmp_path / "secret")
     (tmp_path / "media-2").mkdir()
     (tmp_path / "media-2" / "v.mp4").write_bytes(b"secret")
     return tmp_path / "media"
@@ -94,6 +124,11 @@ def test_opens_files_of_the_media_folder(spool, folder, url, content):
         "file://elsewhere/v.mp4",
         "file:none.mp4",
         "file:v.mp4%00",
+        "file:round",
+        "file:pipe",
+        "file:",
+        "file:frames_fps3",
+        "file://[::1",
         "file:" + "x" * 5000,
     ],
 )

@@ -214,9 +214,20 @@ def test_frames_of_an_absurd_size_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "v.mp4"
     encode(path, num=2)
     message = r"v\.mp4: its frames claim 64 x 48 pixels; expected at most 1,000"
-    with pytest.raises(VideoError, match=message), limited(seconds=60, max_pixels=1000):
+    with pytest.raises(VideoError, match=message), limited(seconds=60, max_pixels=1000, max_bytes=10**9):
         sample_frames(path, 2)
     assert len(sample_frames(path, 2)) == 2
+
+
+def test_frames_that_take_more_memory_than_allowed_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    encode(path, num=9)
+    with limited(seconds=60, max_pixels=10_000, max_bytes=3 * 64 * 48 * 3):
+        assert len(sample_frames(path, 3)) == 3
+        with pytest.raises(
+            VideoError, match="4 frames of 64 x 48 pixels take 36,864 bytes; expected at most 27,648"
+        ):
+            sample_frames(path, 4)
 
 
 def test_a_picture_of_16000_x_16000_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
@@ -226,7 +237,7 @@ def test_a_picture_of_16000_x_16000_is_refused_before_it_is_decoded(tmp_path: Pa
     path.write_bytes(screen + b"\x21\xf9\x04\x04\x0a\x00\x00\x00" + dot + b";")
     with (
         pytest.raises(VideoError, match="more than 35,389,440 pixels"),
-        limited(seconds=60, max_pixels=8192 * 4320),
+        limited(seconds=60, max_pixels=8192 * 4320, max_bytes=10**9),
     ):
         sample_frames(path, 2)
 
@@ -235,7 +246,7 @@ def test_a_picture_of_16000_x_16000_is_refused_before_it_is_decoded(tmp_path: Pa
 def test_limits_that_are_not_met_change_nothing(tmp_path: Path, container_format: str) -> None:
     path = tmp_path / "v"
     encode(path, num=9, container_format=container_format)
-    with limited(seconds=60, max_pixels=64 * 48):
+    with limited(seconds=60, max_pixels=64 * 48, max_bytes=10**9):
         frames = sample_frames(path, 3)
     np.testing.assert_array_equal(frames.rgb_THWC, sample_frames(path, 3).rgb_THWC)
 
@@ -244,7 +255,10 @@ def test_limits_that_are_not_met_change_nothing(tmp_path: Path, container_format
 def test_reading_ends_when_its_time_is_over(tmp_path: Path, container_format: str) -> None:
     path = tmp_path / "v"
     encode(path, num=9, container_format=container_format)
-    with pytest.raises(VideoError, match="more than 0 s"), limited(seconds=0, max_pixels=10_000):
+    with (
+        pytest.raises(VideoError, match="more than 0 s"),
+        limited(seconds=0, max_pixels=10_000, max_bytes=10**9),
+    ):
         sample_frames(path, 2)
 
 

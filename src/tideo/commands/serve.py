@@ -31,19 +31,22 @@ def serve(
     """Answer questions about videos over HTTP: OpenAI's chat protocol, and a page at /."""
     from tideo.registry import require
 
-    uvicorn = require("uvicorn")
+    require("uvicorn")
     require("fastapi")
     if media_dir is not None and not media_dir.is_dir():
         raise UserError(f"--media-dir {media_dir}: there is no such folder")
     from tideo.models.load import load_model
     from tideo.serve.app import application
+    from tideo.serve.connection import http_server
+    from tideo.serve.guard import checked_key
     from tideo.serve.server import ServerSettings
 
+    key = os.environ.get(KEY_VARIABLE)
     settings = ServerSettings(
         host=host,
-        key=os.environ.get(KEY_VARIABLE) or None,
+        key=None if key is None else checked_key(key, variable=KEY_VARIABLE),
         media_dir=media_dir,
-        allowed_hosts=frozenset(allow_host or ()),
+        allowed_hosts=frozenset(map(str.lower, allow_host or ())),
         max_upload_mb=max_upload_mb,
     )
     listening = _listening(host, port)  # before the models, which take longer
@@ -52,7 +55,7 @@ def serve(
     names = list(dict.fromkeys(model or ["dollhouse-topa"]))
     app = application([load_model(name) for name in names], settings)
     print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listening])
+    http_server(app).run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

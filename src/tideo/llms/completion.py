@@ -28,8 +28,6 @@ class Completion:
 
 def read_json(body: bytes) -> Any:
     """Raises Unreadable for a body that is not JSON in UTF-8, such as an HTML page or half a JSON."""
-    if len(body) > MAX_BYTES:
-        raise Unreadable(f"has {len(body)} bytes; expected at most {MAX_BYTES}")
     if not body.strip():
         raise Unreadable("is empty")
     try:

@@ -16,7 +16,7 @@ class Calls:
     """How a language model is called. None of it changes a reply.
 
     A request that fails with 408, 409, 429 or 5xx, by time-out or by a dropped connection is repeated up to `retries`
-    times, after waits that grow with jitter, or that the server asks for, however long. `price_in` and `price_out` are
+    times, after waits that grow with jitter, or that the server asks for, up to a day. `price_in` and `price_out` are
     for a million tokens. Once `cap` (in the money of the prices) or `cap_tokens` is spent, no request is begun; those
     under way may exceed it. `max_tokens_field` is the parameter that carries the limit of a reply's tokens; None is
     `max_completion_tokens` for OpenAI's own server, whose newer models take no other, and `max_tokens` for all others,

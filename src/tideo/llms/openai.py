@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tideo import registry
-from tideo.llms.completion import Unreadable, read_completion, read_json, read_usage
+from tideo.llms.completion import MAX_BYTES, Unreadable, read_completion, read_json, read_usage
 from tideo.llms.interface import Calls, LanguageModel, Reply, Unanswered
 from tideo.llms.rate_limit import Pace
 from tideo.llms.refusal import asked_wait_s, hopeless, in_words, read_refusal
+from tideo.llms.reply_bounds import IDENTITY, OutOfBounds, bounds
 from tideo.parallel import sleep
 from tideo.types import Stopped, UserError
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 PREFIX, KEY_VARIABLE = "openai:", "OPENAI_API_KEY"
 OPENAI, OPENAI_HOST = "https://api.openai.com/v1", "api.openai.com"
 REPORTED_WAIT_S = 5.0  # longer waits are reported
+LONGEST_WAIT_S = 25 * 3600.0  # a quota a day is waited for
 _NAME = re.compile(r"(?P<model>.+)@(?P<url>https?://.+)")  # a model's name may have @ too, as @cf/meta/llama
 
 
@@ -54,7 +56,16 @@ class Server(LanguageModel):
         self._max_tokens_field = self.calls.max_tokens_field or default_field
         # The client's own retries end at a Retry-After of two minutes.
         self._client = self.openai.OpenAI(
-            base_url=url or OPENAI, api_key=key or "none", timeout=self.calls.timeout_s, max_retries=0
+            base_url=url or OPENAI,
+            api_key=key or "none",
+            timeout=self.calls.timeout_s,
+            max_retries=0,
+            default_headers=IDENTITY,
+            # Questions and pictures are sent to the server that was named, and to none that it names.
+            http_client=self.openai.DefaultHttpxClient(
+                follow_redirects=False,
+                event_hooks={"response": [bounds(max_bytes=MAX_BYTES, seconds=self.calls.timeout_s)]},
+            ),
         )
 
     def ask(
@@ -114,8 +125,7 @@ class Server(LanguageModel):
         entries = (
             [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
         )
-        owners = {entry.get("id"): entry.get("owned_by") for entry in entries}
-        owner = owners.get(self.model)
+        owner = next((entry.get("owned_by") for entry in entries if entry.get("id") == self.model), None)
         return owner if isinstance(owner, str) else None
 
     def _post(self, send: Callable[[], Any], *, sent: Collection[str]) -> bytes:
@@ -130,6 +140,8 @@ class Server(LanguageModel):
             except _Passing as failure:
                 if attempt == self.calls.retries:
                     raise failure.for_good from failure
+                if failure.wait_s is not None and failure.wait_s > LONGEST_WAIT_S:
+                    raise Stopped(f"{failure.for_good}; it asks to wait for more than a day") from failure
                 if failure.wait_s is None:
                     sleep(random.uniform(0.75, 1.0) * min(8.0, 0.5 * 2.0 ** min(attempt, 4)))
                 elif self._pace.hold(failure.wait_s) and failure.wait_s >= REPORTED_WAIT_S:
@@ -143,13 +155,22 @@ class Server(LanguageModel):
         except self.openai.APIStatusError as error:
             status, headers, body = error.status_code, error.response.headers, error.response.content
         except self.openai.APIConnectionError as error:
+            if isinstance(error.__cause__, OutOfBounds):  # as the client's earlier versions have it
+                raise Unanswered(f"{self.name}: the server's reply {error.__cause__}") from error
             failure = self._broken_off(error)
             if isinstance(failure, Stopped) and not self._answered:
                 raise failure from error  # nothing is there; a server that starts again has answered before
             raise _Passing(failure) from error
+        except OutOfBounds as error:
+            raise Unanswered(f"{self.name}: the server's reply {error}") from error
         except (self.openai.OpenAIError, UnicodeError) as error:
             raise Unanswered(f"{self.name}: {' '.join(str(error).split())[:300]}") from error
         self._answered = True
+        if 300 <= status < 400:
+            to = f" to {headers['location'].partition('?')[0][:200]}" if "location" in headers else ""
+            raise Stopped(
+                f"{self.name}: {status}: a redirect{to}, which is not followed: name the URL that answers"
+            )
         refusal = read_refusal(status, body)
         if refusal is None:
             return bytes(body)

@@ -15,12 +15,14 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import ValidationError
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tideo import __version__
 from tideo.models.interface import VideoModel
+from tideo.serve.budget import Held, NoRoom
 from tideo.serve.events import Call, Left, error_of, events_of, lines
 from tideo.serve.guard import has_key, is_own_origin
 from tideo.serve.media import SPOOL
@@ -35,8 +37,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
     "media-src blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-BODY_TIMEOUT_S, MIN_BYTES_PER_S = 30.0, 100_000  # so that a slow sender does not hold a place for ever
-BASE64 = 4 / 3  # how much longer a file is in a data URL
+# A body may be so much later than one that comes at this rate, so that a slow sender does not hold a place for ever.
+BODY_TIMEOUT_S, MIN_BYTES_PER_S = 30.0, 10_000
 
 
 def application(models: Sequence[VideoModel], settings: ServerSettings) -> FastAPI:
@@ -79,6 +81,8 @@ def application(models: Sequence[VideoModel], settings: ServerSettings) -> FastA
                 if not written.num_bytes:
                     raise Refused(400, "the body is empty; expected a video")
                 name = server.media.spool.take(written)
+        except NoRoom as error:
+            return _refusal(Refused(503, str(error), kind="server_error"))
         except Refused as refused:
             return _refusal(refused)
         return JSONResponse({"url": f"{SPOOL}:{name}", "bytes": written.num_bytes})
@@ -86,30 +90,44 @@ def application(models: Sequence[VideoModel], settings: ServerSettings) -> FastA
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         call = Call(server.metrics)
-        try:
-            parsed = await _parsed(request, max_bytes=int(settings.max_upload_mb * MB * BASE64) + MB)
-            call.model = parsed.model if parsed.model in server.engines else ""
-            texts: asyncio.Queue[str] = asyncio.Queue()
-            loop = asyncio.get_running_loop()
+        with server.bodies.held() as body:
+            try:
+                parsed = await _parsed(request, body, max_bytes=settings.max_body)
+                call.model = parsed.model if parsed.model in server.engines else ""
+                texts: asyncio.Queue[str] = asyncio.Queue()
+                loop = asyncio.get_running_loop()
 
-            def on_text(text: str) -> None:
-                loop.call_soon_threadsafe(texts.put_nowait, text)
+                def on_text(text: str) -> None:
+                    loop.call_soon_threadsafe(texts.put_nowait, text)
 
-            work = server.chat(parsed, number=call.number, on_text=on_text if parsed.stream else None)
-            events = events_of(request, work, texts)
-            first = await anext(events)  # an error before the first word still has its status
-        except (Refused, Left) as error:
-            response: Response = Response(status_code=499) if isinstance(error, Left) else _refusal(error)
-        except Exception:  # noqa: BLE001  # its words are for the log, not for a client
-            response = _refusal(call.fault())
-        else:
-            if parsed.stream:
-                content = lines(first, events, parsed, call)
-                return StreamingResponse(content, media_type="text/event-stream")
-            assert isinstance(first, Reply)
-            response = JSONResponse(completion(first, model=parsed.model))
+                streamed = on_text if parsed.stream else None
+                work = server.chat(parsed, number=call.number, body=body, on_text=streamed)
+                events = events_of(request, work, texts)
+                first = await anext(events)  # an error before the first word still has its status
+            except Left:
+                response = Response(status_code=499)
+            except Refused as refused:
+                response = _refusal(refused)
+            except Exception:  # noqa: BLE001  # its words are for the log, not for a client
+                response = _refusal(call.fault())
+            else:
+                if parsed.stream:
+                    content = lines(first, events, parsed, call)
+                    return StreamingResponse(content, media_type="text/event-stream")
+                assert isinstance(first, Reply)
+                response = JSONResponse(completion(first, model=parsed.model))
         call.end(response.status_code)
         return response
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return _refusal(
+            Refused(error.status_code, f"{request.method} {request.url.path[:200]}: {error.detail}")
+        )
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        return _refusal(Refused(500, "a fault of this server; its log has more", kind="server_error"))
 
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
@@ -141,7 +159,8 @@ def _refused(request: Request, settings: ServerSettings) -> Refused | None:
     headers = request.headers
     if not is_own_origin(origin=headers.get("origin"), host=headers.get("host"), served_as=settings.host):
         return Refused(403, "requests from pages of another origin are not answered")
-    if settings.key is None or not request.url.path.startswith("/v1/"):
+    # Not `request.url`, into which the header Host goes too.
+    if settings.key is None or not request.scope["path"].startswith("/v1/"):
         return None
     if has_key(headers.get("authorization"), settings.key):
         return None
@@ -153,8 +172,9 @@ async def _blocks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
     """The body in blocks. Raises Refused for one that is too long or too slow."""
     num_bytes = 0
     stream = aiter(request.stream())
-    ends_s = time.monotonic() + BODY_TIMEOUT_S + max_bytes / MIN_BYTES_PER_S
+    began_s = time.monotonic()
     while True:
+        ends_s = began_s + BODY_TIMEOUT_S + num_bytes / MIN_BYTES_PER_S
         try:
             async with asyncio.timeout(min(BODY_TIMEOUT_S, ends_s - time.monotonic())):
                 block = await anext(stream, None)
@@ -170,13 +190,17 @@ async def _blocks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
         yield block
 
 
-async def _parsed(request: Request, *, max_bytes: int) -> ChatRequest:
-    """The request in the body. Raises Refused for one that is too long, too slow, or none."""
+async def _parsed(request: Request, held: Held, *, max_bytes: int) -> ChatRequest:
+    """The request in the body. Raises Refused for one that is too long, too slow, or none, or has no room now."""
     body = bytearray()
     async for block in _blocks(request, max_bytes=max_bytes):
+        try:
+            held.add(len(block))
+        except NoRoom as error:
+            raise Refused(503, str(error), kind="server_error") from error
         body += block
     try:
-        return await asyncio.to_thread(ChatRequest.model_validate_json, bytes(body))
+        return await asyncio.to_thread(ChatRequest.model_validate_json, body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))

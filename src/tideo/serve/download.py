@@ -14,13 +14,15 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from tideo.types import UserError
 
 MAX_REDIRECTS = 3
 BLOCK_BYTES = 1 << 16
 REDIRECTS = (301, 302, 303, 307, 308)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+_SAFE = "%/:?#[]@!$&'()*+,;=~"  # of a URL: what else it holds is encoded
 
 
 def download(
@@ -34,19 +36,19 @@ def download(
     """
     ends_s = time.monotonic() + timeout_s
     for _ in range(MAX_REDIRECTS + 1):
-        parts = urlsplit(url)
-        left_s = max(0.001, ends_s - time.monotonic())
+        parts = _parts(url)
         with (
-            closing(_connection(parts, allowed_hosts, timeout_s=left_s)) as connection,
-            _cut(connection.sock, left_s),
+            closing(_connection(parts, allowed_hosts, ends_s=ends_s)) as connection,
+            _cut(connection.sock, _left_s(ends_s)),
         ):
             try:
-                target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+                target = quote(parts.path or "/", safe=_SAFE)
+                target += f"?{quote(parts.query, safe=_SAFE)}" if parts.query else ""
                 connection.request("GET", target, headers={"Accept": "*/*", "User-Agent": "tideo"})
                 response = connection.getresponse()
                 location = response.getheader("Location")
                 if response.status in REDIRECTS and location:
-                    url = urljoin(url, location)
+                    url = _joined(url, location)
                     continue
                 if response.status != 200:
                     raise UserError(f"{_shown(parts)}: the host answered {response.status}, expected 200")
@@ -59,6 +61,24 @@ def download(
                 reason = f"the host did not send it within {timeout_s:g} s" if late else _reason(error)
                 raise UserError(f"{_shown(parts)}: it cannot be read ({reason})") from error
     raise UserError(f"{_shown(parts)}: more than {MAX_REDIRECTS} redirects; give the file's own address")
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # half an IPv6 address
+        raise UserError(f"url {url[:60]!r}: it is malformed ({error})") from error
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise UserError(f"url {url[:60]!r}: it leads to a malformed address ({error})") from error
+
+
+def _left_s(ends_s: float) -> float:
+    return max(0.001, ends_s - time.monotonic())
 
 
 @contextmanager
@@ -90,7 +110,7 @@ def _blocks(response: http.client.HTTPResponse, parts: SplitResult, *, max_bytes
 
 
 def _connection(
-    parts: SplitResult, allowed_hosts: Collection[str], *, timeout_s: float
+    parts: SplitResult, allowed_hosts: Collection[str], *, ends_s: float
 ) -> http.client.HTTPConnection:
     """A connection to an address of the host that was checked."""
     try:
@@ -111,22 +131,34 @@ def _connection(
         raise UserError(f"{_shown(parts)}: the host is not known ({_reason(error)})") from error
     for family, kind, protocol, _, address in found:
         # An owner who allows an address itself, as in "127.0.0.1:9000", means it; a name must lead outside.
-        if not _is_address(host) and not ipaddress.ip_address(address[0]).is_global:
+        if not _is_address(host) and not is_public(str(address[0])):
             raise UserError(f"{_shown(parts)}: the host's address is not a public one")
         plain = socket.socket(family, kind, protocol)
-        plain.settimeout(timeout_s)
+        plain.settimeout(_left_s(ends_s))  # a name may have many addresses
         try:
             plain.connect(address)
             # Without a certificate for the host's name the connection fails here.
             secure = parts.scheme == "https"
             context = ssl.create_default_context() if secure else None
-            connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+            connection = http.client.HTTPConnection(host, port, timeout=_left_s(ends_s))
             connection.sock = context.wrap_socket(plain, server_hostname=host) if context else plain
             return connection
         except OSError as error:
             plain.close()
             failed = error
     raise UserError(f"{_shown(parts)}: the host cannot be reached ({_reason(failed)})") from failed
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, as is every IPv4 address that it holds."""
+    ip = ipaddress.ip_address(address)
+    if not ip.is_global or ip.is_multicast:
+        return False
+    if isinstance(ip, ipaddress.IPv4Address):
+        return True
+    held = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    held += [ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)] if ip in _NAT64 else []
+    return not ip.is_site_local and all(is_public(str(ipv4)) for ipv4 in held if ipv4 is not None)
 
 
 def _is_address(host: str) -> bool:

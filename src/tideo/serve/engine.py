@@ -159,7 +159,7 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._decoder, self._look, video)
 
     def _look(self, video: Video) -> Frames | None:
-        with limited(seconds=self._read_s, max_pixels=MAX_PIXELS):
+        with limited(seconds=self._read_s, max_pixels=MAX_PIXELS, max_bytes=self._cache.max_bytes):
             return self.model.look(video)
 
     async def _work(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,44 +17,74 @@ from tideo.types import Frames, UserError
 
 MAX_FRAMES = 1000
 MAX_PIXELS = 1 << 25  # of one picture, 33 million; checked before it is decoded
+MAX_PIXELS_TOGETHER = 1 << 27  # 64 pictures of full HD; small files that claim more would fill any memory
+# Pillow reads forty more formats: of them EPS is a program that it runs, and others are seldom tried.
+BICUBIC = Image.Resampling.BICUBIC
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+# What Pillow's readers raise for damaged files.
+PILLOW_ERRORS = (
+    OSError, ValueError, SyntaxError, LookupError, TypeError, ArithmeticError, EOFError, MemoryError, RuntimeError,
+    struct.error, zlib.error,
+)  # fmt: skip
 
 
-def frames_of(pictures: Sequence[Path], *, times_s: Sequence[float] | None, video_id: str) -> Frames:
+def frames_of(
+    pictures: Sequence[Path],
+    *,
+    times_s: Sequence[float] | None,
+    video_id: str,
+    hold: Callable[[int], None] = lambda num_bytes: None,
+) -> Frames:
     """The pictures as frames at `times_s`, or at 0, 1, 2, … s; all in the size of the first one.
 
-    Raises UserError for a file that is no picture, one that is too large, or too many.
+    `hold` is called with the bytes of all before one is decoded. Raises UserError for a file that is no picture, one
+    that is too large, or too many.
     """
     if len(pictures) > MAX_FRAMES:
         raise UserError(f"{len(pictures)} images: expected at most {MAX_FRAMES} frames")
-    size: tuple[int, int] | None = None
-    rgb = []
+    with _opened(pictures[0], number=1) as first:
+        width, height = first.size
+    if len(pictures) * width * height > MAX_PIXELS_TOGETHER:
+        raise UserError(
+            f"{len(pictures)} images of {width} x {height} pixels, the size of the first one: expected at most "
+            f"{MAX_PIXELS_TOGETHER} together; send fewer or smaller ones"
+        )
+    hold(len(pictures) * width * height * 3)
+    rgb_THWC = np.empty((len(pictures), height, width, 3), np.uint8)
     for number, path in enumerate(pictures, start=1):
-        image = _opened(path, number=number)
-        size = size or image.size
-        rgb.append(np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)))
+        with _opened(path, number=number) as image:
+            rgb = image.convert("RGB")
+            if rgb.size != (width, height):
+                rgb = rgb.resize((width, height), BICUBIC)
+            rgb_THWC[number - 1] = np.asarray(rgb)
     return Frames(
-        rgb_THWC=np.stack(rgb),
-        pts_s_T=np.arange(len(rgb), dtype=float) if times_s is None else np.array(times_s, dtype=float),
+        rgb_THWC=rgb_THWC,
+        pts_s_T=np.arange(len(pictures), dtype=float) if times_s is None else np.array(times_s, dtype=float),
         video_id=video_id,
     )
 
 
-def _opened(path: Path, *, number: int) -> Image.Image:
+@contextmanager
+def _opened(path: Path, *, number: int) -> Iterator[Image.Image]:
+    """A picture whose header is read. Raises UserError, also for what Pillow raises when it is decoded."""
     try:
-        with (
-            warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
-            Image.open(path) as image,
-        ):
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(
                     f"image {number}: {image.width} x {image.height} pixels; expected at most {MAX_PIXELS}"
                 )
-            return image.convert("RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"image {number}: it cannot be read as a picture ({error})") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, UserError):
-            raise
+            yield image
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"image {number}: it has far more pixels than {MAX_PIXELS}, the most expected"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"image {number}: it cannot be read as a picture; expected one of {', '.join(FORMATS)}"
+        ) from error
+    except PILLOW_ERRORS as error:
         raise UserError(f"image {number}: it is damaged ({error})") from error
 
 

@@ -12,35 +12,50 @@ import binascii
 import contextlib
 import hashlib
 import os
+import stat
 import threading
 import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from tideo.serve.budget import NoRoom
 from tideo.serve.download import download
 from tideo.types import UserError
 
 
 class Writing:
-    """A file that grows: its bytes are counted and hashed on the way."""
+    """A file that grows: its bytes are counted and hashed on the way, and room is made for them."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self.file, self.path = file, path
+    def __init__(self, file: BinaryIO, path: Path, *, make_room: Callable[[int], None]) -> None:
+        self.file, self.path, self._make_room = file, path, make_room
         self.num_bytes, self.digest = 0, hashlib.sha256()
+        self.room = 0  # the bytes that are counted as being written
 
     def write(self, block: bytes) -> None:
-        self.file.write(block)
-        self.digest.update(block)
+        """Raises NoRoom."""
+        self._make_room(len(block))
+        self.room += len(block)
         self.num_bytes += len(block)
+        self.digest.update(block)
+        with _room_on_disk():
+            self.file.write(block)
+
+
+@contextlib.contextmanager
+def _room_on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NoRoom(f"this server's disk takes no more ({error.strerror}): ask again later") from error
 
 
 class Spool:
     """Files that requests brought, the least recently used removed beyond `max_bytes`. Safe in several threads.
 
-    A file in use is not removed, so the bound is exceeded only while requests hold more than that.
+    Files in use are not removed, nor those being written: if they leave no room, a further one is refused (NoRoom).
     """
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
@@ -48,26 +63,32 @@ class Spool:
         self._lock = threading.Lock()
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._users: Counter[str] = Counter()
+        self._being_written = 0
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writing]:
-        """A file that is being written; `Writing.keep` takes it up. What is not taken up is removed."""
+        """A file that is being written; `take` takes it up. What is not taken up is removed."""
         part = self.folder / f"{uuid.uuid4().hex}.part"
+        with _room_on_disk():
+            file = part.open("wb", buffering=0)
+        written = Writing(file, part, make_room=self._make_room)
         try:
-            with part.open("wb") as file:
-                yield Writing(file, part)
+            yield written
         finally:
+            file.close()
             part.unlink(missing_ok=True)
+            with self._lock:
+                self._being_written -= written.room
 
     def take(self, written: Writing) -> str:
         """The name of the file whose writing has ended: the hash of its content."""
-        written.file.flush()
         name = written.digest.hexdigest()
         with self._lock:
             self._sizes[name] = written.num_bytes
             self._sizes.move_to_end(name)
             os.replace(written.path, self.folder / name)
-            self._remove_oldest(but=name)
+            self._being_written -= written.room
+            written.room = 0
         return name
 
     @contextlib.contextmanager
@@ -83,17 +104,23 @@ class Spool:
         finally:
             with self._lock:
                 self._users[name] -= 1
-                self._remove_oldest()
 
-    def _remove_oldest(self, *, but: str | None = None) -> None:
-        excess = sum(self._sizes.values()) - self.max_bytes
-        for name in list(self._sizes):
-            if excess <= 0:
-                return
-            if not self._users[name] and name != but:
-                excess -= self._sizes.pop(name)
-                del self._users[name]
+    def _make_room(self, num_bytes: int) -> None:
+        with self._lock:
+            excess = sum(self._sizes.values()) + self._being_written + num_bytes - self.max_bytes
+            removed = []
+            for name in self._sizes if excess > 0 else ():
+                if not self._users[name]:
+                    removed.append(name)
+                    excess -= self._sizes[name]
+                if excess <= 0:
+                    break
+            if excess > 0:
+                raise NoRoom("the files of requests under way leave no room for more: ask again later")
+            for name in removed:
+                del self._sizes[name], self._users[name]
                 (self.folder / name).unlink()
+            self._being_written += num_bytes
 
 
 SPOOL = "sent"  # the scheme of the URLs of files that were sent before
@@ -117,7 +144,7 @@ class Media:
 
     @contextlib.contextmanager
     def file(self, url: str) -> Iterator[Path]:
-        """The file that `url` names. Raises UserError where this server opens no such URL."""
+        """The file that `url` names. Raises UserError where this server opens no such URL, NoRoom as the spool does."""
         scheme = url[:8].partition(":")[0].lower()
         if scheme == "data":
             with self._kept([decoded(url)]) as path:
@@ -145,20 +172,46 @@ class Media:
         with self.spool.use(name) as path:
             yield path
 
+    def as_named(self, message: str) -> str:
+        """The message with the URLs that clients know in place of this server's paths."""
+        paths = {self.spool.folder: f"{SPOOL}:"} | (
+            {} if self.media_dir is None else {self.media_dir: "file:"}
+        )
+        for folder, scheme in paths.items():
+            message = message.replace(os.path.join(folder, ""), scheme)
+        return message
+
     def _local(self, url: str) -> Path:
         """The file below the media folder; `file:name` is relative to it. Links that lead out of it lead nowhere."""
         if self.media_dir is None:
             raise UserError("this server opens no files; its owner allows a folder of them by --media-dir")
-        parts = urlsplit(url)
-        named = self.media_dir / unquote(parts.path)
         try:
-            found = named.resolve(strict=True)
-        except (OSError, ValueError):
-            found = None
+            parts = urlsplit(url)
+            found = (self.media_dir / unquote(parts.path)).resolve(strict=True)
+            opens = parts.netloc in ("", "localhost") and _lies_in(self.media_dir, found)
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ):  # RuntimeError: before Python 3.13, links that lead in a circle
+            opens = False
         # One answer for what is outside and for what does not exist: others' files are nobody's business.
-        if found is None or parts.netloc not in ("", "localhost") or not found.is_relative_to(self.media_dir):
+        if not opens:
             raise UserError(f"url {url[:200]!r}: there is no such file in this server's media folder")
         return found
+
+
+def _lies_in(folder: Path, found: Path) -> bool:
+    """Whether it is a file below the folder, or a folder of pictures there. A pipe or a device has no end."""
+    if not found.is_relative_to(folder) or found == folder:
+        return False
+    if found.is_dir():
+        return all(_is_file_in(folder, picture.resolve(strict=True)) for picture in found.iterdir())
+    return _is_file_in(folder, found)
+
+
+def _is_file_in(folder: Path, found: Path) -> bool:
+    return found.is_relative_to(folder) and (stat.S_ISREG(found.stat().st_mode) or found.is_dir())
 
 
 def decoded(url: str) -> bytes:

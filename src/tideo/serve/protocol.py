@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -16,10 +17,30 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 MAX_OPTIONS = 100
 MAX_QUESTION = 20_000  # characters, of the whole dialogue
+MAX_OF_OPTIONS = (
+    8_000  # bytes, of all of them: a model scores them together, in memory that grows with the square
+)
+MAX_MESSAGES, MAX_PARTS = 1000, 2000
+MAX_ERROR = 1000  # characters of an error's message, which may quote the request
 
 
 class _Strict(BaseModel):
+    """Of a million faults one is named: a list of all of them would cost more than any answer."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, body: Any) -> Any:
+        return _without_others(body, cls.model_fields)
+
+
+def _without_others(body: Any, fields: Collection[str]) -> Any:
+    if isinstance(body, dict):
+        unknown = next((name for name in body if name not in fields), None)
+        if unknown is not None:
+            raise ValueError(f"{unknown[:60]}: this server has no such field")
+    return body
 
 
 class TextPart(_Strict):
@@ -56,19 +77,21 @@ Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
 
 class Message(_Strict):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: list[Part] = Field(max_length=MAX_PARTS, fail_fast=True)
     name: str | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_is_a_part(cls, content: Any) -> Any:
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
     @property
     def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
         return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
     def media(self) -> list[ImagePart | VideoPart]:
-        parts = [] if isinstance(self.content, str) else self.content
-        return [part for part in parts if not isinstance(part, TextPart)]
+        return [part for part in self.content if not isinstance(part, TextPart)]
 
 
 class StreamOptions(_Strict):
@@ -100,19 +123,20 @@ class ChatRequest(_Strict):
     """The body of a request. Raises pydantic's ValidationError."""
 
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    options: list[str] = Field(default=[], max_length=MAX_OPTIONS)
+    options: list[str] = Field(default=[], max_length=MAX_OPTIONS, fail_fast=True)
     start: float | None = Field(default=None, allow_inf_nan=False)
     end: float | None = Field(default=None, allow_inf_nan=False)
     pictures: bool = False  # whether the reply holds small pictures of the frames, and the grid
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_out_what_asks_for_nothing(cls, body: Any) -> Any:
+    def _known_fields(cls, body: Any) -> Any:
+        """Leaves out what asks for nothing."""
         if not isinstance(body, dict):
             return body
         kept = {}
@@ -120,12 +144,12 @@ class ChatRequest(_Strict):
             if name in IGNORED or value is None:
                 continue
             if name in WITHOUT_EFFECT:
-                if value not in WITHOUT_EFFECT[name]:
+                if not _is_one_of(value, WITHOUT_EFFECT[name]):
                     neutral = " or ".join(repr(each) for each in WITHOUT_EFFECT[name])
                     raise ValueError(f"{name} has no effect here: leave it out, or set {neutral}")
                 continue
             kept[name] = value
-        return kept
+        return _without_others(kept, cls.model_fields)
 
     @field_validator("options")
     @classmethod
@@ -134,6 +158,8 @@ class ChatRequest(_Strict):
             raise ValueError("expected two or more, none empty, or none at all for a free answer")
         if len(set(options)) < len(options):
             raise ValueError("expected options that are all different")
+        if (length := sum(len(option.encode()) for option in options)) > MAX_OF_OPTIONS:
+            raise ValueError(f"{length} bytes of UTF-8; expected at most {MAX_OF_OPTIONS} together")
         return options
 
     @model_validator(mode="after")
@@ -164,6 +190,11 @@ class ChatRequest(_Strict):
     def media(self) -> list[ImagePart | VideoPart]:
         return [part for message in self.messages for part in message.media]
 
+    def forget_media(self) -> None:
+        """Leaves the URLs out once their files are open: half a gigabyte of base64 need not wait for the answer."""
+        for part in self.media:
+            (part.image_url if isinstance(part, ImagePart) else part.video_url).url = ""
+
     @property
     def max_new_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
@@ -175,6 +206,11 @@ class ChatRequest(_Strict):
         if len(turns) == 1:
             return turns[0].text.strip()
         return "\n".join(f"{message.role.capitalize()}: {message.text.strip()}" for message in turns)
+
+
+def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:
+    """Whether it asks for nothing. True is no 1 here, nor false a 0, though Python calls them equal."""
+    return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in neutral)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,4 +265,5 @@ def error_body(
     message: str, *, kind: str, code: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
     """OpenAI's error object."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    short = message if len(message) <= MAX_ERROR else f"{message[:MAX_ERROR]}…"
+    return {"error": {"message": short, "type": kind, "param": param, "code": code}}

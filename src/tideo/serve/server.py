@@ -14,6 +14,7 @@ from typing import Any
 from tideo.models.grid.frames import GridModel
 from tideo.models.interface import AS_TRAINED, VideoModel
 from tideo.scoring import scores
+from tideo.serve.budget import Budget, Held, NoRoom
 from tideo.serve.engine import Answered, Engine, FrameCache, Full
 from tideo.serve.frames import data_url, frames_of, thumbnails
 from tideo.serve.media import Media, Spool
@@ -23,6 +24,7 @@ from tideo.store.files import content_key
 from tideo.types import Frames, Sample, Stopped, UserError, Video
 
 MB = 1 << 20
+BASE64 = 4 / 3  # how much longer a file is in a data URL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,13 @@ class ServerSettings:
     timeout_s: float = 600.0  # of one request
     cache_mb: int = 1024  # of decoded frames
     num_decoders: int = 2  # threads
+    num_openers: int = 16  # threads that fetch and write the files of requests
     read_s: float = 60.0  # of one video
+
+    @property
+    def max_body(self) -> int:
+        """The bytes of a chat request that holds the largest file."""
+        return int(self.max_upload_mb * MB * BASE64) + MB
 
 
 class Refused(Exception):
@@ -68,6 +76,10 @@ class Server:
             )
             for model in models
         }
+        # Apart from asyncio's own threads: a slow host must not hold up requests that fetch nothing.
+        self._opener = ThreadPoolExecutor(settings.num_openers, thread_name_prefix="open")
+        self.bodies = Budget(max_bytes=2 * settings.max_body, what="the bodies")
+        self._pictures = Budget(max_bytes=settings.cache_mb * MB, what="the images")
         max_bytes = settings.max_upload_mb * MB
         self.media = Media(
             Spool(spool, max_bytes=4 * max_bytes),
@@ -85,29 +97,39 @@ class Server:
 
     async def stop(self) -> None:
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
-        self._decoder.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._decoder, self._opener):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def chat(
-        self, request: ChatRequest, *, number: str, on_text: Callable[[str], None] | None = None
+        self, request: ChatRequest, *, number: str, body: Held, on_text: Callable[[str], None] | None = None
     ) -> Reply:
-        """The reply. `on_text` gets an open question's as it is written, in another thread. Raises Refused."""
+        """The reply. `on_text` gets an open question's as it is written, in another thread. Raises Refused.
+
+        `body`: what the request holds of `bodies`; it is closed once the files are open and their URLs forgotten.
+        """
         engine = self.engines.get(request.model)
         if engine is None:
             names = ", ".join(self.engines)
-            raise Refused(404, f"model {request.model!r}: this server has {names}", code="model_not_found")
+            raise Refused(
+                404, f"model {request.model[:100]!r}: this server has {names}", code="model_not_found"
+            )
         started_s = time.perf_counter()
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                return await self._reply(request, engine, number=number, started_s=started_s, on_text=on_text)
+                return await self._reply(
+                    request, engine, number=number, body=body, started_s=started_s, on_text=on_text
+                )
         except Full:
             raise Refused(503, "too many requests wait: ask again later", kind="server_error") from None
+        except NoRoom as error:
+            raise Refused(503, str(error), kind="server_error") from error
         except TimeoutError:
             seconds = self.settings.timeout_s
             raise Refused(504, f"no answer within {seconds:g} s", kind="server_error") from None
         except Stopped as error:
             raise Refused(502, str(error), kind="server_error") from error
         except UserError as error:
-            raise Refused(400, str(error)) from error
+            raise Refused(400, self.media.as_named(str(error))) from error
 
     async def _reply(
         self,
@@ -115,18 +137,23 @@ class Server:
         engine: Engine,
         *,
         number: str,
+        body: Held,
         started_s: float,
         on_text: Callable[[str], None] | None,
     ) -> Reply:
         files = ExitStack()
         try:
             # Shielded: a thread cannot be stopped, and the files it opens must be closed after it.
-            opening = asyncio.ensure_future(asyncio.to_thread(self._open, request, files, number))
+            opening = asyncio.get_running_loop().run_in_executor(
+                self._opener, self._open, request, files, number
+            )
             try:
                 sample, key, frames = await asyncio.shield(opening)
             except asyncio.CancelledError:
                 opening.add_done_callback(lambda done: files.close())
                 raise
+            request.forget_media()
+            body.close()
             answered = await engine.ask(
                 sample, key=key, frames=frames, max_new_tokens=request.max_new_tokens, on_text=on_text
             )
@@ -150,7 +177,8 @@ class Server:
         if not times_s:
             return sample, (key, request.start, request.end), None
         known_s = [time_s for time_s in times_s if time_s is not None]
-        return sample, None, frames_of(paths, times_s=known_s or None, video_id=number)
+        hold = files.enter_context(self._pictures.held()).add
+        return sample, None, frames_of(paths, times_s=known_s or None, video_id=number, hold=hold)
 
 
 def _reply_of(

@@ -18,8 +18,10 @@ class SpoolFolder:
     def __init__(self) -> None:
         remove_old(Path(tempfile.gettempdir()))
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = (self.path / LOCK).open("wb")
+        # It is locked before it has its name: another server that starts now would take it for a dead one's.
+        self._lock = (self.path / f".{LOCK}").open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        (self.path / f".{LOCK}").rename(self.path / LOCK)
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -143,13 +143,13 @@ class _FrameBlock:
             return
         rgb_HWC = self._video.rgb(frame, self._size)
         if not self.row:
+            height, width, _ = rgb_HWC.shape
+            what = f"{self._num} frames of {width} x {height} pixels"
+            self._video.check_bytes(self._num * rgb_HWC.size, what=what)
             try:
                 self._block_THWC = np.empty((self._num, *rgb_HWC.shape), np.uint8)
             except MemoryError as error:
-                height, width, _ = rgb_HWC.shape
-                raise self._video.error(
-                    f"{self._num} frames of {width} x {height} pixels do not fit into memory; ask for fewer or smaller"
-                ) from error
+                raise self._video.error(f"{what} do not fit into memory; ask for fewer or smaller") from error
         self.row[at] = len(self.row)
         self._block_THWC[self.row[at]] = rgb_HWC
 

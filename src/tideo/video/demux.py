@@ -135,6 +135,13 @@ class Demuxer:
                 "damaged: copy or convert it again"
             )
 
+    def check_bytes(self, num_bytes: int, *, what: str) -> None:
+        """Raise VideoError for more bytes of frames than the limit."""
+        if self.limits.max_bytes is not None and num_bytes > self.limits.max_bytes:
+            raise self.error(
+                f"{what} take {num_bytes:,} bytes; expected at most {self.limits.max_bytes:,}: send a smaller one"
+            )
+
     def close(self) -> None:
         self.container.close()
 

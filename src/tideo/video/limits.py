@@ -1,4 +1,4 @@
-"""What reading a video may take, where videos come from strangers: time, and pixels of a frame."""
+"""What reading a video may take, where videos come from strangers: time, pixels of a frame, and bytes of all frames."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """`max_pixels` of one frame; `seconds` from now until the last frame is decoded, None for as long as it takes."""
+    """`max_pixels` of one frame; `max_bytes` of the frames kept of one video; `seconds` from now until the last one is
+    decoded. None is no limit."""
 
     max_pixels: int = MAX_PIXELS
+    max_bytes: int | None = None
     seconds: float | None = None
     began_s: float = field(default_factory=time.monotonic)
 
@@ -47,9 +49,9 @@ def current() -> Limits:
 
 
 @contextmanager
-def limited(*, seconds: float, max_pixels: int) -> Iterator[None]:
+def limited(*, seconds: float, max_pixels: int, max_bytes: int) -> Iterator[None]:
     """Videos opened in this context, in this thread, are read under these limits. Raises VideoError beyond them."""
-    token = _LIMITS.set(Limits(seconds=seconds, max_pixels=max_pixels))
+    token = _LIMITS.set(Limits(seconds=seconds, max_pixels=max_pixels, max_bytes=max_bytes))
     try:
         yield
     except OutOfTime as error:

@@ -201,6 +201,27 @@ def test_tideos_own_server_is_sent_the_options_and_the_segment(serve: Serve, fil
 
 
 @pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        *(({"choice": choice}, "chose no option") for choice in (True, 0.0, "0", [0], -1, 3, None)),
+        *(({"choice": 0, "pts_s": pts_s}, "no times") for pts_s in (5, "abc", [None], [{}], [True], ["1"])),
+    ],
+)
+def test_what_a_server_says_in_tideos_name_is_checked(
+    about: dict[str, Any], message: str, serve: Serve, file: Path
+) -> None:
+    def replies(n: int, request: dict[str, Any]) -> Reply:
+        status, body = said("tea")[:2]
+        return status, body | {"tideo": about}
+
+    server = serve(replies)
+    server.models = {"data": [{"id": "m", "owned_by": "tideo"}]}
+    answer = ask(server.url, file, "send=frames", "frames=1")
+    assert answer.choice is None
+    assert message in (answer.error or "")
+
+
+@pytest.mark.parametrize(
     "listed",
     [None, [], {"data": 3}, {"data": [3, {"id": "m"}]}, {"data": [{"id": "other", "owned_by": "tideo"}]}],
 )

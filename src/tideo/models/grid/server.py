@@ -167,10 +167,17 @@ class Remote(GridModel):
         reply = self._send(content, max_tokens=self._limit(sample, listener), **fields)
         _note(reply, listener)
         about = reply.tideo or {}
-        choice, pts_s = about.get("choice"), about.get("pts_s") or shown.pts_s
-        if sample.options and choice not in range(len(sample.options)):
+        choice, pts_s = about.get("choice"), about.get("pts_s") or list(shown.pts_s)
+        if sample.options and (type(choice) is not int or choice not in range(len(sample.options))):
             raise Unanswered(f"{self.name}: the server chose no option: {reply.text[:200]!r}")
-        return Answer(sample_id=sample.id, choice=choice, text=reply.text, pts_s=tuple(pts_s))
+        if not isinstance(pts_s, list) or not all(_is_time(time_s) for time_s in pts_s):
+            raise Unanswered(f"{self.name}: the server's pts_s are no times: {str(pts_s)[:100]}")
+        return Answer(
+            sample_id=sample.id,
+            choice=choice if sample.options else None,
+            text=reply.text,
+            pts_s=tuple(map(float, pts_s)),
+        )
 
     def _limit(self, sample: Sample, listener: Listener) -> int:
         """How many tokens a reply may have; one that names an option is this model's own affair."""
@@ -216,6 +223,10 @@ class Remote(GridModel):
         # What is no description must not be scored as one.
         kept = text or (reply.text if sample.options else "")
         return Answer(sample_id=sample.id, choice=choice, text=kept, error=failure, pts_s=tuple(shown.pts_s))
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _note(reply: Reply, listener: Listener) -> None:
