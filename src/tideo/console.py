@@ -6,6 +6,7 @@ It needs nothing but Python, so that a command can be interrupted before its imp
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import os
 import signal
@@ -148,6 +149,7 @@ def leave(code: int) -> NoReturn:
         except OSError:  # a full disk, which was reported
             _drop(stream)
     if not _received:
+        gc.freeze()  # Python would look twice through all objects for cycles before it ends, for up to a second
         sys.exit(code)
     _end_children()
     os._exit(code)  # without waiting for threads, which may be in the middle of a request

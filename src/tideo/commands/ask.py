@@ -51,8 +51,9 @@ def ask(
 ) -> None:
     """Answer one question about a video."""
     from tideo.evaluate.ask import ask as answer_question
+    from tideo.startup import starting
 
-    with results_alone():
+    with results_alone(), starting():
         reply = answer_question(
             video,
             question=question,

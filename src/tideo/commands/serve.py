@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -40,6 +41,7 @@ def serve(
     from tideo.serve.connection import http_server
     from tideo.serve.guard import checked_key
     from tideo.serve.server import ServerSettings
+    from tideo.startup import starting
 
     key = os.environ.get(KEY_VARIABLE)
     settings = ServerSettings(
@@ -53,7 +55,9 @@ def serve(
     if settings.key is None and host not in ("127.0.0.1", "::1", "localhost"):
         log.warning("whoever reaches %s can ask: set %s to a key that clients send", host, KEY_VARIABLE)
     names = list(dict.fromkeys(model or ["dollhouse-topa"]))
-    app = application([load_model(name) for name in names], settings)
+    with starting():
+        app = application([load_model(name) for name in names], settings)
+    gc.freeze()  # what is loaded stays: looking through it for cycles would hold every request up, now and then
     print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)
     http_server(app).run(sockets=[listening])
 
