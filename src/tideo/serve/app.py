@@ -39,6 +39,7 @@ POLICY = (
 )
 # A body may be so much later than one that comes at this rate, so that a slow sender does not hold a place for ever.
 BODY_TIMEOUT_S, MIN_BYTES_PER_S = 30.0, 10_000
+SMALL_BODY = 1 << 16  # is read in less time than another thread takes to begin
 
 
 def application(models: Sequence[VideoModel], settings: ServerSettings) -> FastAPI:
@@ -200,6 +201,8 @@ async def _parsed(request: Request, held: Held, *, max_bytes: int) -> ChatReques
             raise Refused(503, str(error), kind="server_error") from error
         body += block
     try:
+        if len(body) <= SMALL_BODY:
+            return ChatRequest.model_validate_json(body)
         return await asyncio.to_thread(ChatRequest.model_validate_json, body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

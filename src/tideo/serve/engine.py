@@ -9,7 +9,6 @@ features that a model keeps of `Frames` live as long as the frames do.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,7 +149,7 @@ class Engine:
             try:
                 return await answered
             finally:
-                with contextlib.suppress(ValueError):  # the model has taken it
+                if waiting in self._waiting:  # the model has not taken it
                     self._waiting.remove(waiting)
         finally:
             self.num_requests -= 1

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,11 @@ class Server:
             if opening.done():
                 files.close()
         seconds = time.perf_counter() - started_s
-        return await asyncio.to_thread(_reply_of, answered, engine.model, request, sample, seconds)
+        reply = _reply_of(answered, engine.model, request, seconds)
+        if not request.pictures:
+            return reply
+        pictures = await asyncio.to_thread(_pictures, answered, engine.model, sample.video)
+        return replace(reply, tideo=reply.tideo | pictures)
 
     def _open(
         self, request: ChatRequest, files: ExitStack, number: str
@@ -181,9 +185,7 @@ class Server:
         return sample, None, frames_of(paths, times_s=known_s or None, video_id=number, hold=hold)
 
 
-def _reply_of(
-    answered: Answered, model: VideoModel, request: ChatRequest, sample: Sample, seconds: float
-) -> Reply:
+def _reply_of(answered: Answered, model: VideoModel, request: ChatRequest, seconds: float) -> Reply:
     """As `tideo ask --json` has it, in our own object."""
     answer, listener = answered.answer, answered.listener
     text = answer.text if answer.choice is None else request.options[answer.choice]
@@ -200,8 +202,7 @@ def _reply_of(
             "pts_s": list(answer.pts_s),
             "seconds": round(seconds, 3),
             "warning": answered.warning,
-        }
-        | (_pictures(answered, model, sample.video) if request.pictures else {}),
+        },
     )
 
 
