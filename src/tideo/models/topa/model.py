@@ -67,6 +67,7 @@ class ZeroShot(BatchedModel):
         self.lm, self.encoder, self.memory, self.settings = lm, encoder, memory, settings
         self.name, self.key, self.known = name, key, known
         self._features: WeakKeyDictionary[Frames, Features] = WeakKeyDictionary()
+        self._projected: WeakKeyDictionary[Frames, Features] = WeakKeyDictionary()
 
     @classmethod
     def load(
@@ -165,9 +166,7 @@ class ZeroShot(BatchedModel):
         if isinstance(seen, Tideo):
             (features,) = tideo_features([seen], self.encoder, num_frames=self.num_frames(controls))
         else:
-            features = self._image_features(seen)
-            if controls.project:
-                features = project(features, self.memory, temperature=self.settings.temperature)
+            features = self._projected_features(seen) if controls.project else self._image_features(seen)
         if controls.shuffled is not None:
             order = other_order(len(features), rng=random.Random(f"{controls.shuffled}/{video.id}"))
             features = replace(features, values_TD=features.values_TD[order])
@@ -176,6 +175,13 @@ class ZeroShot(BatchedModel):
     def _image_features(self, frames: Frames) -> Features:
         self._encode([frames])
         return self._features[frames]
+
+    def _projected_features(self, frames: Frames) -> Features:
+        if frames not in self._projected:
+            self._projected[frames] = project(
+                self._image_features(frames), self.memory, temperature=self.settings.temperature
+            )
+        return self._projected[frames]
 
     def _encode(self, frames: Sequence[Frames]) -> None:
         """Keep the features of those frames that have none yet."""
