@@ -72,6 +72,25 @@ def test_options_are_scored_and_the_chosen_ones_text_is_the_message(shared, vide
     assert ours["pts_s"] == pytest.approx([0.2 + 0.4 * k for k in range(10)], abs=0.1)
 
 
+LETTERED = "what happens?\nA. a\nB. the longest\nC. mid\nAnswer with the option's letter directly."
+
+
+def test_options_that_the_question_lists_are_scored_and_the_reply_is_a_letter(serve, video):
+    running = serve()
+    _, reply, _ = running.post(about(data_url(video), LETTERED))
+    assert reply["choices"][0]["message"]["content"] == "B"
+    ours = reply["tideo"]
+    assert (ours["choice"], ours["options"], ours["lettered"]) == (1, OPTIONS, True)
+    assert running.model.calls == [["what happens?"]]
+
+
+@pytest.mark.parametrize(("options", "text"), [([], LETTERED), (OPTIONS, "the longest")])
+def test_a_request_that_says_what_its_options_are_is_taken_at_its_word(shared, video, options, text):
+    _, reply, _ = shared.post(about(data_url(video), LETTERED, options=options))
+    assert reply["choices"][0]["message"]["content"] == text
+    assert reply["tideo"]["lettered"] is False
+
+
 def test_a_file_of_the_media_folder_and_a_segment_of_it(serve, video, tmp_path):
     (tmp_path / "v.mp4").write_bytes(video)
     running = serve(media_dir=tmp_path)

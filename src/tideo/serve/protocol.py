@@ -11,9 +11,12 @@ import time
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tideo.serve.lettered import Lettered, lettered
 
 MAX_OPTIONS = 100
 MAX_QUESTION = 20_000  # characters, of the whole dialogue
@@ -158,8 +161,6 @@ class ChatRequest(_Strict):
             raise ValueError("expected two or more, none empty, or none at all for a free answer")
         if len(set(options)) < len(options):
             raise ValueError("expected options that are all different")
-        if (length := sum(len(option.encode()) for option in options)) > MAX_OF_OPTIONS:
-            raise ValueError(f"{length} bytes of UTF-8; expected at most {MAX_OF_OPTIONS} together")
         return options
 
     @model_validator(mode="after")
@@ -182,6 +183,8 @@ class ChatRequest(_Strict):
             )
         if not isinstance(media[0], VideoPart) and (self.start is not None or self.end is not None):
             raise ValueError("start and end cut a video; leave images out instead")
+        if (length := sum(len(option.encode()) for option in self.all_options)) > MAX_OF_OPTIONS:
+            raise ValueError(f"options: {length} bytes of UTF-8; expected at most {MAX_OF_OPTIONS} together")
         if len(self.question) > MAX_QUESTION:
             raise ValueError(f"messages: {len(self.question)} characters; expected at most {MAX_QUESTION}")
         return self
@@ -195,6 +198,15 @@ class ChatRequest(_Strict):
         for part in self.media:
             (part.image_url if isinstance(part, ImagePart) else part.video_url).url = ""
 
+    @cached_property
+    def lettered(self) -> Lettered | None:
+        """The question and the options in the last message's text, where the request has no field `options`."""
+        return None if "options" in self.model_fields_set else lettered(self.messages[-1].text)
+
+    @property
+    def all_options(self) -> tuple[str, ...]:
+        return tuple(self.options) if self.lettered is None else self.lettered.options
+
     @property
     def max_new_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
@@ -202,10 +214,12 @@ class ChatRequest(_Strict):
     @property
     def question(self) -> str:
         """The last message's text; after the earlier turns, if there are any, each behind the name of its role."""
-        turns = [message for message in self.messages if message.text.strip()]
+        turns = [(m.role.capitalize(), m.text.strip()) for m in self.messages if m.text.strip()]
+        if self.lettered is not None:
+            turns[-1] = (turns[-1][0], self.lettered.question)
         if len(turns) == 1:
-            return turns[0].text.strip()
-        return "\n".join(f"{message.role.capitalize()}: {message.text.strip()}" for message in turns)
+            return turns[0][1]
+        return "\n".join(f"{role}: {text}" for role, text in turns)
 
 
 def _is_one_of(value: Any, neutral: tuple[Any, ...]) -> bool:

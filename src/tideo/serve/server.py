@@ -13,6 +13,7 @@ from typing import Any
 
 from tideo.models.grid.frames import GridModel
 from tideo.models.interface import AS_TRAINED, VideoModel
+from tideo.models.prompts import letters
 from tideo.scoring import scores
 from tideo.serve.budget import Budget, Held, NoRoom
 from tideo.serve.engine import Answered, Engine, FrameCache, Full
@@ -177,7 +178,7 @@ class Server:
         # What the spool holds is named by the hash of all of its content.
         key = path.name if path.parent == self.media.spool.folder else content_key(path)
         video = Video(id=number, path=str(path), start_s=request.start, end_s=request.end)
-        sample = Sample(id=number, video=video, question=request.question, options=tuple(request.options))
+        sample = Sample(id=number, video=video, question=request.question, options=request.all_options)
         if not times_s:
             return sample, (key, request.start, request.end), None
         known_s = [time_s for time_s in times_s if time_s is not None]
@@ -188,7 +189,9 @@ class Server:
 def _reply_of(answered: Answered, model: VideoModel, request: ChatRequest, seconds: float) -> Reply:
     """As `tideo ask --json` has it, in our own object."""
     answer, listener = answered.answer, answered.listener
-    text = answer.text if answer.choice is None else request.options[answer.choice]
+    text, options = answer.text, request.all_options
+    if answer.choice is not None:
+        text = options[answer.choice] if request.lettered is None else letters(len(options))[answer.choice]
     scored = scores(answer.loglikelihoods, answer.num_tokens, reduction=model.settings.reduction)
     return Reply(
         text=text,
@@ -196,7 +199,8 @@ def _reply_of(answered: Answered, model: VideoModel, request: ChatRequest, secon
         usage=_usage(answered),
         tideo={
             "choice": answer.choice,
-            "options": request.options,
+            "options": list(options),
+            "lettered": request.lettered is not None,
             "loglikelihoods": list(scored),
             "model": model.name,
             "pts_s": list(answer.pts_s),
