@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving import Running, started
+from serving import Running, Slow, started
 from tideo.dollhouse.export import make
 from tideo.models.load import load_model
 
@@ -41,6 +41,10 @@ def dollhouse() -> Iterator[Running]:
 
 @pytest.fixture
 def page(dollhouse: Running, tmp_path: Path):
+    yield from opened(dollhouse, tmp_path)
+
+
+def opened(running: Running, tmp_path: Path):
     """The server's page, without words in the console nor requests to other hosts."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch_persistent_context(tmp_path, executable_path=CHROMIUM, args=FLAGS)
@@ -49,10 +53,10 @@ def page(dollhouse: Running, tmp_path: Path):
         errors: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(dollhouse.url)
+        page.goto(running.url)
         yield page
         browser.close()
-    assert [url for url in requests if not url.startswith((dollhouse.url, "blob:", "data:"))] == []
+    assert [url for url in requests if not url.startswith((running.url, "blob:", "data:"))] == []
     assert errors == []
 
 
@@ -78,6 +82,29 @@ def test_from_a_video_to_an_answer(page, video: Path) -> None:
     last.click()
     at_s = float(last.inner_text().removesuffix(" s"))
     assert page.locator("#player").evaluate("player => player.currentTime") == pytest.approx(at_s, abs=0.1)
+
+
+def test_an_answer_in_words_appears_as_it_is_written(serve, tmp_path: Path, video: Path) -> None:
+    running = serve(model=Slow())
+    for page in opened(running, tmp_path):
+        page.get_by_label("longest").wait_for()
+        page.get_by_label("Choose a video").set_input_files(video)
+        page.get_by_label("What would you like to know?").fill("what happens?")
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_text("word0 word1 word2").wait_for()
+        assert len(running.model.written) < 900
+
+
+def test_an_answer_in_words_comes_with_its_frames(page, video: Path) -> None:
+    page.get_by_label("Key", exact=True).fill("secret")
+    page.keyboard.press("Tab")
+    page.get_by_label("dollhouse-grid").wait_for()
+    page.get_by_label("Choose a video").set_input_files(video)
+    page.get_by_label("What would you like to know?").fill("what is the overall purpose of the video?")
+    page.keyboard.press("Enter")
+    page.locator(".frames img").first.wait_for(timeout=60_000)
+    assert page.locator(".frames img").count() == 16
+    assert len(page.locator(".answer .text").inner_text()) > 1
 
 
 def test_a_wrong_key_and_a_file_that_is_no_video_are_told_in_words(page, tmp_path: Path) -> None:

@@ -9,12 +9,32 @@ function headers(more = {}) {
   return key ? { ...more, Authorization: `Bearer ${key}` } : more;
 }
 
-async function request(path, settings) {
+async function respond(path, settings) {
   const response = await fetch(path, { ...settings, headers: headers(settings?.headers) });
-  const body = await response.json().catch(() => null);
+  if (response.ok) return response;
   if (response.status === 401) $("key-box").open = true;
-  if (!response.ok) throw new Error(body?.error?.message ?? `the server answered ${response.status}`);
-  return body;
+  const body = await response.json().catch(() => null);
+  throw new Error(body?.error?.message ?? `the server answered ${response.status}`);
+}
+
+const request = async (path, settings) => (await respond(path, settings)).json();
+
+// The objects of a stream of server-sent events, as they come.
+async function* stream(path, settings) {
+  const reader = (await respond(path, settings)).body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let rest = ""; ; ) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error("the answer was cut off: ask again");
+    const events = (rest + value).split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const data = event.replace(/^data: /, "");
+      if (data === "[DONE]") return;
+      const body = JSON.parse(data);
+      if (body.error) throw new Error(body.error.message);
+      yield body;
+    }
+  }
 }
 
 // --- the models ---
@@ -126,20 +146,27 @@ async function ask(side, { url, question, options, model }) {
     { type: "video_url", video_url: { url } },
     { type: "text", text: question },
   ];
-  const body = { model, messages: [{ role: "user", content }], pictures: true };
+  const body = { model, messages: [{ role: "user", content }], pictures: true, stream: true };
   if (options.length) body.options = options;
+  shown.ariaBusy = true; // a screen reader waits for the whole answer
   try {
-    const reply = await request("v1/chat/completions", {
+    let text = "";
+    const chunks = stream("v1/chat/completions", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
     });
-    show(shown, reply.choices[0].message.content, reply.tideo);
+    for await (const { choices, tideo } of chunks) {
+      text += choices[0].delta.content ?? "";
+      if (text) shown.querySelector(".text").textContent = text;
+      if (tideo) show(shown, text, tideo);
+    }
   } catch (error) {
     shown.querySelector(".text").remove();
     failed(shown, error.message);
     if (/send it again/.test(error.message)) video.url = null;
   }
+  shown.ariaBusy = false;
 }
 
 function failed(place, message) {
