@@ -20,6 +20,7 @@ from placement import lies_on
 from tideo.dollhouse.export import make
 from tideo.models.batching import BatchSize
 from tideo.models.interface import ModelSettings, VideoModel
+from tideo.serve.lettered import lettered
 from tideo.types import Answer, Frames, Sample, UserError, Video
 
 
@@ -187,3 +188,14 @@ def test_the_entry_point_and_the_task_that_is_written(plugin: ModuleType, tmp_pa
     file = tmp_path.resolve() / "videos" / f"{whole['video']}.mp4"
     assert place["doc_to_visual"](whole) == [str(file)]
     assert place["doc_to_visual"](cut)[0].endswith(f".mp4#t=0,{cut['end_s']}")
+    letters = yaml.safe_load(
+        (tmp_path / "lmms_eval" / "tideo_dollhouse_val_letters.yaml")
+        .read_text()
+        .replace("!function utils.", "")
+    )
+    doc = rows[0]
+    asked, letter = place[letters["doc_to_text"]](doc), place[letters["doc_to_target"]](doc)
+    assert lettered(asked) == (doc["question"], tuple(doc["options"]))
+    assert doc["options"][ord(letter) - ord("A")] == doc["open_answer"]
+    right = place[letters["process_results"]]
+    assert (right(doc, [f"{letter} "]), right(doc, ["neither"])) == ({"acc": 1.0}, {"acc": 0.0})

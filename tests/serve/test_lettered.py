@@ -15,11 +15,11 @@ TWO = ("making tea", "doing the laundry")
     "text",
     [
         "what now?\nA. making tea\nB. doing the laundry",
-        "what now?\nA. making tea\nB. doing the laundry\nAnswer with the option's letter from the given choices directly.",
-        "Question:what now?\nOption:\n(A) making tea\n(B) doing the laundry\nOnly give the best option.\nBest option: (",
+        "what now?\nA. making tea\nB. doing the laundry\nAnswer with the option's letter from the given choices.",
+        "Question:what now?\nOption:\n(A) making tea\n(B) doing the laundry\nOnly give the best option.\nBest: (",
         "Question: what now?\nOptions:\nA) making tea\n\nB) doing the laundry\n\nAnswer with the option letter only.",
         "Select the best answer to the following multiple-choice question based on the video. Respond with only the "
-        "letter (A, B, C, or D) of the correct option.\nwhat now?\nA: making tea\nB: doing the laundry\nThe best answer is:",
+        "letter of the correct option.\nwhat now?\nA: making tea\nB: doing the laundry\nThe best answer is:",
         "what now?\n\n  A. making tea  \r\n  B. doing the laundry  \r\nAnswer: ",
     ],
 )

@@ -3,7 +3,7 @@
     OUT/videos/ID.mp4    one video per episode
     OUT/SPLIT.jsonl      one question per line, with its segment, evidence and episode
     OUT/SPLIT.csv        the same in NExT-QA's multi-choice layout, without Prediction: the layout has no segments
-    OUT/lmms_eval/       the same as a task of lmms-eval
+    OUT/lmms_eval/       the same as tasks of lmms-eval
     OUT/tideos.json      for the training split: the episodes as Tideos, in TextVid's JSON
     OUT/README.md        the data card
 

@@ -1,7 +1,7 @@
 """An exported split as two tasks of lmms-eval, `--include_path OUT/lmms_eval --tasks tideo_dollhouse_SPLIT[_letters]`.
 
-The first one scores the options. The other is for models that only write, such as lmms-eval's own for OpenAI's protocol:
-they get frames and lettered options, and reply with a letter.
+The first one scores the options. The other is for models that only write, such as lmms-eval's own for OpenAI's
+protocol: they get frames and lettered options, and reply with a letter.
 """
 
 from __future__ import annotations

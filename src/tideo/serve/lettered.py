@@ -47,8 +47,8 @@ def lettered(text: str) -> Lettered | None:
                 options = []
             continue
         if match["letter"] == "A":
-            first, way, options = place, match.group("left", "right"), []
-        if match["letter"] != chr(ord("A") + len(options)) or match.group("left", "right") != way:
+            first, way, options = place, (match["left"], match["right"]), []
+        if match["letter"] != chr(ord("A") + len(options)) or (match["left"], match["right"]) != way:
             options = []
             continue
         options.append(match["text"].strip())
