@@ -30,9 +30,13 @@ BY_PATH = ("benchmarks", "recipes")
 BUILTIN: dict[str, dict[str, str]] = {
     "models": {},
     "samplers": {
+        "aks": "tideo.video.selectors:aks",
+        "bolt": "tideo.video.selectors:bolt",
+        "coverage": "tideo.video.selectors:coverage",
         "fps": "tideo.video.samplers:fps",
         "keyframes": "tideo.video.samplers:keyframes",
         "middle": "tideo.video.samplers:middle",
+        "question": "tideo.video.selectors:question",
         "scenes": "tideo.video.scenes:scenes",
         "uniform": "tideo.video.samplers:uniform",
     },

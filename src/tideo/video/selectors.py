@@ -1,0 +1,151 @@
+"""Which frames of a pool to look at for a question. A selector is a function from their relevance to indices.
+
+Shapes: P frames of the pool in time order, D feature width. The features are unit rows of a dual encoder, the
+relevance is their similarity to the question, of which only differences count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from tideo import registry
+from tideo.types import UserError
+
+# (relevance_P, features_PD, times_P, number of frames) → sorted indices, min(number, P) different ones
+Selector = Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]
+
+
+def is_selector(name: str) -> bool:
+    """Whether the sampler of that name is a selector: it chooses for a question, from a pool."""
+    return name in registry.targets("samplers") and hasattr(registry.load("samplers", name), "of_selector")
+
+
+def selector(choose: Selector) -> Selector:
+    """Let a function be a selector: it gets float64 values, fewer than P frames to choose, and need not sort.
+
+    The selector raises UserError for a pool without frames, arrays that do not fit together, values that are not
+    finite, and for less than one frame. Asked for P frames or more it returns all.
+    """
+
+    @wraps(choose)
+    def checked(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
+        relevance_P, features_PD, times_P = (
+            np.asarray(values, dtype=np.float64) for values in (relevance_P, features_PD, times_P)
+        )
+        size = len(times_P)
+        if num < 1 or size < 1:
+            raise UserError(f"{num} frames of {size}: expected at least one of each")
+        if relevance_P.shape != (size,) or features_PD.ndim != 2 or len(features_PD) != size:
+            raise UserError(
+                f"relevance {list(relevance_P.shape)} and features {list(features_PD.shape)} of {size} frames: "
+                "expected one value and one row for each"
+            )
+        for what, values in (("relevance", relevance_P), ("feature", features_PD), ("time", times_P)):
+            if not np.isfinite(values).all():
+                raise UserError(f"a {what} of the pool is not a finite number: encode the video again")
+        if num >= size:
+            return list(range(size))
+        return sorted(int(index) for index in choose(relevance_P, features_PD, times_P, num))
+
+    as_sampler: Any = checked
+    as_sampler.of_selector = True
+    return checked
+
+
+@selector
+def question(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
+    """The most relevant frame, then those that are relevant and unlike all chosen (needs a question).
+
+    Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): argmax (r_i − max_{j chosen} s_ij) / 2, with the
+    relevance r and the similarity s of frames each rescaled to 0–1 over the pool, since a dual encoder's scores differ
+    by little.
+    """
+    relevance_P, similarity_PP = _rescaled(relevance_P), _rescaled(features_PD @ features_PD.T)
+    chosen = [int(relevance_P.argmax())]
+    nearest_P = similarity_PP[chosen[0]]
+    while len(chosen) < num:
+        score_P = relevance_P - nearest_P
+        score_P[chosen] = -np.inf
+        chosen.append(int(score_P.argmax()))
+        nearest_P = np.maximum(nearest_P, similarity_PP[chosen[-1]])
+    return chosen
+
+
+@selector
+def bolt(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
+    """More frames where the relevance is high: equal steps of its distribution (needs a question).
+
+    BOLT (arXiv 2503.21483; select_frames.py of sming256/BOLT): p = r^α / Σ r^α with r rescaled to 0–1 and α = 2.5, and
+    the frames at CDF⁻¹(linspace(1/n, 1 − 1/n, n)). Deviations: a frame that comes twice gives way to the nearest that
+    is free, equal relevance is a uniform distribution, and a single frame is the one at the median.
+    """
+    weights_P = _rescaled(relevance_P) ** 2.5
+    if not weights_P.any():
+        weights_P = np.ones_like(weights_P)
+    levels = np.linspace(1 / num, 1 - 1 / num, num) if num > 1 else np.array([0.5])
+    wanted = np.searchsorted(np.cumsum(weights_P) / weights_P.sum(), levels)
+    free_P = np.ones(len(relevance_P), dtype=bool)
+    chosen = []
+    for index in wanted:
+        left = np.flatnonzero(free_P)
+        chosen.append(int(left[np.abs(left - index).argmin()]))
+        free_P[chosen[-1]] = False
+    return chosen
+
+
+@selector
+def aks(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
+    """The most relevant frames of segments, which are halved unless the relevance peaks (needs a question).
+
+    Adaptive keyframe sampling (arXiv 2502.21271; ncTimTang/AKS): with r rescaled to 0–1, a segment is kept whole if the
+    mean of its n highest r exceeds its mean by 0.8, else halved, at most 5 times; one of depth d gives its n / 2^d most
+    relevant frames. Deviations: the depth is at most log2 n, beyond which a segment would give no frame, and what the
+    division leaves over goes to the most relevant frames of all.
+    """
+    relevance_P = _rescaled(relevance_P)
+    by_relevance = np.argsort(-relevance_P, kind="stable")
+    depths = min(5, int(math.log2(num)))
+    chosen: list[int] = []
+    segments = [(0, len(relevance_P), 0)]
+    while segments:
+        start, end, depth = segments.pop()
+        of_segment = relevance_P[start:end]
+        peak = np.sort(of_segment)[-num:].mean() - of_segment.mean() if len(of_segment) else 1.0
+        if peak <= 0.8 and depth < depths:
+            middle = (start + end) // 2
+            segments += [(start, middle, depth + 1), (middle, end, depth + 1)]
+        else:
+            inside = by_relevance[(start <= by_relevance) & (by_relevance < end)]
+            chosen += inside[: num // 2**depth].tolist()
+    left = by_relevance[~np.isin(by_relevance, chosen)]
+    return chosen + left[: num - len(chosen)].tolist()
+
+
+@selector
+def coverage(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
+    """Relevant frames that together resemble every frame of the video (needs a question).
+
+    Facility location (arXiv 2603.20180): the greedy maximum of λ · mean_{i chosen} r_i + (1 − λ) · mean_j max_{i chosen}
+    s_ij, which is monotone and submodular, so within 1 − 1/e of the best. Here λ = 0.5, r and s are rescaled to 0–1
+    over the pool, and one encoder gives both; the paper has a second one for s, and λ by the kind of question.
+    """
+    relevance_P, similarity_PP = _rescaled(relevance_P), _rescaled(features_PD @ features_PD.T)
+    covered_P = np.zeros(len(relevance_P))
+    chosen: list[int] = []
+    for _ in range(num):
+        gain_P = np.maximum(similarity_PP - covered_P, 0).mean(axis=1) + relevance_P / num
+        gain_P[chosen] = -np.inf
+        chosen.append(int(gain_P.argmax()))
+        covered_P = np.maximum(covered_P, similarity_PP[chosen[-1]])
+    return chosen
+
+
+def _rescaled(values: np.ndarray) -> np.ndarray:
+    """To 0–1 over all values; zeros if they are equal."""
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
