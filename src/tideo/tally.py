@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from tideo.console import progress
 
+FIRST_S = 2.0  # before the first line or bar: what ends sooner needs none
 LINE_S = 10.0  # between two plain lines
 STEP_S = 1.0  # between two looks
 WINDOW_S = 10.0  # over which rates are taken, and a worker counts as at work
@@ -72,8 +73,10 @@ def staged(tally: Tally, *, total: int) -> Iterator[None]:
     history = deque([(time.monotonic(), dict[str, int]())])
 
     def show() -> None:
+        if ended.wait(FIRST_S):
+            return
         with progress() as bar:
-            task, shown_s = bar.add_task("", total=total), time.monotonic()
+            task, shown_s = bar.add_task("", total=total), time.monotonic() - LINE_S
             while not ended.wait(STEP_S):
                 now_s, now = time.monotonic(), tally.counts()
                 history.append((now_s, {stage: num for stage, (num, _) in now.items()}))

@@ -54,12 +54,17 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frames:
-    """Decoded frames in time order. `missing_s` are the requested times whose frames could not be decoded."""
+    """Decoded frames in time order. `missing_s` are the requested times whose frames could not be decoded.
+
+    `relevance`: of frames that were chosen for a question, the times of moments of the video and how relevant each is,
+    from 0 to 1.
+    """
 
     rgb_THWC: np.ndarray  # uint8
     pts_s_T: np.ndarray  # float64
     video_id: str
     missing_s: tuple[float, ...] = ()
+    relevance: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         rgb, pts = self.rgb_THWC, self.pts_s_T
@@ -175,10 +180,20 @@ class Features:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cue:
+    """A subtitle: what is said from `start_s` to `end_s` of a video."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """One question of a benchmark about one video. Each span of `evidence_s`, in seconds, shows the answer.
 
     For a benchmark of descriptions the question is empty, and `references` are descriptions written by people.
+    `cues` are the video's subtitles where a benchmark has them; `stem` is then the question without them.
     """
 
     id: str
@@ -189,6 +204,8 @@ class Sample:
     kind: str = "all"
     evidence_s: tuple[tuple[float, float], ...] = ()
     references: tuple[str, ...] = ()
+    cues: tuple[Cue, ...] = ()
+    stem: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -201,7 +218,7 @@ class Answer:
     """A model's answer to a sample. A failure is kept in `error`, with `choice` None, and counts as wrong.
 
     `loglikelihoods` are sums over each option's tokens and `num_tokens` their counts, so that the answers can be
-    scored again, with another reduction, without a model. `choice` is 0-based.
+    scored again, with another reduction, without a model. `choice` is 0-based. `relevance` is that of the `Frames`.
     """
 
     sample_id: str
@@ -211,4 +228,5 @@ class Answer:
     text: str = ""
     error: str | None = None
     pts_s: tuple[float, ...] = ()
+    relevance: tuple[tuple[float, float], ...] = ()
     seconds: float = 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from tideo.benchmarks.annotations import annotation
 from tideo.benchmarks.tvqa import tvqa
 from tideo.store.text import NotUtf8, text_of
-from tideo.types import Sample, UserError, Video
+from tideo.types import Cue, Sample, UserError, Video
 
 log = logging.getLogger(__name__)
 SUBTITLES = "tvqa_subtitles"  # the folder beside the annotations
@@ -25,10 +25,11 @@ def tvqa_subtitles(data: str | Path, *, videos: str | Path) -> list[Sample]:
     with a warning. Raises UserError if those of a clip are missing or are neither.
     """
     folder, subtitles = annotation(data, "*.jsonl").parent / SUBTITLES, _Subtitles()
-    samples = [
-        replace(s, question=subtitles.of(s.video, folder=folder) + s.question)
-        for s in tvqa(data, videos=videos)
-    ]
+    samples = []
+    for s in tvqa(data, videos=videos):
+        said = subtitles.of(s.video, folder=folder)
+        words = f"Subtitles: {' '.join(cue.text for cue in said)}\n" if said else ""
+        samples.append(replace(s, question=words + s.question, stem=s.question, cues=said))
     if subtitles.legacy:
         log.warning(
             "%d of %d files of subtitles in %s are not UTF-8 and are read as Windows-1252, such as %s",
@@ -41,20 +42,22 @@ class _Subtitles:
     """Files of subtitles, each read once; `legacy` are those that are not UTF-8."""
 
     def __init__(self) -> None:
-        self.cues: dict[Path, list[tuple[float, float, str]]] = {}
+        self.cues: dict[Path, list[Cue]] = {}
         self.legacy: list[Path] = []
 
-    def of(self, video: Video, *, folder: Path) -> str:
+    def of(self, video: Video, *, folder: Path) -> tuple[Cue, ...]:
         path = folder / f"{video.id}.srt"
         if path not in self.cues:
-            self.cues[path] = list(cues(self._text(path)))
-        lines = [
-            words
-            for start_s, end_s, words in self.cues[path]
-            if (video.end_s is None or start_s < video.end_s)
-            and (video.start_s is None or end_s > video.start_s)
-        ]
-        return f"Subtitles: {' '.join(lines)}\n" if lines else ""
+            self.cues[path] = [
+                Cue(start_s=start_s, end_s=end_s, text=words)
+                for start_s, end_s, words in cues(self._text(path))
+            ]
+        return tuple(
+            cue
+            for cue in self.cues[path]
+            if (video.end_s is None or cue.start_s < video.end_s)
+            and (video.start_s is None or cue.end_s > video.start_s)
+        )
 
     def _text(self, path: Path) -> str:
         if not path.is_file():

@@ -10,6 +10,7 @@ import typer
 
 from tideo import __version__
 from tideo.commands import ask as asking
+from tideo.commands import encode as encoding
 from tideo.commands import evaluate as evaluation
 from tideo.commands import machine, textvid
 from tideo.commands import serve as serving
@@ -59,7 +60,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
             generate=textvid.generate,
             check=textvid.check,
         ),
-        "encode": textvid.encode,
+        "encode": encoding.encode,
         "dollhouse": _group("The dollhouse, a procedural household world.", make=asking.make),
     },
     "Models and machine": {

@@ -12,6 +12,7 @@ import typer
 from tideo.commands.options import (
     EncoderArgs,
     End,
+    Features,
     Model,
     ModelArgs,
     Out,
@@ -45,6 +46,7 @@ def ask(
     ] = None,
     model: Model = "dollhouse-topa",
     model_args: ModelArgs = "",
+    features: Features = None,
     start: Start = None,
     end: End = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -62,6 +64,7 @@ def ask(
             model_args=pairs(model_args),
             start_s=start,
             end_s=end,
+            features=features,
         )
     # Where standard out does not hold any text, JSON needs escapes of its own: Python's would spoil it.
     escaped = not str(sys.stdout.encoding).lower().startswith("utf")
@@ -130,6 +133,7 @@ def grid(
         str | None, typer.Option(metavar="E", help="What chooses them: a dual encoder.")
     ] = None,
     encoder_args: EncoderArgs = "",
+    features: Features = None,
     start: Start = None,
     end: End = None,
 ) -> None:
@@ -138,11 +142,13 @@ def grid(
 
     from tideo.types import Video
     from tideo.video.grid import video_grid
+    from tideo.video.selectors import is_selector
 
-    if question is not None and sampler not in (None, "question"):
+    chooses = sampler is not None and is_selector(sampler)
+    if question is not None and sampler is not None and not chooses:
         raise UserError(f"--question chooses the frames, and so does --sampler {sampler}: leave one out")
-    if question is None and sampler == "question":
-        raise UserError("--sampler question chooses by a question: give --question TEXT")
+    if question is None and chooses:
+        raise UserError(f"--sampler {sampler} chooses by a question: give --question TEXT")
     if question is not None and encoder is None:
         raise UserError(
             "--question needs an encoder that compares frames with it: give --encoder, as in "
@@ -151,8 +157,9 @@ def grid(
     loading = loading_of(encoder_args, option="--encoder-args")
     if encoder is None and encoder_args:
         raise UserError("--encoder-args is of an encoder: give --encoder, or leave it out")
-    if question is None and encoder is not None:
-        raise UserError("--encoder chooses frames for a question: give --question TEXT, or leave it out")
+    for option, value in (("--encoder", encoder), ("--features", features)):
+        if question is None and value is not None:
+            raise UserError(f"{option} chooses frames for a question: give --question TEXT, or leave it out")
     segment = Video(id=Path(video).stem, path=video, start_s=start, end_s=end)
     layout: Any = {"rows": rows, "cols": cols, "image_size": image_size, "fit": fit, "stamps": stamps}
     if question is None or encoder is None:
@@ -160,7 +167,10 @@ def grid(
     else:
         from tideo.encoders.relevance import question_grid
 
-        made = question_grid(segment, question=question, encoder=encoder, loading=loading, **layout)
+        made = question_grid(
+            segment, question=question, encoder=encoder, loading=loading, sampler=sampler or "question",
+            features=features, **layout,
+        )  # fmt: skip
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(made.rgb_HWC).save(out)
     print(out)

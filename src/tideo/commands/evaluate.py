@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tideo.commands.options import ModelArgs, Out, finish, new_file, pairs, results_alone
+from tideo.commands.options import Features, ModelArgs, Out, finish, new_file, pairs, results_alone
 from tideo.types import UserError
 
 
@@ -36,6 +36,7 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Threads that decode; without, one a core.")
     ] = None,
+    features: Features = None,
 ) -> None:
     """Answer a benchmark's questions, or describe its videos; continues where it stopped."""
     from tideo.evaluate.benchmark import load_benchmark
@@ -62,6 +63,7 @@ def evaluate(
                 missing=missing,
                 retry_failed=retry_failed,
                 workers=workers,
+                features=features,
             )
     except Unscored as unscored:
         if first:

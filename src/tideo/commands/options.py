@@ -137,6 +137,16 @@ ModelArgs = Annotated[
         help="Other settings of the model, as in rows=3,cols=3 or dtype=bf16 or load_4bit=true.",
     ),
 ]
+Features = Annotated[
+    Path | None,
+    typer.Option(
+        "--features",
+        metavar="DIR",
+        help="Keeps the pools that a sampler such as bolt chooses from; tideo encode --pool writes them too.",
+        file_okay=False,
+        callback=new_folder,
+    ),
+]
 EncoderArgs = Annotated[
     str,
     typer.Option(metavar="KEY=VALUE,...", help="How the encoder is loaded, as in device=cuda:1,dtype=bf16."),

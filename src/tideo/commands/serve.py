@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from tideo.commands.options import Features, ModelArgs, pairs
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="A host whose videos may be fetched; repeat it.")
     ] = None,
+    model_args: ModelArgs = "",
+    features: Features = None,
     max_upload_mb: Annotated[int, typer.Option(min=1, metavar="MB", help="The largest video taken.")] = 512,
 ) -> None:
     """Answer questions about videos over HTTP: OpenAI's chat protocol, and a page at /."""
@@ -36,6 +39,7 @@ def serve(
     require("fastapi")
     if media_dir is not None and not media_dir.is_dir():
         raise UserError(f"--media-dir {media_dir}: there is no such folder")
+    from tideo.models.interface import NO_POOLS
     from tideo.models.load import load_model
     from tideo.serve.app import application
     from tideo.serve.connection import http_server
@@ -56,7 +60,12 @@ def serve(
         log.warning("whoever reaches %s can ask: set %s to a key that clients send", host, KEY_VARIABLE)
     names = list(dict.fromkeys(model or ["dollhouse-topa"]))
     with starting():
-        app = application([load_model(name) for name in names], settings)
+        models = [load_model(name, args=pairs(model_args)) for name in names]
+        for each in models if features is not None else ():
+            if not each.chooses:
+                raise UserError(f"{each.name}: {NO_POOLS}")
+            each.keep_pools(str(features))
+        app = application(models, settings)
     gc.freeze()  # what is loaded stays: looking through it for cycles would hold every request up, now and then
     print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)
     http_server(app).run(sockets=[listening])

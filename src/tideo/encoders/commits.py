@@ -66,18 +66,22 @@ class Commits:
 
 def committed(
     units: Mapping[str, Any],
-    stages: Stages,
     store: FeatureStore,
     *,
+    stages: Stages,
     load: Callable[[], DualEncoder],
     cluster: Cluster | None,
     report: Callable[[Mapping[str, Failure]], object] = len,
+    seconds: float = COMMIT_S,
 ) -> dict[str, Failure]:
-    """Pass the units through the stages into the store, and return the failures. `report` gets them as they grow."""
+    """Pass the units through the stages into the store, and return the failures. `report` gets them as they grow.
+
+    `seconds` as of `Commits`.
+    """
     found: dict[str, Failure] = {}
     if not units:
         return found
-    commits, tally = Commits(store, rows=SHARD, seconds=COMMIT_S), Tally(*stages.names)
+    commits, tally = Commits(store, rows=SHARD, seconds=seconds), Tally(*stages.names)
     encoder_id = store.about["encoder"]
     results = passed(units, stages, load=load, encoder_id=encoder_id, cluster=cluster, tally=tally)
     with staged(tally, total=len(units)), closing(results):

@@ -12,7 +12,7 @@ this process or on a cluster, whichever began it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -31,6 +31,8 @@ from tideo.encoders.features import (
     texts_features,
     tideo_features,
 )
+from tideo.encoders.pool_pass import make_pools
+from tideo.encoders.pools import pool_key
 from tideo.encoders.stages import Stages
 from tideo.loading import Loading
 from tideo.parallel import Failure, attempted, threads
@@ -39,6 +41,7 @@ from tideo.store.files import key_of
 from tideo.store.records import read_records, write_records
 from tideo.store.remote import content_of, local_copy
 from tideo.types import Features, Frames, Modality, Tideo, UserError, Video, VideoError
+from tideo.video.pool import PoolSettings
 from tideo.video.samplers import sample_frames
 
 ITEMS_FILE = "items.jsonl"
@@ -78,8 +81,8 @@ def encode_tideos(
     failed = {t.id: bare for t in tideos if t.id not in keys}
     stages = Stages(decode=None, encode=partial(tideo_features, num_frames=num_frames), size=TIDEOS)
     return _encoded(
-        tideos, keys, failed, stages, encoder=encoder, loading=loading, out=out, modality="text", cluster=cluster,
-        retry_failed=retry_failed,
+        tideos, keys, failed, partial(committed, stages=stages), encoder=encoder, loading=loading, out=out,
+        modality="text", cluster=cluster, retry_failed=retry_failed,
     )  # fmt: skip
 
 
@@ -90,12 +93,14 @@ def encode_videos(
     out: str | Path,
     num_frames: int = 10,
     sampler: str = "middle",
+    pool: PoolSettings | None = None,
     loading: Loading | None = None,
     cluster: Cluster | None = None,
     retry_failed: bool = False,
 ) -> Encoded:
     """The `frame_features` of sampled frames, with their times. The next videos are decoded while some are encoded.
 
+    With `pool` the frames are those of each video's pool instead (encoders/pools.py), which selectors choose from.
     A path may be a URL (store.remote). A video that gives no frame is left out and listed in `failed`, after three
     attempts. On a `cluster` each decoder is a process of its own, so a file that crashes it is one that failed. The
     rest is as for `encode_tideos`.
@@ -105,6 +110,7 @@ def encode_videos(
         encode=frames_features,
         size=max(1, FRAMES // num_frames),
     )
+    work = partial(committed, stages=stages) if pool is None else partial(make_pools, settings=pool)
     with connected(cluster):
         keys: dict[str, str] = {}
         failed: dict[str, Failure] = {}
@@ -114,9 +120,13 @@ def encode_videos(
             if isinstance(content, Failure):
                 failed[video.id] = content
             else:
-                keys[video.id] = key_of([content, video.start_s, video.end_s, num_frames, sampler])
+                keys[video.id] = (
+                    pool_key(content, video, pool)
+                    if pool is not None
+                    else key_of([content, video.start_s, video.end_s, num_frames, sampler])
+                )
         return _encoded(
-            videos, keys, failed, stages, encoder=encoder, loading=loading, out=out, modality="image", cluster=cluster,
+            videos, keys, failed, work, encoder=encoder, loading=loading, out=out, modality="image", cluster=cluster,
             retry_failed=retry_failed,
         )  # fmt: skip
 
@@ -145,7 +155,7 @@ def encode_texts(
     units = {key: text for text in texts if (key := key_of(text)) not in store}
     stages = Stages(decode=None, encode=texts_features, size=TIDEOS)
     load = partial(_loaded, getattr(encoder, "name", encoder), loading)  # one of another package has none
-    failed = committed(units, stages, store, load=load, cluster=cluster)
+    failed = committed(units, store, stages=stages, load=load, cluster=cluster)
     if failed:
         key, failure = next(iter(failed.items()))
         raise UserError(f"the text {units[key][:80]!r} cannot be encoded: {failure.reason}")
@@ -163,7 +173,7 @@ def _encoded(
     items: Sequence[Item],
     keys: Mapping[str, str],
     failed: dict[str, Failure],
-    stages: Stages,
+    work: Callable[..., dict[str, Failure]],
     *,
     encoder: str | DualEncoder,
     loading: Loading | None,
@@ -172,7 +182,7 @@ def _encoded(
     cluster: Cluster | None,
     retry_failed: bool,
 ) -> Encoded:
-    """Encode the missing items."""
+    """Encode the missing items by `work`, as `committed` or `make_pools` with its settings."""
     here = loading if cluster is None else Loading(device="cpu")  # whose id and width alone are needed
     store = open_features(out, _loaded(encoder, here), modality=modality)
     missing = _missing(items, keys, store=store, out=Path(out))
@@ -197,7 +207,7 @@ def _encoded(
 
     units = {key: item for key, item in missing.items() if retry_failed or key not in known}
     load = partial(_loaded, encoder, loading)
-    found = committed(units, stages, store, load=load, cluster=cluster, report=report)
+    found = work(units, store, load=load, cluster=cluster, report=report)
     all_failed = report(found)
     write_manifest(out, paths, keys, store)
     return Encoded(

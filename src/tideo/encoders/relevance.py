@@ -1,20 +1,118 @@
-"""Frames that are relevant to a question: the sampler `question`, a dual encoder's choice among even frames.
+"""The frames of a video that a selector chooses for a question, by a dual encoder's view of its pool.
 
-The paper of the top-down grid (arXiv 2409.07748) leaves event-focused sampling open. Shapes: T frames.
+Shapes: P frames of the pool, D width.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 
-from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.features import frame_features
+from tideo import registry
+from tideo.encoders.dual import DualEncoder
+from tideo.encoders.pools import Pool, Pools
 from tideo.loading import Loading
-from tideo.types import Frames, Grid, UserError, Video
+from tideo.parallel import Failure
+from tideo.types import Cue, Frames, Grid, UserError, Video
+from tideo.video.decode import decode_at
 from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, warn_of_blanks
+from tideo.video.pool import PoolSettings, pool_times
 from tideo.video.samplers import sample_frames
+from tideo.video.selectors import Selector
+from tideo.video.streams import OpenVideo
 
-CANDIDATES = 4  # even frames encoded for each one chosen
+log = logging.getLogger(__name__)
+MOMENTS = 200  # of the relevance that is kept with the frames
+
+
+class Chooser:
+    """A selector, an encoder's pools and whether subtitles count. Threads may share it."""
+
+    def __init__(
+        self,
+        encoder: str | DualEncoder,
+        *,
+        sampler: str,
+        settings: PoolSettings,
+        subtitles: bool = False,
+        folder: str | Path | None = None,
+        loading: Loading | None = None,
+    ) -> None:
+        self.pools = Pools(encoder, settings=settings, folder=folder, loading=loading)
+        self.subtitles = subtitles
+        self._select: Selector = registry.load("samplers", sampler)
+        self._warned: set[str] = set()
+
+    def make(self, videos: Sequence[Video]) -> dict[str, Failure]:
+        """Make the missing pools; the failures by path."""
+        return self.pools.make(videos)
+
+    def frames(self, video: Video, num: int, *, question: str, cues: Sequence[Cue] = ()) -> Frames:
+        """At most `num` frames that are chosen for the question, in time order, with the video's relevance.
+
+        A pool of no more frames than that leaves no choice: these are even frames, and one line says so, as one names
+        what of the pool is lost. Raises UserError for an empty question, VideoError for a video without frames.
+        """
+        if not question.strip():
+            raise UserError("the question is empty: say what the frames are for, or use another sampler")
+        settings = self.pools.settings
+        with OpenVideo(video.path) as opened:
+            size = len(pool_times(opened, video, replace(settings, pool="exact")))
+        if size <= num:
+            self._warn(
+                video,
+                f"its pool has {size} frames (pool_fps={settings.pool_fps:g}, pool_max={settings.pool_max}), and {num} "
+                "are to be chosen: even frames are taken; a higher pool_fps leaves a choice",
+            )
+            return sample_frames(video, num)
+        pool = self.pools.pool(video)
+        if pool.missing_s:
+            self._warn(video, pool.lost())
+        relevance_P = self.relevance(pool, question=question, cues=cues)
+        kept = self._select(relevance_P, pool.features.values_TD, pool.times_s_P, num)
+        frames = decode_at(video.path, pool.times_s_P[kept].tolist(), video_id=video.id)
+        return replace(frames, relevance=moments(pool.times_s_P, relevance_P))
+
+    def relevance(self, pool: Pool, *, question: str, cues: Sequence[Cue] = ()) -> np.ndarray:
+        """[P] how similar each frame of the pool is to the question.
+
+        With subtitles, the mean of that and of how similar what is said then is to the question, each rescaled to 0–1;
+        a frame at which nothing is said has the least of the latter.
+        """
+        encoder = self.pools.encoder
+        question_D = encoder.encode_text([question])[0]
+        relevance_P: np.ndarray = pool.features.values_TD @ question_D
+        if not self.subtitles or not cues:
+            return relevance_P
+        of_cues = encoder.encode_text([cue.text for cue in cues]) @ question_D
+        times_s_P = pool.times_s_P
+        gaps_s = np.diff(
+            times_s_P, prepend=times_s_P[0], append=times_s_P[-1]
+        )  # a frame stands for half of each
+        starts_s, ends_s = times_s_P - gaps_s[:-1] / 2, times_s_P + gaps_s[1:] / 2
+        said_P = np.full(len(times_s_P), of_cues.min())
+        for cue, similarity in zip(cues, of_cues, strict=True):
+            during = (starts_s <= cue.end_s) & (cue.start_s <= ends_s)
+            said_P[during] = np.maximum(said_P[during], similarity)
+        return (_rescaled(relevance_P) + _rescaled(said_P)) / 2
+
+    def _warn(self, video: Video, what: str) -> None:
+        """One line for each video, however many questions are about it."""
+        if video.path not in self._warned:
+            self._warned.add(video.path)
+            log.warning("video %s: %s", video.path, what)
+
+
+def moments(times_s_P: np.ndarray, relevance_P: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """The relevance over time, rescaled to 0–1; of each of at most MOMENTS stretches its highest."""
+    parts = np.array_split(np.arange(len(times_s_P)), min(MOMENTS, len(times_s_P)))
+    best = [part[relevance_P[part].argmax()] for part in parts]
+    rescaled_P = _rescaled(relevance_P)
+    return tuple((round(float(times_s_P[i]), 3), round(float(rescaled_P[i]), 3)) for i in best)
 
 
 def question_grid(
@@ -22,52 +120,25 @@ def question_grid(
     *,
     question: str,
     encoder: str,
+    sampler: str = "question",
     rows: int = 4,
     cols: int = 4,
     image_size: int = IMAGE_SIZE,
     fit: str = "squash",
     stamps: bool = False,
     loading: Loading | None = None,
+    features: str | Path | None = None,
 ) -> Grid:
-    """Like `video_grid`, with frames chosen for a question; `encoder` is a name that `load_encoder` takes."""
-    if not question.strip():
-        raise UserError("the question is empty: say what the frames are for, or use another sampler")
+    """Like `video_grid`, with frames that a selector chooses for a question.
+
+    `encoder` is a name that `load_encoder` takes, `features` a folder that keeps the pool.
+    """
     check_shape(rows=rows, cols=cols, image_size=image_size, fit=fit)
-    candidates = sample_frames(video, CANDIDATES * rows * cols)
-    chooser = load_encoder(encoder, loading=loading)
-    frames = relevant_frames(candidates, rows * cols, question=question, encoder=chooser)
+    chooser = Chooser(encoder, sampler=sampler, settings=PoolSettings(), folder=features, loading=loading)
+    frames = chooser.frames(video, rows * cols, question=question)
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
     warn_of_blanks(grid, video_id=frames.video_id)
     return grid
-
-
-def relevant_frames(
-    frames: Frames, num: int, *, question: str, encoder: DualEncoder, diversity: float = 0.5
-) -> Frames:
-    """At most `num` of these frames: similar to the question and, weighted by `diversity` (0 to 1), to no other one."""
-    if not 0 <= diversity <= 1:
-        raise UserError(f"diversity {diversity}: expected a share from 0 to 1")
-    values_TD = frame_features(frames, encoder).values_TD
-    relevance_T = values_TD @ encoder.encode_text([question])[0]
-    kept = sorted(choose(relevance_T, values_TD @ values_TD.T, num=num, diversity=diversity))
-    return frames.at(kept)
-
-
-def choose(relevance_T: np.ndarray, similarity_TT: np.ndarray, *, num: int, diversity: float) -> list[int]:
-    """Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the indices to keep, in the order chosen.
-
-    Both terms are rescaled to 0–1 over the candidates, since a dual encoder's scores differ by little. The first
-    choice is the most relevant frame.
-    """
-    relevance_T, similarity_TT = _rescaled(relevance_T), _rescaled(similarity_TT)
-    chosen: list[int] = []
-    nearest_T = np.zeros(len(relevance_T))  # similarity to the most similar frame chosen so far
-    for _ in range(min(num, len(relevance_T))):
-        score_T = (1 - diversity) * relevance_T - diversity * nearest_T if chosen else relevance_T.copy()
-        score_T[chosen] = -np.inf
-        chosen.append(int(score_T.argmax()))
-        nearest_T = np.maximum(nearest_T, similarity_TT[chosen[-1]])
-    return chosen
 
 
 def _rescaled(values: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ A unit is a video, a Tideo or a text; each has its `Stages`. They run in threads
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -127,15 +129,19 @@ def passed(
 def _decoded(
     units: Mapping[str, Any], decode: Callable[[Any], Any] | None, *, tally: Tally
 ) -> Iterator[tuple[str, Any]]:
-    """Each unit decoded, or its Failure, in order. Two threads work on some units ahead."""
+    """Each unit decoded, or its Failure, in order. Two threads work on some units ahead, under this one's limits."""
     if decode is None:
         yield from units.items()
         return
     work, left = partial(attempted, decode), iter(units.items())
     with threads(2) as pool:
-        begun = [(key, pool.submit(work, unit)) for key, unit in islice(left, AHEAD)]
+
+        def begin(num: int) -> list[tuple[str, Future[Any]]]:
+            return [(key, pool.submit(copy_context().run, work, unit)) for key, unit in islice(left, num)]
+
+        begun = begin(AHEAD)
         while begun:
             key, future = begun.pop(0)
             yield key, future.result()
             tally.add("decode", 1)
-            begun += [(key, pool.submit(work, unit)) for key, unit in islice(left, 1)]
+            begun += begin(1)

@@ -38,34 +38,46 @@ def decoded_ahead(
 ) -> Iterator[tuple[Video, dict[str, list[Item]], Looked]]:
     """Each segment with its frames, in order.
 
-    As many are begun as fill two batches and keep the workers at it, unless their frames would take more than
-    MOST_BYTES: the largest segment so far says what the next one takes.
+    Of a model that chooses frames for each question, a segment comes once for each of its questions. As many are begun
+    as fill two batches and keep the workers at it, unless their frames would take more than MOST_BYTES: the largest
+    segment so far says what the next one takes.
     """
 
-    def look(of_control: Mapping[str, Sequence[Item]], video: Video) -> Looked:
+    def look(of_control: Mapping[str, Sequence[Item]]) -> Looked:
         looked: Looked = {}
-        for name in of_control:
+        for name, items in of_control.items():
             if named[name].shows_video and named[name].num_frames not in looked:
                 try:
-                    looked[named[name].num_frames] = model.look(video, controls=named[name])
+                    looked[named[name].num_frames] = model.look_for(items[0].sample, controls=named[name])
                 except VideoError as error:
                     looked[named[name].num_frames] = error
         return looked
 
-    left, largest = iter(segments), 0
+    left, largest = iter(by_question(segments) if model.chooses else segments), 0
     waiting: deque[tuple[Segment, Future[Looked]]] = deque()
     with threads(workers) as pool:
         while True:
             while _wants_more(waiting, size=size, workers=workers, largest=largest):
                 if (segment := next(left, None)) is None:
                     break
-                waiting.append((segment, pool.submit(look, segment[1], segment[0])))
+                waiting.append((segment, pool.submit(look, segment[1])))
             if not waiting:
                 return
             (video, of_control), future = waiting.popleft()
             looked = future.result()
             largest = max(largest, num_bytes(looked.values()))
             yield video, of_control, looked
+
+
+def by_question(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Each segment once for each of its questions, with the items of that question."""
+    for video, of_control in segments:
+        of_question: dict[str, dict[str, list[Item]]] = {}
+        for name, items in of_control.items():
+            for item in items:
+                of_question.setdefault(item.sample.id, {}).setdefault(name, []).append(item)
+        for items_of in of_question.values():
+            yield video, items_of
 
 
 def _wants_more(

@@ -82,12 +82,10 @@ def _key(
 
 
 def record(item: Item, answer: Answer, *, unlike_training: bool) -> dict[str, Any]:
-    return {
-        "key": item.key,
-        "control": item.control,
-        "strange": unlike_training,
-        **dataclasses.asdict(answer),
-    }
+    fields = dataclasses.asdict(answer)
+    if not answer.relevance:  # no selector chose the frames
+        del fields["relevance"]
+    return {"key": item.key, "control": item.control, "strange": unlike_training, **fields}
 
 
 def settle(path: Path, current: Collection[Item], *, reduction: str) -> None:
@@ -134,6 +132,7 @@ def _answer(stored: Mapping[str, Any]) -> Answer:
         for f in dataclasses.fields(Answer)
         if f.name in stored
     }
+    fields["relevance"] = tuple(map(tuple, fields.get("relevance", ())))
     return Answer(**fields)
 
 

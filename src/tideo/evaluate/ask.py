@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tideo.models.interface import DO_NOT_TRUST, VideoModel
+from tideo.models.interface import DO_NOT_TRUST, NO_POOLS, VideoModel
 from tideo.models.load import load_model
 from tideo.scoring import decide, scores
 from tideo.types import Sample, UserError, Video
@@ -27,14 +27,16 @@ def ask(
     model_args: Sequence[str] = (),
     start_s: float | None = None,
     end_s: float | None = None,
+    features: str | Path | None = None,
 ) -> dict[str, Any]:
     """The object that `tideo ask --json` prints.
 
     `answer` is the chosen option, or generated text where there are no options; `choice` its 0-based index or
     None. `loglikelihoods` are the options' scores, of which the best is chosen: the mean over the tokens,
-    unless the model's settings say otherwise. `pts_s` are the times of the frames, `seconds` the
-    time from call to answer. `model_args` are those of `load_model`, for a model given by its name. One line of the
-    log warns of a video unlike what the model was trained on.
+    unless the model's settings say otherwise. `pts_s` are the times of the frames, `seconds` the time from call to
+    answer. Where a selector chose the frames, `relevance` has times of the video and how relevant each is, from 0 to 1.
+    `model_args` are those of `load_model`, for a model given by its name; `features` is a folder that keeps the pool
+    that a selector chooses from. One line of the log warns of a video unlike what the model was trained on.
 
     Raises UserError for a video that gives no frame, an empty question, options that are one, empty or
     equal, or what the model cannot take.
@@ -63,7 +65,11 @@ def ask(
         model = load_model(model, args=model_args)
     from tideo.device import memory_reported  # with torch, after all that can be wrong without it
 
-    frames = model.look(sample.video)
+    if features is not None:
+        if not model.chooses:
+            raise UserError(NO_POOLS)
+        model.keep_pools(features)
+    frames = model.look_for(sample)
     with memory_reported():
         warning = model.out_of_distribution(frames) if frames is not None else None
     if warning is not None:
@@ -87,5 +93,10 @@ def ask(
         "loglikelihoods": list(scores(answer.loglikelihoods, answer.num_tokens, reduction=reduction)),
         "model": model.name,
         "pts_s": list(answer.pts_s),
+        **(
+            {"relevance": [list(moment) for moment in frames.relevance]}
+            if frames and frames.relevance
+            else {}
+        ),
         "seconds": round(time.perf_counter() - started_s, 3),
     }

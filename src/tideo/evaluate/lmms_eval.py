@@ -113,10 +113,11 @@ class Tideo(lmms):
 
         def looked() -> Iterator[Asked]:
             for video, of_video in samples.items():
-                try:
-                    yield Asked(video=video, samples=of_video, seen=self.tideo.look(video))
-                except VideoError as error:
-                    answers.extend(Answer(sample_id=s.id, error=str(error)) for s in of_video)
+                for of in ([s] for s in of_video) if self.tideo.chooses else [of_video]:
+                    try:
+                        yield Asked(video=video, samples=of, seen=self.tideo.look_for(of[0]))
+                    except VideoError as error:
+                        answers.extend(Answer(sample_id=s.id, error=str(error)) for s in of)
 
         def answered(batch: Sequence[Asked], at_once: int) -> list[list[Answer]]:
             return self.tideo.answer_many(batch, at_once=at_once)

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -144,6 +144,8 @@ def _results(
     if asked:
         answers = model.answer_many(list(asked.values()), at_once=at_once)
         for unit, of_unit in zip(asked, answers, strict=True):
+            if isinstance(unit.frames, Frames) and unit.frames.relevance:
+                of_unit = [replace(a, relevance=unit.frames.relevance) for a in of_unit]
             unlike = (
                 unit.control == MAIN
                 and isinstance(unit.frames, Frames)

@@ -36,7 +36,7 @@ from tideo.evaluate.loop import answer_all
 from tideo.evaluate.option_order import option_orders
 from tideo.evaluate.processes import answers_of, gather
 from tideo.evaluate.summary import Report, Unscored, num_failed, read_report, summarise_run
-from tideo.models.interface import AS_TRAINED, DO_NOT_TRUST, Controls, VideoModel
+from tideo.models.interface import AS_TRAINED, DO_NOT_TRUST, NO_POOLS, Controls, VideoModel
 from tideo.models.load import load_model
 from tideo.processes import Processes
 from tideo.runs import RUN_FILE, read_run, write_run
@@ -62,6 +62,7 @@ def evaluate(
     missing: Literal["wrong", "skip"] = "wrong",
     retry_failed: bool = False,
     workers: int | None = None,
+    features: str | Path | None = None,
 ) -> Report | CaptionReport:
     """Answer a benchmark's questions and write the run directory; continues where an earlier call stopped.
 
@@ -70,9 +71,10 @@ def evaluate(
     `controls` are names in controls.CONTROLS; None takes all that apply.
     `reduction`: a name in scoring.py, else the model's own. `permute` asks with the options in every cyclic
     order. A question that fails is kept with its error and counts as wrong, unless `missing` leaves out those whose
-    video is missing; `retry_failed` asks again what failed before. `workers` threads decode videos, by default one for
-    each core. Raises UserError for a wrong name, malformed data,
-    or an OUT of another model or benchmark; Unscored where all is answered and no right answer is known.
+    video is missing; `retry_failed` asks again what failed before. `features` is a folder that keeps the
+    pools that a selector chooses from, by default one below OUT. `workers` threads decode videos, by default one for
+    each core. Raises UserError for a wrong name, malformed data, or an OUT of another model or benchmark;
+    Unscored where all is answered and no right answer is known.
     """
     out, processes = Path(out), Processes.launched()
     loaded = load_benchmark(benchmark)
@@ -92,6 +94,10 @@ def evaluate(
     _check_same_run(out, benchmark=benchmark, model=model.name)
     if (out / RUN_FILE).exists() and hasattr(model.settings, "as_begun"):
         model.settings = model.settings.as_begun(read_run(out).recipe.get("settings") or {})
+    if features is not None and not model.chooses:
+        raise UserError(NO_POOLS)
+    if model.chooses:
+        model.keep_pools(features or out / "pools-{encoder}")
     in_order = {MAIN: AS_TRAINED, **(option_orders(samples) if permute else {})}
     named = {**in_order, **choose_controls(controls, samples, model=model, benchmark=loaded)}
     decided_by: str = reduction or model.settings.reduction
@@ -178,6 +184,8 @@ def _answer_shares(
     segments = list(by_segment(todo))
     with RecordStore(answers_of(processes, out), id_field="key") as store:
         of_this_process = segments[processes.rank :: processes.size]
+        shown = [v for v, of in of_this_process if any(named[name].shows_video for name in of)]
+        model.prepare([video for video in shown if os.path.exists(video.path)])
         answer_all(
             of_this_process,
             named,

@@ -19,7 +19,7 @@ from tideo.models.batching import BatchSize
 from tideo.models.interface import AS_TRAINED, Asked, BatchedModel, Controls, VideoInput, VideoModel
 from tideo.scoring import scores
 from tideo.store.files import atomic_write_text, key_of
-from tideo.types import Answer, Frames, UserError, Video
+from tideo.types import Answer, Frames, Sample, UserError, Video
 
 FUSION_FILE = "fusion.json"
 
@@ -87,8 +87,28 @@ class Fusion(BatchedModel):
         """Of the model that takes most."""
         return max(model.num_frames(controls) for model in self.models)
 
-    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> FramesByModel | None:
-        by_model = tuple(model.look(video, controls=controls) for model in self.models)
+    @property
+    def chooses(self) -> bool:
+        """Whether one of its models does."""
+        return any(model.chooses for model in self.models)
+
+    def prepare(self, videos: Sequence[Video]) -> None:
+        """What each of its models needs."""
+        for model in self.models:
+            model.prepare(videos)
+
+    def keep_pools(self, folder: str | Path) -> None:
+        """As of each of its models: with two encoders, {encoder} must be in the name."""
+        for model in self.models:
+            model.keep_pools(folder)
+
+    def look(
+        self, video: Video, *, controls: Controls = AS_TRAINED, sample: Sample | None = None
+    ) -> FramesByModel | None:
+        by_model = tuple(
+            model.look(video, controls=controls, **({"sample": sample} if model.chooses else {}))
+            for model in self.models
+        )
         most = max((frames for frames in by_model if frames is not None), key=len, default=None)
         if most is None:
             return None

@@ -5,22 +5,29 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import random
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from tideo import registry
+from tideo.loading import Loading
 from tideo.models.batching import Batching, BatchSize
 from tideo.models.listener import Listener
 from tideo.models.prompts import FORMS
+from tideo.models.selecting import Selecting, check_selecting, chooses, keyed, no_selector, stem
 from tideo.scoring import REDUCTIONS
 from tideo.store.files import content_key, key_of
 from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
 from tideo.video.samplers import sample_frames
+
+if TYPE_CHECKING:
+    from tideo.encoders.relevance import Chooser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,7 @@ class Controls:
 
 
 AS_TRAINED = Controls()
+_LOCK = threading.Lock()
 VideoInput: TypeAlias = Frames | Tideo | None  # all that a model is shown of a segment
 
 
@@ -65,7 +73,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(Selecting):
     """The settings that every model has; one that has others too brings a frozen dataclass of its own.
 
     `num_frames`: how many frames it looks at, 0 for none; `sampler`: a name of `tideo list samplers`; `form`: how the
@@ -83,13 +91,14 @@ class ModelSettings:
             raise UserError(f"num_frames={self.num_frames}: expected at least 0")
 
 
-def check_settings(settings: Any, *, other_samplers: Sequence[str] = ()) -> None:
-    """Raise UserError unless `sampler`, `form` and `reduction` are known names."""
+def check_settings(settings: Any) -> None:
+    """Raise UserError unless `sampler`, `form` and `reduction` are known names, and what a selector needs is there."""
     for field, known in (
-        ("sampler", [*registry.targets("samplers"), *other_samplers]), ("form", FORMS), ("reduction", REDUCTIONS),
+        ("sampler", registry.targets("samplers")), ("form", FORMS), ("reduction", REDUCTIONS),
     ):  # fmt: skip
         if (value := getattr(settings, field)) not in known:
             raise UserError(f"{field} {value!r}: expected one of {', '.join(known)}")
+    check_selecting(settings)
 
 
 class VideoModel(ABC):
@@ -99,7 +108,8 @@ class VideoModel(ABC):
     `concurrency`: how many questions it answers at a time, each in a thread of its own; 0: all questions about a
     segment together, one segment after another. `no_other_controls`: why it heeds no other controls, if there is a
     reason to tell. `paid`: an answer may cost money, so that `tideo eval` runs only the controls that are named.
-    `runs`: how many forward passes or requests an answer takes.
+    `runs`: how many forward passes or requests an answer takes. `pools_dir`: see
+    `keep_pools`.
     """
 
     name: str
@@ -109,6 +119,9 @@ class VideoModel(ABC):
     concurrency: int = 0
     paid: bool = False
     runs: int = 1
+    loading: Loading = Loading()  # its device is also that of the selector
+    pools_dir: str | Path | None = None
+    _chooser: tuple[Any, str | Path | None, Chooser] | None = None
 
     @classmethod
     def unused(cls, settings: Any) -> dict[str, str]:
@@ -117,7 +130,8 @@ class VideoModel(ABC):
         By default `form`, unless the model heeds the control of that name, and how frames are sampled, for a model
         that looks at none.
         """
-        unused = {} if "form" in cls.controls else {"form": "this model heeds no form"}
+        unused = dict(getattr(settings, "unused", {}))
+        unused |= {} if "form" in cls.controls else {"form": "this model heeds no form"}
         if getattr(cls.settings, "num_frames", None) == 0:
             unused |= dict.fromkeys(("num_frames", "sampler"), "this model looks at no frame")
         return unused
@@ -132,23 +146,81 @@ class VideoModel(ABC):
 
     @property
     def keyed_settings(self) -> Any:
-        """What the keys of stored answers hash of the settings: by default all."""
-        return self.settings
+        """What the keys of stored answers hash of the settings: by default all that count."""
+        if not dataclasses.is_dataclass(self.settings):
+            return self.settings
+        selector = {"selector_id": self.chooser.pools.encoder.id} if self.chooses else {}
+        return keyed(self.settings) | selector
 
     def num_frames(self, controls: Controls = AS_TRAINED) -> int:
         """How many frames it looks at, or captions it reads, under these controls."""
         num: int = self.settings.num_frames if controls.num_frames is None else controls.num_frames
         return num
 
-    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
-        """The frames that `answer` needs, None if it needs none. It only decodes, and may run in a thread.
+    @property
+    def chooses(self) -> bool:
+        """Whether it looks at other frames for each question."""
+        return chooses(self.settings)
 
-        Raises VideoError.
+    @property
+    def selector(self) -> Any:
+        """The encoder that compares frames with questions, or its name. Raises UserError where none is named."""
+        if not self.settings.selector:
+            raise UserError(no_selector(self.settings.sampler))
+        return self.settings.selector
+
+    @property
+    def chooser(self) -> Chooser:
+        """What chooses the frames for a question."""
+        from tideo.encoders.relevance import Chooser  # with torch
+
+        settings = self.settings
+        with _LOCK:
+            if self._chooser is None or self._chooser[:2] != (settings, self.pools_dir):
+                chooser = Chooser(
+                    self.selector,
+                    sampler=settings.sampler,
+                    settings=settings.of_pool,
+                    subtitles=settings.subtitles,
+                    folder=self.pools_dir,
+                    loading=Loading(device=self.loading.device),
+                )
+                self._chooser = settings, self.pools_dir, chooser
+            return self._chooser[2]
+
+    def keep_pools(self, folder: str | Path) -> None:
+        """Read the pools that frames are chosen from in a folder of `tideo encode`, and keep there those it lacks.
+
+        {encoder} in its name stands for the encoder's id.
+        """
+        self.pools_dir = folder
+
+    def prepare(self, videos: Sequence[Video]) -> None:
+        """Make what all questions about these videos need: the pools that frames are chosen from."""
+        if self.chooses:
+            self.chooser.make(videos)
+
+    def look(
+        self, video: Video, *, controls: Controls = AS_TRAINED, sample: Sample | None = None
+    ) -> Frames | None:
+        """The frames that `answer` needs, None if it needs none; those for a sample's question if it `chooses`.
+
+        It may run in a thread. Raises VideoError.
         """
         num = self.num_frames(controls)
         if not controls.shows_video or num == 0:
             return None
-        return sample_frames(video, num, sampler=self.settings.sampler)
+        if not self.chooses:
+            return sample_frames(video, num, sampler=self.settings.sampler)
+        if sample is None:
+            raise UserError(f"the sampler {self.settings.sampler!r} chooses frames for a question: give one")
+        return self.chooser.frames(video, num, question=stem(sample), cues=sample.cues)
+
+    def look_for(self, sample: Sample, *, controls: Controls = AS_TRAINED) -> Frames | None:
+        """`look` at the sample's video, for its question if that matters."""
+        if self.chooses:
+            return self.look(sample.video, controls=controls, sample=sample)
+        return self.look(sample.video, controls=controls)
 
     @abstractmethod
     def answer(
@@ -210,6 +282,7 @@ class BatchedModel(VideoModel):
         return answers
 
 
+NO_POOLS = "--features is for a sampler that chooses from a pool, as --model-args sampler=bolt: leave it out"
 # What a command says after that warning.
 DO_NOT_TRUST = (
     "do not trust the answers; for such videos name another model, as in --model llava-hf/llava-1.5-7b-hf"

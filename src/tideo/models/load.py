@@ -18,6 +18,7 @@ from tideo.models.batching import Batching, unmasked
 from tideo.models.fusion import FUSION_FILE, Fusion, FusionSettings
 from tideo.models.grid.settings import GRID_FILE
 from tideo.models.interface import BatchedModel, VideoModel
+from tideo.models.selecting import check_selector
 from tideo.models.topa.settings import SETTINGS_FILE, Settings
 from tideo.types import UserError
 
@@ -99,6 +100,7 @@ def _topa(folder: Path, name: str, args: Args) -> Load:
     loading, batching, rest = _of_local(args)
     settings = override(Settings.load(folder), rest, option=OPTION)
     located(settings.encoder, beside=folder)
+    check_selector(settings)
 
     def load() -> VideoModel:
         from tideo.models.topa.model import ZeroShot

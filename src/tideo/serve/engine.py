@@ -19,7 +19,7 @@ from tideo.models.batching import in_batches
 from tideo.models.interface import Asked, VideoModel
 from tideo.models.listener import Listener
 from tideo.scoring import decide
-from tideo.types import Answer, Frames, Sample, UserError, Video
+from tideo.types import Answer, Frames, Sample, UserError
 from tideo.video.limits import limited
 
 MAX_PIXELS = 8192 * 4320  # of a frame: 8K
@@ -140,7 +140,8 @@ class Engine:
         self.num_requests += 1
         try:
             if frames is None:
-                frames = await self._cache.get((self.model.name, key), lambda: self._decode(sample.video))
+                asked = sample.question if self.model.chooses else None  # for which frames are chosen
+                frames = await self._cache.get((self.model.name, key, asked), lambda: self._decode(sample))
             answered = asyncio.get_running_loop().create_future()
             listener = Listener(max_new_tokens=max_new_tokens, on_text=on_text, has_left=answered.done)
             waiting = _Waiting(sample=sample, frames=frames, listener=listener, answered=answered)
@@ -154,12 +155,12 @@ class Engine:
         finally:
             self.num_requests -= 1
 
-    async def _decode(self, video: Video) -> Frames | None:
-        return await asyncio.get_running_loop().run_in_executor(self._decoder, self._look, video)
+    async def _decode(self, sample: Sample) -> Frames | None:
+        return await asyncio.get_running_loop().run_in_executor(self._decoder, self._look, sample)
 
-    def _look(self, video: Video) -> Frames | None:
+    def _look(self, sample: Sample) -> Frames | None:
         with limited(seconds=self._read_s, max_pixels=MAX_PIXELS, max_bytes=self._cache.max_bytes):
-            return self.model.look(video)
+            return self.model.look_for(sample)
 
     async def _work(self) -> None:
         while True:

@@ -81,9 +81,14 @@ def decode_at(
 
 
 def frames_at(
-    video: OpenVideo, times_s: Sequence[float], *, size: tuple[int, int] | None, video_id: str
+    video: OpenVideo,
+    times_s: Sequence[float],
+    *,
+    size: tuple[int, int] | None,
+    video_id: str,
+    warns: bool = True,
 ) -> Frames:
-    """`decode_at` for a video that is already open."""
+    """`decode_at` for a video that is already open; without its warning unless it `warns`."""
     if len(times_s) == 0 or not all(math.isfinite(time_s) for time_s in times_s):
         raise UserError(f"times {list(times_s)}: expected at least one, all of them finite seconds")
     if size is not None and min(size) < 1:
@@ -110,7 +115,7 @@ def frames_at(
         raise nothing_decoded(video)
     found = [frame_tick for tick in ticks if (frame_tick := shown[tick]) is not None]
     missing_s = tuple(time_s for time_s, tick in zip(times_s, ticks, strict=True) if shown[tick] is None)
-    if missing_s:
+    if missing_s and warns:
         warnings.warn(f"video {video.name}: of {len(ticks)} frames, {lost_frames(missing_s)}", stacklevel=3)
     return Frames(
         rgb_THWC=rgb.rows(found),

@@ -106,6 +106,10 @@ def _times(
 ) -> Sequence[float]:
     """The times that a sampler chooses, at least one."""
     chosen: Sampler = registry.load("samplers", sampler)
+    if hasattr(chosen, "of_selector"):
+        raise UserError(
+            f"the sampler {sampler!r} chooses frames for a question, from a pool: use it where questions are asked"
+        )
     start_s, end_s = segment_bounds(opened, video if isinstance(video, Video) else None)
     times_s = chosen(opened, num, start_s, end_s)
     if not times_s:

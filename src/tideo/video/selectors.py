@@ -130,9 +130,9 @@ def aks(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, n
 def coverage(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
     """Relevant frames that together resemble every frame of the video (needs a question).
 
-    Facility location (arXiv 2603.20180): the greedy maximum of λ · mean_{i chosen} r_i + (1 − λ) · mean_j max_{i chosen}
-    s_ij, which is monotone and submodular, so within 1 − 1/e of the best. Here λ = 0.5, r and s are rescaled to 0–1
-    over the pool, and one encoder gives both; the paper has a second one for s, and λ by the kind of question.
+    Facility location (arXiv 2603.20180): the greedy maximum of λ · mean_{i chosen} r_i + (1 − λ) · mean_j max_{i
+    chosen} s_ij, which is monotone and submodular, so within 1 − 1/e of the best. Here λ = 0.5, r and s are rescaled to
+    0–1 over the pool, and one encoder gives both; the paper has a second one for s, and λ by the kind of question.
     """
     relevance_P, similarity_PP = _rescaled(relevance_P), _rescaled(features_PD @ features_PD.T)
     covered_P = np.zeros(len(relevance_P))

@@ -217,7 +217,7 @@ class OpenVideo(Demuxer):
 
         An mp4's index holds decoding times. Adding the first key frame's delay to all makes them nearly exact.
         """
-        if keys := self._indexed_keys:
+        if keys := self.indexed_keys:
             return [key + self.start - keys[0] for key in keys]
         ticks = [each.shown for each in self._whole if each.is_key]
         if None in ticks:
@@ -226,13 +226,13 @@ class OpenVideo(Demuxer):
 
     def key_shown(self, key_tick: int) -> int:
         """The exact tick of a key frame that `key_ticks` gave."""
-        if not self._indexed_keys:
+        if not self.indexed_keys:
             return key_tick
         ticks = (each.pts for each in self.packets(key_tick) if each.is_keyframe)
         return next((pts for pts in ticks if pts is not None), key_tick)
 
     @cached_property
-    def _indexed_keys(self) -> list[int]:
+    def indexed_keys(self) -> list[int]:
         """When the key frames of an mp4 are decoded, if its header lists all frames and an edit list hides none."""
         if self.format != MP4 or not self.steady:
             return []

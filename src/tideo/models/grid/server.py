@@ -17,7 +17,7 @@ from typing import Any
 
 from tideo.llms.interface import Calls, Reply, Unanswered
 from tideo.llms.openai import Server
-from tideo.models.grid.frames import GridModel
+from tideo.models.grid.frames import GridModel, frames_of
 from tideo.models.grid.message_parts import Part, VideoParts, image_part
 from tideo.models.grid.server_settings import ServerSettings
 from tideo.models.grid.settings import GridSettings
@@ -90,19 +90,25 @@ class Remote(GridModel):
 
     def _answers(self, asked: Asked) -> list[Answer]:
         answers = []
-        for seen_of, about in self.shown(asked.seen, asked.samples, controls=asked.controls):
-            shown = self._shown(seen_of, asked.video, controls=asked.controls)
-            for sample in about:
-                started_s = time.perf_counter()
-                listener = asked.listeners.get(sample.id) or Listener()
-                answer = self._ask(shown, sample, listener=listener)
-                answers.append(replace(answer, seconds=time.perf_counter() - started_s))
+        shown = self._shown(frames_of(asked.seen), asked.video, controls=asked.controls)
+        for sample in asked.samples:
+            started_s = time.perf_counter()
+            listener = asked.listeners.get(sample.id) or Listener()
+            answer = self._ask(shown, sample, listener=listener)
+            answers.append(replace(answer, seconds=time.perf_counter() - started_s))
         return answers
 
-    def look(self, video: Video, *, controls: Controls = AS_TRAINED) -> Frames | None:
+    @property
+    def chooses(self) -> bool:
+        """Whether frames are chosen for each question here; of send=video the server chooses."""
+        return self.settings.look != "video" and super().chooses
+
+    def look(
+        self, video: Video, *, controls: Controls = AS_TRAINED, sample: Sample | None = None
+    ) -> Frames | None:
         """The frames that are sent; of a video that is sent itself none, but it is opened. Raises VideoError."""
         if self.settings.look != "video":
-            return super().look(video, controls=controls)
+            return super().look(video, controls=controls, sample=sample)
         if controls.shows_video:
             is_whole(video)
         return None

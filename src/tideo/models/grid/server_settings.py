@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from tideo.models.grid.settings import GridSettings
+from tideo.models.selecting import FIELDS as SELECTING
 from tideo.types import UserError
 
 VideoAs = Literal["data", "path", "plain_path", "input_video"]
@@ -42,6 +43,7 @@ class ServerSettings(GridSettings):
         if self.look == "video":
             of_pictures = (
                 "rows", "cols", "panels", "image_size", "sampler", "encoder", "fit", "stamps", "intro", "frames",
+                *SELECTING,
             )  # fmt: skip
             unused |= dict.fromkeys(of_pictures, "the server chooses the frames of send=video")
         else:

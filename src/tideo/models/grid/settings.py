@@ -14,6 +14,7 @@ from tideo.bundled import check_encoder
 from tideo.config import from_plain
 from tideo.models.interface import check_settings
 from tideo.models.prompts import VIDEO, style
+from tideo.models.selecting import Selecting, keyed, no_selector
 from tideo.store.files import atomic_write_text
 from tideo.types import Frames, UserError
 from tideo.video.grid import check_shape, make_grid, make_panels, time_stamps
@@ -21,7 +22,7 @@ from tideo.video.grid import check_shape, make_grid, make_panels, time_stamps
 Look = Literal["auto", "grid", "panels", "frames", "video"]
 OF_GRIDS = ("auto", "grid", "panels")
 
-GRID_FILE, QUESTION = "grid.json", "question"
+GRID_FILE = "grid.json"
 INTRO = "The image shows {frames} frames of one video in reading order, {rows} rows of {cols}.\n"
 INTRO_PANELS = (
     "The {panels} images show {frames} frames of one video one after another, each in reading order, {rows} rows of "
@@ -31,15 +32,15 @@ INTRO_FRAMES = "The {frames} images are frames of one video in the order of time
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridSettings:
+class GridSettings(Selecting):
     """The contents of grid.json; a model without that file has the defaults.
 
     `look`: "grid" is one image of `rows` x `cols` frames, "panels" are several, "auto" either as `panels` says.
     "frames" are `frames` images of one frame, at most `image_size` pixels a side. "video" gives the same frames to the
-    model's own video input. `sampler` is one of `tideo list samplers`, or `question`: then `encoder` chooses frames for
-    each question (encoders/relevance.py). `intro` comes before the question and may have the fields {frames}, {panels},
-    {rows} and {cols}, of single frames {frames} and {times}; None is a sentence that states these, and nothing for a
-    video, of which processors state the times. `prompt_style` and `form` are names in models/prompts.py.
+    model's own video input. `sampler` is one of `tideo list samplers`; one that chooses for each question needs a
+    `selector`, whose earlier name is `encoder`. `intro` comes before the question and may have the fields {frames},
+    {panels}, {rows} and {cols}, of single frames {frames} and {times}; None is a sentence that states these, and nothing
+    for a video, of which processors state the times. `prompt_style` and `form` are names in models/prompts.py.
     """
 
     look: Look = "auto"
@@ -68,12 +69,13 @@ class GridSettings:
             raise UserError(f"look=grid is one image, and panels={self.panels}: set look=panels")
         if self.look == "panels" and self.panels == 1:
             raise UserError("look=panels is several images, and panels=1: set panels=2 or more")
-        check_settings(self, other_samplers=(QUESTION,))
-        if self.sampler == QUESTION and not self.encoder:
+        check_settings(self)
+        if self.chooses and self.selector and self.encoder and self.selector != self.encoder:
             raise UserError(
-                f"sampler {QUESTION!r} needs an encoder that compares frames with the question: set encoder, as in "
-                "encoder=openai/clip-vit-large-patch14"
+                f"selector={self.selector} and encoder={self.encoder}, its earlier name: leave encoder out"
             )
+        if self.chooses and not (self.selector or self.encoder):
+            raise UserError(no_selector(self.sampler))
         style(self.prompt_style)
         if self.max_new_tokens < 1:
             raise UserError(f"max_new_tokens={self.max_new_tokens}: expected at least 1")
@@ -94,9 +96,9 @@ class GridSettings:
     @property
     def unused(self) -> dict[str, str]:
         """Field that changes nothing → the reason."""
-        unused = {}
-        if self.sampler != QUESTION:
-            unused["encoder"] = f"only sampler={QUESTION} uses it"
+        unused = super().unused
+        if not self.chooses:
+            unused["encoder"] = unused["selector"]
         if self.num_frames == 1:
             unused["intro"] = "it introduces several frames, and there is one"
         if self.shows_grids:
@@ -110,15 +112,15 @@ class GridSettings:
     @property
     def keyed(self) -> dict[str, Any]:
         """What an answer depends on; of grids as earlier versions had it, so that their answers are found."""
-        fields = vars(self).copy()
+        fields = keyed(self)
         if self.shows_grids:
             del fields["look"], fields["frames"]
         return fields
 
     def check_inputs(self) -> None:
         """Raises UserError for an encoder that cannot be had, before a video is read for it."""
-        if self.sampler == QUESTION:
-            check_encoder(str(self.encoder))
+        if self.chooses:
+            check_encoder(str(self.selector or self.encoder))
 
     def images(self, frames: Frames, *, one_frame: bool = False, square: bool = False) -> list[Image.Image]:
         """The frames as images; with `one_frame` there is one image with one frame.
@@ -173,10 +175,10 @@ class GridSettings:
     def as_begun(self, recorded: Mapping[str, Any]) -> GridSettings:
         """These settings, to go on with a run of an earlier version, in which every model had an encoder.
 
-        The keys of its answers hash the encoder, which only the sampler `question` uses.
+        The keys of its answers hash the encoder, which only a selector uses.
         """
         encoder = recorded.get("encoder")
-        unused = self.encoder is None and self.sampler != QUESTION and isinstance(encoder, str)
+        unused = self.encoder is None and not self.chooses and isinstance(encoder, str)
         return replace(self, encoder=encoder) if unused else self
 
     def save(self, directory: str | Path) -> None:

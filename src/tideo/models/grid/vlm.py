@@ -22,13 +22,13 @@ from tideo.loading import Loading
 from tideo.models.answering import Shown, answers_to, timed
 from tideo.models.batching import Batching, BatchSize
 from tideo.models.grid.chat import ImageChat, Visual, not_stacked
-from tideo.models.grid.frames import GridModel
+from tideo.models.grid.frames import GridModel, frames_of
 from tideo.models.grid.loading import check_image_size, load_vlm
 from tideo.models.grid.settings import GridSettings
 from tideo.models.grid.template import Kind
 from tideo.models.interface import Asked, BatchedModel
 from tideo.store.files import files_key, key_of
-from tideo.types import Answer, Frames, Sample, UserError
+from tideo.types import Answer, Frames, UserError
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
 
@@ -133,13 +133,8 @@ class GridVLM(GridModel, BatchedModel):
         """The images of all segments in one forward pass, then the questions about them."""
         started_s = time.perf_counter()
         with threads_for(self.model):
-            parts = [
-                (i, self._shown(frames, samples, of=a), frames)
-                for i, a in enumerate(asked)
-                for frames, samples in self.shown(a.seen, a.samples, controls=a.controls)
-            ]
-            found = answers_to(
-                [shown for _, shown, _ in parts],
+            answers = answers_to(
+                [self._shown(a) for a in asked],
                 prompt_style=self.settings.prompt_style,
                 score=lambda shown: self.chat.loglikelihoods(
                     [
@@ -156,11 +151,9 @@ class GridVLM(GridModel, BatchedModel):
                 ),
                 count=lambda look, prompt: self.chat.num_prompt_tokens(look.images, turn=look.turn(prompt)),
             )
-        answers: list[list[Answer]] = [[] for _ in asked]
-        for (i, _, frames), of_part in zip(parts, found, strict=True):
-            pts_s = () if frames is None else tuple(frames.pts_s_T.tolist())
-            answers[i] += [replace(answer, pts_s=pts_s) for answer in of_part]
-        return timed(answers, started_s=started_s)
+        times = [() if (f := frames_of(a.seen)) is None else tuple(f.pts_s_T.tolist()) for a in asked]
+        with_times = [[replace(a, pts_s=pts_s) for a in of] for of, pts_s in zip(answers, times, strict=True)]
+        return timed(with_times, started_s=started_s)
 
     @property
     def _crops(self) -> bool:
@@ -169,7 +162,8 @@ class GridVLM(GridModel, BatchedModel):
         tiles = getattr(images, "image_grid_pinpoints", None)  # LLaVA-NeXT's, which hold the whole image
         return self.settings.look == "frames" and bool(getattr(images, "do_center_crop", False)) and not tiles
 
-    def _shown(self, frames: Frames | None, samples: Sequence[Sample], *, of: Asked) -> Shown:
+    def _shown(self, of: Asked) -> Shown:
+        frames = frames_of(of.seen)
         images = self.images(frames, of.video, controls=of.controls, square=self._crops)
         pts_s = [] if frames is None else frames.pts_s_T.tolist()
         turn = partial(self.settings.turn, num_images=len(images), num_frames=len(pts_s), pts_s=pts_s)
@@ -185,7 +179,7 @@ class GridVLM(GridModel, BatchedModel):
                     pts_s_T=np.resize(frames.pts_s_T, at_least),
                 )
             ]
-        return Shown(what=_Look(visuals, turn), samples=samples, form=form, listeners=of.listeners)
+        return Shown(what=_Look(visuals, turn), samples=of.samples, form=form, listeners=of.listeners)
 
 
 class _Look(NamedTuple):

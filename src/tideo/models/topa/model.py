@@ -91,7 +91,7 @@ class ZeroShot(BatchedModel):
             lm = PrefixLM.from_pretrained(directory, loading=loading)
         with fitting(str(directory / MEMORY_FILE), loading, quantises=False):
             memory = Memory.load(directory / MEMORY_FILE, device=lm.device)
-        return cls(
+        model = cls(
             lm,
             encoder=encoder,
             memory=memory,
@@ -107,6 +107,13 @@ class ZeroShot(BatchedModel):
             ),
             known=KnownFrames.load(directory),
         )
+        model.loading = loading
+        return model
+
+    @property
+    def selector(self) -> DualEncoder | str:
+        """Its own encoder, unless the settings name another."""
+        return self.settings.selector or self.encoder
 
     def batch_size(self) -> BatchSize:
         return self.batching.size(self.lm, alone=one_by_one(self.lm.llm))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tideo.config import from_plain
 from tideo.models.interface import check_settings
+from tideo.models.selecting import Selecting
 from tideo.store.files import atomic_write_text
 from tideo.types import UserError
 
@@ -17,11 +18,11 @@ TRAINED_FILES = ("config.json", "model.safetensors", "lora/*", SETTINGS_FILE, ME
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Selecting):
     """The contents of tideo.json.
 
     `encoder` is a folder, which may be relative to that of tideo.json, or another name that `load_encoder` takes.
-    `form` is a name in FORMS of models/prompts.py, `reduction` a name in scoring.py.
+    `selector` None is that encoder. `form` is a name in FORMS of models/prompts.py, `reduction` a name in scoring.py.
     """
 
     encoder: str

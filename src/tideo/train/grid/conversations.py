@@ -20,7 +20,7 @@ from PIL import Image
 
 from tideo import registry
 from tideo.console import tracked
-from tideo.models.grid.settings import QUESTION, GridSettings
+from tideo.models.grid.settings import GridSettings
 from tideo.models.prompts import FORMS, style
 from tideo.parallel import threads
 from tideo.store.files import content_key, key_of
@@ -117,12 +117,13 @@ def annotated(
     """A conversation for each video or segment of a benchmark's training file, with all questions about it.
 
     With `num`, only the first `num` of them. A video that cannot be opened is left out, with a warning, and its id and
-    error are appended to `failed`; no video is decoded. Raises UserError for the sampler `question`, if videos are
+    error are appended to `failed`; no video is decoded. Raises UserError for a selector, if videos are
     missing, with their number and the first, and if none can be opened.
     """
-    if settings.sampler == QUESTION:
+    if settings.chooses:
         raise UserError(
-            "sampler 'question' chooses frames for each question: train with another, and evaluate with this one"
+            f"sampler {settings.sampler!r} chooses frames for each question: train with another, and evaluate with "
+            "this one"
         )
     samples = registry.load("benchmarks", benchmark)(data, videos=videos)
     missing = sorted({s.video.path for s in samples if not os.path.exists(s.video.path)})

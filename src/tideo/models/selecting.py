@@ -1,0 +1,97 @@
+"""The settings of models whose sampler may be a selector, which chooses frames for each question."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tideo.bundled import check_encoder
+from tideo.types import Sample, UserError
+from tideo.video.pool import PoolSettings, check_pool
+from tideo.video.selectors import is_selector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selecting(PoolSettings):
+    """`selector`: the dual encoder that compares frames with the question, a name that `load_encoder` takes.
+
+    `subtitles`: what is said at a frame counts too, where a benchmark has subtitles. The pool is as of `PoolSettings`.
+    These settings count only with a sampler that is a selector.
+    """
+
+    selector: str | None = None
+    subtitles: bool = False
+
+    @property
+    def chooses(self) -> bool:
+        """Whether frames are chosen for each question."""
+        return is_selector(self.sampler)  # type: ignore[attr-defined]
+
+    @property
+    def of_pool(self) -> PoolSettings:
+        """The settings of the pool alone."""
+        return PoolSettings(pool=self.pool, pool_fps=self.pool_fps, pool_max=self.pool_max)
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """Field that changes nothing → the reason."""
+        if self.chooses:
+            return {}
+        return dict.fromkeys(FIELDS, "only a sampler that chooses for the question uses it, as bolt")
+
+
+_LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s")  # "A. pours tea", "(B) reads"
+FIELDS = tuple(field.name for field in dataclasses.fields(Selecting))
+
+
+def chooses(settings: Any) -> bool:
+    """Whether a model of these settings looks at other frames for each question."""
+    return isinstance(settings, Selecting) and settings.chooses
+
+
+def check_selecting(settings: Any) -> None:
+    """Raise UserError for a selector without the settings that it needs, or a pool that it cannot choose from."""
+    if isinstance(settings, Selecting):
+        check_pool(settings)
+    if not is_selector(settings.sampler):
+        return
+    if not isinstance(settings, Selecting):
+        raise UserError(f"sampler {settings.sampler!r} chooses for each question, and this model does not")
+    if settings.num_frames > settings.pool_max:  # type: ignore[attr-defined]
+        raise UserError(
+            f"pool_max={settings.pool_max}: expected at least the {settings.num_frames} frames "  # type: ignore[attr-defined]
+            "that are chosen from the pool"
+        )
+
+
+def check_selector(settings: Selecting) -> None:
+    """Raise UserError for an encoder that cannot be had, before a video is read for it."""
+    if settings.chooses and settings.selector is not None:
+        check_encoder(settings.selector)
+
+
+def keyed(settings: Any) -> dict[str, Any]:
+    """What the keys of stored answers hash: without what only a selector uses, if the sampler is none."""
+    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return fields if chooses(settings) else {k: v for k, v in fields.items() if k not in FIELDS}
+
+
+def stem(sample: Sample) -> str:
+    """What the frames are chosen for: the question without options, also where a prompt lists them in its lines."""
+    question = sample.question if sample.stem is None else sample.stem
+    lines = question.splitlines()
+    letters = [match[1] if (match := _LETTERED.match(line)) else "" for line in lines]
+    if "A" not in letters or "B" not in letters[letters.index("A") :]:
+        return question
+    before = "\n".join(lines[: letters.index("A")])
+    return before if before.strip() else question
+
+
+def no_selector(sampler: str) -> str:
+    """The message for a selector without an encoder."""
+    return (
+        f"sampler {sampler!r} needs an encoder that compares frames with the question: set selector, as in "
+        "selector=openai/clip-vit-large-patch14"
+    )
