@@ -41,7 +41,7 @@ FLOORS = (
     ("video", "benchmarks", "llms"),
     ("encoders",),
     ("textvid.schema",),
-    ("models.prompts", "models.packed", "models.batching", "models.listener"),
+    ("models.prompts", "models.packed", "models.batching", "models.listener", "models.selecting"),
     ("models.likelihood",),
     ("models.shared_prefix",),
     ("models.interface",),

@@ -36,12 +36,25 @@ from videos import encode
 OPTIONS = ("making tea in the kitchen", "a nap", "washing")
 SERVER = "openai:m@http://127.0.0.1:9/v1"
 REFUSED = "changes nothing"  # a part of the message
+# What only a sampler that chooses for the question uses: tests/models/test_selecting.py
+SELECTING = {
+    "pool": ("keyframes", REFUSED), "pool_fps": ("2", REFUSED), "pool_max": ("50", REFUSED),
+    "selector": ("any", REFUSED), "subtitles": ("true", REFUSED),
+}  # fmt: skip
 GRID: dict[str, str | tuple[str, str]] = {
     "rows": "3", "cols": "3", "panels": "2", "image_size": "14", "sampler": "uniform", "fit": "letterbox",
     "stamps": "true", "intro": "Frames.", "prompt_style": "plain", "look": "frames",
     "frames": ("3", f"{REFUSED} \\(only look=frames and look=video use it\\)"),
+    **SELECTING,
 }  # fmt: skip
-TOPA = {"num_frames": "3", "sampler": "uniform", "temperature": "2", "form": "letter", "reduction": "sum"}
+TOPA = {
+    **SELECTING,
+    "num_frames": "3",
+    "sampler": "uniform",
+    "temperature": "2",
+    "form": "letter",
+    "reduction": "sum",
+}
 # model → field → another value, and for a field that this model has no use for, a part of the message
 CASES: dict[str, tuple[Any, dict[str, str | tuple[str, str]]]] = {
     "topa": (Settings, {**TOPA, "encoder": ("dollhouse-clip", "was made with encoder")}),
@@ -49,7 +62,7 @@ CASES: dict[str, tuple[Any, dict[str, str | tuple[str, str]]]] = {
         GridSettings,
         {
             **GRID, "form": "text", "reduction": "sum", "max_new_tokens": "1",
-            "encoder": ("any", f"{REFUSED} \\(only sampler=question uses it\\)"),
+            "encoder": ("any", f"{REFUSED} \\(only a sampler that chooses"),
         },
     ),
     "server": (
@@ -71,7 +84,7 @@ CASES: dict[str, tuple[Any, dict[str, str | tuple[str, str]]]] = {
     "blind": (
         Settings,
         {
-            "form": "letter", "reduction": "sum",
+            **SELECTING, "form": "letter", "reduction": "sum",
             **dict.fromkeys(("encoder",), ("x", "looks at no frame")),
             **dict.fromkeys(("num_frames", "temperature"), ("3", "looks at no frame")),
             "sampler": ("uniform", "looks at no frame"),
@@ -79,12 +92,15 @@ CASES: dict[str, tuple[Any, dict[str, str | tuple[str, str]]]] = {
     ),
     "plug-in": (
         ModelSettings,
-        {"num_frames": "3", "sampler": "uniform", "form": ("letter", "heeds no form"), "reduction": "sum"},
+        {
+            **SELECTING,
+            "num_frames": "3", "sampler": "uniform", "form": ("letter", "heeds no form"), "reduction": "sum",
+        },
     ),
     "plug-in without frames": (
         ModelSettings,
         {
-            "num_frames": ("3", "looks at no frame"), "sampler": ("uniform", "looks at no frame"),
+            **SELECTING, "num_frames": ("3", "looks at no frame"), "sampler": ("uniform", "looks at no frame"),
             "form": ("letter", "heeds no form"), "reduction": "sum",
         },
     ),
@@ -293,7 +309,8 @@ def test_a_setting_of_the_writer_changes_its_requests(field: str) -> None:
         (dollhouse_topa, "adapter_len=9", "adapter=lora has no length"),
         (llama2_7b, "lora_rank=4", "adapter=llama-adapter is no LoRA"),
         (llama2_7b, "lora_targets=q_proj,", "adapter=llama-adapter is no LoRA"),
-        (dollhouse_grid, "grid.encoder=mine", "only sampler=question uses it"),
+        (dollhouse_grid, "grid.encoder=mine", "only a sampler that chooses for the question uses it"),
+        (dollhouse_grid, "grid.pool_fps=2", "only a sampler that chooses for the question uses it"),
         (dollhouse_grid, "lora_alpha=8", "lora_rank=0 is no LoRA"),
         (dollhouse_grid, "path=train.csv", "data=dollhouse is a source that needs no file"),
         (dollhouse_grid, "videos=videos", "data=dollhouse is a source that needs no file"),

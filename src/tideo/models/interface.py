@@ -160,7 +160,7 @@ class VideoModel(ABC):
     @property
     def chooses(self) -> bool:
         """Whether it looks at other frames for each question."""
-        return chooses(self.settings)
+        return chooses(self.settings) and self.num_frames() > 0
 
     @property
     def selector(self) -> Any:

@@ -12,6 +12,7 @@ from tideo.models.answering import Shown, timed
 from tideo.models.batching import BatchSize
 from tideo.models.interface import AS_TRAINED, Asked, BatchedModel, Controls
 from tideo.models.likelihood import one_by_one
+from tideo.models.selecting import FIELDS as SELECTING
 from tideo.models.topa.model import ask_lm, llm_key
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import TRAINED_FILES, Settings
@@ -27,7 +28,7 @@ class Blind(BatchedModel):
     @classmethod
     def unused(cls, settings: Settings) -> dict[str, str]:
         """All that a video is looked at with."""
-        names = ("encoder", "num_frames", "sampler", "temperature")
+        names = ("encoder", "num_frames", "sampler", "temperature", *SELECTING)
         return dict.fromkeys(names, "this model looks at no frame")
 
     def __init__(self, lm: PrefixLM, *, settings: Settings, name: str, key: str) -> None:
