@@ -20,6 +20,7 @@ from tideo.evaluate.answers import MAIN, read_answers
 from tideo.evaluate.benchmark import load_benchmark
 from tideo.evaluate.grounding import in_evidence
 from tideo.evaluate.questions import Condition, all_questions, question
+from tideo.evaluate.strip import relevance_strip
 from tideo.evaluate.summary import compared, read_report, summarise_run
 from tideo.models.grid.settings import OF_GRIDS, GridSettings
 from tideo.scoring import decide
@@ -40,6 +41,7 @@ class Shown:
     frames: tuple[tuple[str, float, bool], ...]  # data URI, time in seconds, inside the evidence
     grids: tuple[str, ...] = ()  # data URIs of the images that a grid model saw instead
     note: str = ""
+    strip: str = ""  # SVG of the video's relevance, where a selector chose the frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +189,8 @@ def _gallery(run: _Run, *, right: bool, num: int) -> list[Shown]:
 
 
 def _shown(sample: Sample, run: _Run) -> Shown:
-    frames, note = _looked_at(sample, run.answers[sample.id])
+    answer = run.answers[sample.id]
+    frames, note = _looked_at(sample, answer)
     settings = run.report["run"]["recipe"].get("settings", {})
     shows_grid = "rows" in settings and settings.get("look", "auto") in OF_GRIDS
     return Shown(
@@ -195,6 +198,7 @@ def _shown(sample: Sample, run: _Run) -> Shown:
         frames=() if frames is None or shows_grid else _thumbnails(sample, frames),
         grids=() if frames is None or not shows_grid else _grids(frames, settings),
         note=note,
+        strip=relevance_strip(answer.relevance, pts_s=answer.pts_s, evidence_s=sample.evidence_s),
     )
 
 
