@@ -55,9 +55,19 @@ def _golomb(bits: str) -> tuple[int, str]:
 
 
 def _unneeded_h264(data: memoryview, size_bytes: int) -> bool:
-    headers = [data[at] for at in _units(data, size_bytes)]
-    slices = [header for header in headers if 1 <= header & 31 <= 5]
-    return bool(slices) and all(header & 0x60 == 0 for header in slices)
+    # Each packet of a video comes by here, so it ends at the first slice that others refer to.
+    end, size, found = 0, len(data), False
+    while end < size:
+        start = end + size_bytes
+        end = start + int.from_bytes(data[end:start], "big")
+        if not start < end <= size:
+            return False
+        header = data[start]
+        if 1 <= header & 31 <= 5:
+            if header & 0x60:
+                return False
+            found = True
+    return found
 
 
 def _unneeded_hevc(data: memoryview, size_bytes: int, num_layers: int) -> bool:

@@ -24,7 +24,7 @@ from tideo.video.samplers import middle
 from tideo.video.streams import OpenVideo
 
 Kind = Literal["exact", "keyframes"]
-PART_FRAMES, PART_BYTES = 64, 64 * 2**20  # the most of a part, unless its frames have one key frame
+PART_FRAMES, PART_BYTES = 64, 24 * 2**20  # the most of a part, with one key frame four times that; below 32 MiB
 MOST_FRAMES = 10_000  # of a pool: selectors compare each frame with each
 OPEN_PASSES = 4
 TURN_S = 1.0  # how long a part waits for the one before it
@@ -105,7 +105,7 @@ def pool_parts(video: Video, settings: PoolSettings) -> list[Part]:
     for first, last in zip(starts, [*starts[1:], len(times_s)], strict=True):
         if last - bounds[-1] > most and first > bounds[-1]:
             bounds.append(first)
-        while last - bounds[-1] > 2 * most:
+        while last - bounds[-1] > 4 * most:
             bounds.append(bounds[-1] + most)
     return [
         Part(video=video, times_s=times_s, first=first, last=last)
