@@ -173,8 +173,7 @@ def floor_s(path: str, times_s: Sequence[float]) -> float:
     return total
 
 
-def groups_of(packets: Iterator[av.Packet]) -> Iterator[list[av.Packet]]:
-    """The packets from each key frame on."""
+def groups_of(packets: Iterator[av.Packet]) -> Iterator[list[av.Packet]]:  # from each key frame on
     group: list[av.Packet] = []
     for packet in packets:
         if packet.is_keyframe and group:
