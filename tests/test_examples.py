@@ -85,6 +85,20 @@ def test_the_plugin_adds_an_encoder_and_a_sampler(installed: Path, tmp_path: Pat
     (name,) = store
     assert store[name].shape == (4, 8)
     assert store.pts_s(name)[0] >= 2 / 3 * store.pts_s(name)[-1] - 0.1
+    args = [
+        "grid",
+        str(videos / "a.mp4"),
+        "--rows",
+        "1",
+        "--cols",
+        "2",
+        "--sampler",
+        "best",
+        "--encoder",
+        "colours",
+    ]
+    done = run("-m", "tideo", *args, "--question", "red?", "--out", "g.png", cwd=tmp_path, also=installed)
+    assert (done.returncode, done.stdout) == (0, "g.png\n"), done.stderr
 
 
 @pytest.mark.slow
@@ -102,7 +116,7 @@ def test_the_page_shows_the_files_that_are_tested() -> None:
     page = (REPOSITORY / "docs" / "extend.md").read_text()
     blocks = set(re.findall(r"```(?:python|toml)\n(.*?)```", page, re.DOTALL))
     files = [*PLUGIN.glob("*.py"), PLUGIN / "pyproject.toml"]
-    assert len(files) == 6
+    assert len(files) == 7
     texts = {path.read_text() for path in files}
     assert blocks == texts
     assert max(len(text.splitlines()) for text in texts) < 80

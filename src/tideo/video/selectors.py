@@ -22,7 +22,8 @@ Selector = Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]
 
 def is_selector(name: str) -> bool:
     """Whether the sampler of that name is a selector: it chooses for a question, from a pool."""
-    return name in registry.targets("samplers") and hasattr(registry.load("samplers", name), "of_selector")
+    known = name in registry.builtin("samplers") or name in registry.targets("samplers")
+    return known and hasattr(registry.load("samplers", name), "of_selector")
 
 
 def selector(choose: Selector) -> Selector:
