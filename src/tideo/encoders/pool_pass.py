@@ -77,14 +77,14 @@ def _make(
     planned = each(units, partial(_planned, settings=settings), cluster=cluster)
     failed = {key: plan for key, plan in planned.items() if isinstance(plan, Failure)}
     plans: dict[str, list[Part]] = {key: plan for key, plan in planned.items() if key not in failed}
-    parts = {f"{key}/{part.first}": part for key, plan in plans.items() for part in plan}
+    parts = {_name(key, part): part for key, plan in plans.items() for part in plan}
     missing = {name: part for name, part in parts.items() if name not in kept}
     stages = Stages(decode=_decoded, encode=_part_features, size=1)
     lost = committed(missing, kept, stages=stages, load=load, cluster=cluster, seconds=PART_S)
     after = each({key: units[key].path for key in plans}, content_of, cluster=cluster)
     commits = Commits(store, rows=4096, seconds=30.0)
     for key, plan in plans.items():
-        names = [f"{key}/{part.first}" for part in plan]
+        names = [_name(key, part) for part in plan]
         if failures := [lost[name] for name in names if name in lost]:
             failed[key] = failures[0]
         elif after[key] != before[key]:
@@ -98,6 +98,11 @@ def _make(
             commits.add(key, rows)
     commits.flush()
     return failed
+
+
+def _name(key: str, part: Part) -> str:
+    """A part's key: another division of the pool has other parts."""
+    return f"{key}/{part.first}-{part.last}"
 
 
 def _failure(video: Video, what: str) -> Failure:
