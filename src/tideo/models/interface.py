@@ -20,7 +20,7 @@ from tideo.loading import Loading
 from tideo.models.batching import Batching, BatchSize
 from tideo.models.listener import Listener
 from tideo.models.prompts import FORMS
-from tideo.models.selecting import Selecting, check_selecting, chooses, keyed, no_selector, stem
+from tideo.models.selecting import Selecting, check_selecting, chooses, no_selector, stem
 from tideo.scoring import REDUCTIONS
 from tideo.store.files import content_key, key_of
 from tideo.types import Answer, Frames, Sample, Tideo, UserError, Video
@@ -147,10 +147,10 @@ class VideoModel(ABC):
     @property
     def keyed_settings(self) -> Any:
         """What the keys of stored answers hash of the settings: by default all that count."""
-        if not dataclasses.is_dataclass(self.settings):
+        if not isinstance(self.settings, Selecting):
             return self.settings
         selector = {"selector_id": self.chooser.pools.encoder.id} if self.chooses else {}
-        return keyed(self.settings) | selector
+        return self.settings.keyed | selector
 
     def num_frames(self, controls: Controls = AS_TRAINED) -> int:
         """How many frames it looks at, or captions it reads, under these controls."""

@@ -41,6 +41,12 @@ class Selecting(PoolSettings):
             return {}
         return dict.fromkeys(FIELDS, "only a sampler that chooses for the question uses it, as bolt")
 
+    @property
+    def keyed(self) -> dict[str, Any]:
+        """What an answer depends on: what only a selector uses is left out with another sampler."""
+        fields = vars(self).copy()
+        return fields if self.chooses else {k: v for k, v in fields.items() if k not in FIELDS}
+
 
 _LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s")  # "A. pours tea", "(B) reads"
 FIELDS = tuple(field.name for field in dataclasses.fields(Selecting))
@@ -70,12 +76,6 @@ def check_selector(settings: Selecting) -> None:
     """Raise UserError for an encoder that cannot be had, before a video is read for it."""
     if settings.chooses and settings.selector is not None:
         check_encoder(settings.selector)
-
-
-def keyed(settings: Any) -> dict[str, Any]:
-    """What the keys of stored answers hash: without what only a selector uses, if the sampler is none."""
-    fields = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    return fields if chooses(settings) else {k: v for k, v in fields.items() if k not in FIELDS}
 
 
 def stem(sample: Sample) -> str:

@@ -24,7 +24,8 @@ from tideo.video.samplers import middle
 from tideo.video.streams import OpenVideo
 
 Kind = Literal["exact", "keyframes"]
-PART_FRAMES, PART_BYTES = 64, 24 * 2**20  # the most of a part, with one key frame four times that; below 32 MiB
+# The most of a part, or four times that with one key frame. Below 32 MiB memory is used again, and not mapped anew.
+PART_FRAMES, PART_BYTES = 64, 24 * 2**20
 MOST_FRAMES = 10_000  # of a pool: selectors compare each frame with each
 OPEN_PASSES = 4
 TURN_S = 1.0  # how long a part waits for the one before it

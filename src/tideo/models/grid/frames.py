@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from PIL import Image
 
@@ -29,11 +27,6 @@ class GridModel(VideoModel):
     def selector(self) -> str:
         """The encoder that the settings name."""
         return str(self.settings.selector or self.settings.encoder)
-
-    @property
-    def keyed_settings(self) -> Mapping[str, Any]:
-        left_out = {*vars(self.settings)} - {*self.settings.keyed}
-        return {name: value for name, value in super().keyed_settings.items() if name not in left_out}
 
     def images(
         self, frames: Frames | None, video: Video, *, controls: Controls, square: bool = False

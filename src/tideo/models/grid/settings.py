@@ -14,7 +14,7 @@ from tideo.bundled import check_encoder
 from tideo.config import from_plain
 from tideo.models.interface import check_settings
 from tideo.models.prompts import VIDEO, style
-from tideo.models.selecting import Selecting, keyed, no_selector
+from tideo.models.selecting import Selecting, no_selector
 from tideo.store.files import atomic_write_text
 from tideo.types import Frames, UserError
 from tideo.video.grid import check_shape, make_grid, make_panels, time_stamps
@@ -39,7 +39,7 @@ class GridSettings(Selecting):
     "frames" are `frames` images of one frame, at most `image_size` pixels a side. "video" gives the same frames to the
     model's own video input. `sampler` is one of `tideo list samplers`; one that chooses for each question needs a
     `selector`, whose earlier name is `encoder`. `intro` comes before the question and may have the fields {frames},
-    {panels}, {rows} and {cols}, of single frames {frames} and {times}; None is a sentence that states these, and nothing
+    {panels}, {rows} and {cols}, of single frames {frames} and {times}; None is a sentence that states these, or nothing
     for a video, of which processors state the times. `prompt_style` and `form` are names in models/prompts.py.
     """
 
@@ -112,7 +112,7 @@ class GridSettings(Selecting):
     @property
     def keyed(self) -> dict[str, Any]:
         """What an answer depends on; of grids as earlier versions had it, so that their answers are found."""
-        fields = keyed(self)
+        fields = super().keyed
         if self.shows_grids:
             del fields["look"], fields["frames"]
         return fields
