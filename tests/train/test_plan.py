@@ -26,5 +26,5 @@ def test_hours_are_shared_by_the_cards() -> None:
 
 def test_a_plan_says_whether_the_card_is_large_enough() -> None:
     memory = Memory(weights=23 * GIB, gradients=0, optimizer=0, gathered=0, activations=0, host=0)
-    assert "  does not fit a RTX4090" in "\n".join(memory_lines(memory, on="RTX4090"))
+    assert "  does not fit one RTX4090" in "\n".join(memory_lines(memory, on="RTX4090"))
     assert "  fits one A100-40G" in "\n".join(memory_lines(memory, on="A100-40G"))
