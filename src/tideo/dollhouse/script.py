@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -162,11 +163,11 @@ def sample_episode(split: Split, index: int, *, seed: int = 0) -> Episode:
         purpose, segments = _sample_segments(rng)
         if any(is_held_out(s.activity, s.room, actor_id) for s in segments) != held_out:
             continue
-        steps = _sample_steps(rng, segments)
-        if split_of(_signature(actor_id, segments, tuple(action for action, *_ in steps))) == split:
+        steps = sample_steps(rng, segments)
+        if split_of(signature(actor_id, segments, tuple(action for action, *_ in steps))) == split:
             break
     duration_s = round(10 * 18 ** rng.random(), 1)
-    events = _lay_out(rng, steps, duration_s)
+    events = lay_out(rng, steps, duration_s)
     return Episode(
         id=f"{split}_{seed}_{index:06d}",
         split=split,
@@ -176,7 +177,7 @@ def sample_episode(split: Split, index: int, *, seed: int = 0) -> Episode:
         purpose=purpose,
         segments=segments,
         events=events,
-        distractors=_sample_distractors(rng, events),
+        distractors=sample_distractors(rng, events),
         weather=rng.choice(world.WEATHER),
         shelf_item=rng.choice(world.SHELF_ITEMS),
         shelf_count=rng.randint(1, len(world.COUNTS)),
@@ -194,7 +195,7 @@ def split_of(signature: str) -> Split:
     return _SPLIT_OF_BUCKET[_bucket(signature, len(_SPLIT_OF_BUCKET))]
 
 
-def _signature(actor_id: str, segments: tuple[Segment, ...], actions: tuple[str, ...]) -> str:
+def signature(actor_id: str, segments: tuple[Segment, ...], actions: tuple[str, ...]) -> str:
     return "|".join((actor_id, *(f"{s.activity}@{s.room}" for s in segments), *actions))
 
 
@@ -214,7 +215,7 @@ def _sample_segments(rng: random.Random) -> tuple[str, tuple[Segment, ...]]:
     return purpose, tuple(Segment(activity=a, room=r) for a, r in zip(activities, rooms, strict=True))
 
 
-def _sample_steps(rng: random.Random, segments: tuple[Segment, ...]) -> list[tuple[str, int, str]]:
+def sample_steps(rng: random.Random, segments: tuple[Segment, ...]) -> list[tuple[str, int, str]]:
     """(action, segment, role) in order. No action occurs twice, so a question can refer to it unambiguously."""
     num_events = rng.randint(6, 9) if len(segments) == 1 else rng.randint(7, 9)
     used: set[str] = set()
@@ -242,7 +243,7 @@ def _sample_steps(rng: random.Random, segments: tuple[Segment, ...]) -> list[tup
     return steps
 
 
-def _lay_out(rng: random.Random, steps: list[tuple[str, int, str]], duration_s: float) -> tuple[Event, ...]:
+def lay_out(rng: random.Random, steps: list[tuple[str, int, str]], duration_s: float) -> tuple[Event, ...]:
     least = 1.03 / NUM_FRAMES
     cuts = [0.0, *sorted(rng.random() for _ in range(len(steps) - 1)), 1.0]
     slack = 1.0 - least * len(steps)
@@ -256,13 +257,15 @@ def _lay_out(rng: random.Random, steps: list[tuple[str, int, str]], duration_s: 
     return tuple(events)
 
 
-def _sample_distractors(rng: random.Random, events: tuple[Event, ...]) -> tuple[Distractor, ...]:
+def sample_distractors(
+    rng: random.Random, events: tuple[Event, ...], *, among: Sequence[str] = tuple(world.DISTRACTORS)
+) -> tuple[Distractor, ...]:
     """Each one passes within one event, long enough for one of ten even frames to show it."""
     least_s = 1.02 / NUM_FRAMES * events[-1].end_s
-    num = rng.choices((0, 1, 2), weights=(2, 5, 3))[0]
+    num = min(rng.choices((0, 1, 2), weights=(2, 5, 3))[0], len(among))
     chosen = sorted(rng.sample(range(len(events)), num))
     passing = []
-    for index, name in zip(chosen, rng.sample(list(world.DISTRACTORS), num), strict=True):
+    for index, name in zip(chosen, rng.sample(among, num), strict=True):
         event = events[index]
         length_s = min(least_s, event.end_s - event.start_s)
         start_s = event.start_s + rng.random() * (event.end_s - event.start_s - length_s)
