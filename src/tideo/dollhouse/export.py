@@ -12,10 +12,8 @@ The annotation is a function of (split, num, seed): the same arguments give the 
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,9 +21,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import av
-
-from tideo.console import progress
 from tideo.dollhouse import questions
 from tideo.dollhouse.captions import episode_tideo
 from tideo.dollhouse.card import data_card
@@ -33,7 +28,6 @@ from tideo.dollhouse.distractors import NUM_OPTIONS, Balance
 from tideo.dollhouse.lmms_task import write_task
 from tideo.dollhouse.render import num_frames, render_video
 from tideo.dollhouse.script import Episode, Split, sample_episode
-from tideo.parallel import in_processes
 from tideo.store.files import atomic_write_text
 from tideo.store.records import write_records
 from tideo.textvid.schema import dump, from_tideo
@@ -154,44 +148,3 @@ def _nextqa_csv(items: Sequence[EpisodeQuestions]) -> str:
         for qid, q in enumerate(item.questions):
             writer.writerow([*head, q.question, q.answer, qid, q.kind, *q.options])
     return text.getvalue()
-
-
-# --- videos ----------------------------------------------------------------------------------------
-
-
-def render_missing(episodes: Sequence[Episode], *, folder: Path) -> int:
-    """Render the episodes without a complete video in `folder`, on all cores; returns their number."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [(e, folder / f"{e.id}.mp4") for e in episodes]
-    missing = [(e, path) for e, path in paths if not _is_complete(path, e)]
-    missing.sort(key=lambda pair: -num_frames(pair[0]))  # a long video at the end would leave cores idle
-    if not missing:
-        return 0
-    with progress() as shown:
-        bar = shown.add_task("rendering", total=len(missing))
-        workers = min(len(missing), os.cpu_count() or 1)
-        try:
-            with contextlib.closing(in_processes(render_video, missing, jobs=workers)) as rendered:
-                for _ in rendered:
-                    shown.advance(bar)
-        finally:
-            for unfinished in folder.glob(".*.tmp"):  # of processes that were ended
-                unfinished.unlink(missing_ok=True)
-    return len(missing)
-
-
-def _is_complete(path: Path, episode: Episode) -> bool:
-    """Whether the file has every frame of this episode, judged by its packets without decoding."""
-    if not path.is_file():
-        return False
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            packets = [p for p in container.demux(stream) if p.size]
-            return (
-                len(packets) == num_frames(episode)
-                and not any(p.is_corrupt for p in packets)
-                and (stream.width, stream.height) == (episode.style.width, episode.style.height)
-            )
-    except (av.FFmpegError, IndexError):
-        return False

@@ -7,6 +7,7 @@ scaled down. Rooms are drawn once and cached, with everything in them that does 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tideo.dollhouse import world
+from tideo.dollhouse.day import Day
 from tideo.dollhouse.drawing.canvas import Canvas
 from tideo.dollhouse.drawing.care_actions import CARE_ACTIONS
 from tideo.dollhouse.drawing.cloth_actions import CLOTH_ACTIONS
@@ -39,7 +41,7 @@ from tideo.dollhouse.drawing.things import (
     draw_window,
 )
 from tideo.dollhouse.drawing.yard_actions import YARD_ACTIONS
-from tideo.dollhouse.script import Episode, FrameState
+from tideo.dollhouse.script import Episode, FrameState, Style
 from tideo.store.files import atomic_path
 from tideo.types import UserError
 
@@ -55,6 +57,7 @@ _GROUPS = (
 # An action is drawn by the function of its name; `type_` has its underscore because `type` is Python's.
 ACTIONS: dict[str, Draw] = {draw.__name__.rstrip("_"): draw for group in _GROUPS for draw in group}
 MIN_SIDE, MAX_SIDE = 16, 4096
+FASTSTART = {"movflags": "+faststart"}
 _MARGIN = 0.03  # scene units beyond each side of the view, into which the camera may pan
 _OVERSAMPLING = 2
 _LARGE_PX = 480 * 360  # pictures above this size get a small cache of rooms
@@ -85,30 +88,38 @@ def draw_frame(state: FrameState, *, width: int, height: int) -> np.ndarray:
 
 def render_video(episode: Episode, path: str | Path) -> None:
     """Write the episode as H.264 in mp4. The file appears at `path` only when it is complete."""
+    width, height, fps = episode.style.width, episode.style.height, episode.style.fps
+    states = (episode.state_at(i / fps) for i in range(num_frames(episode)))
+    pictures = (draw_frame(state, width=width, height=height) for state in states)
+    write_video(pictures, path, style=episode.style, name=f"episode {episode.id}")
+
+
+def write_video(
+    pictures: Iterable[np.ndarray], path: str | Path, *, style: Style, name: str, held: int = 1
+) -> None:
+    """Write pictures as H.264 in mp4, each of them for `held` frames; converted once, a still frame costs little."""
     path = Path(path)
-    style = episode.style
     if style.width % 2 or style.height % 2:
-        raise UserError(f"episode {episode.id}: the size {style.width}x{style.height} must be even for H.264")
+        raise UserError(f"{name}: the size {style.width}x{style.height} must be even for H.264")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: no directory {path.parent}; make it first")
-    faststart = {"movflags": "+faststart"}
-    with atomic_path(path) as tmp, av.open(str(tmp), "w", format="mp4", options=faststart) as container:
+    with atomic_path(path) as tmp, av.open(str(tmp), "w", format="mp4", options=FASTSTART) as container:
         stream = container.add_stream(
             "libx264", rate=style.fps, options={"preset": "veryfast", "crf": "23", "threads": "1"}
         )
         stream.width, stream.height, stream.pix_fmt = style.width, style.height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, style.fps)
-        for i in range(num_frames(episode)):
-            rgb = draw_frame(episode.state_at(i / style.fps), width=style.width, height=style.height)
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, style.fps)
-            container.mux(stream.encode(frame))
+        for i, rgb in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+            frame.time_base = Fraction(1, style.fps)
+            for frame.pts in range(i * held, (i + 1) * held):
+                container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
 
-def num_frames(episode: Episode) -> int:
-    """The number of frames that `render_video` writes."""
-    return max(1, round(episode.duration_s * episode.style.fps))
+def num_frames(script: Episode | Day) -> int:
+    """The number of frames of its video."""
+    return max(1, round(script.duration_s * script.style.fps))
 
 
 def _check(state: FrameState, *, width: int, height: int) -> None:
