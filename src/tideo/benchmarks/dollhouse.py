@@ -19,13 +19,14 @@ KINDS = nextqa.KINDS | star.KINDS | {"Purpose": "what it is all for"}
 
 
 class EpisodeRef(BaseModel):
-    """Arguments of `tideo.dollhouse.script.sample_episode`."""
+    """Arguments of `tideo.dollhouse.script.sample_episode`; with `seconds`, of `day.sample_day`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     split: str
     index: int
     seed: int
+    seconds: int | None = None
 
 
 class Row(BaseModel):
@@ -91,6 +92,6 @@ def _sample(row: Row, *, videos: VideoFolder) -> Sample:
             "split": row.episode.split,
             "open_answer": row.open_answer,
             "held_out": row.held_out,
-            "episode": row.episode.model_dump(),
+            "episode": row.episode.model_dump(exclude_none=True),
         },
     )

@@ -179,13 +179,19 @@ def grid(
 
 def make(
     split: Annotated[Literal["train", "val", "test"], typer.Option()],
-    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many episodes.")],
+    num: Annotated[int, typer.Option(metavar="N", min=1, help="How many episodes, or days.")],
     out: Out,
     seed: Annotated[int, typer.Option(metavar="K", min=0)] = 0,
+    minutes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="M", min=1, max=180, help="Days of a household, each so long, in place of episodes."
+        ),
+    ] = None,
 ) -> None:
     """Write videos, questions and Tideos of a split; the same seed gives the same annotations."""
     from tideo.dollhouse.export import make as make_split
 
     with results_alone():
-        make_split(split=split, num=num, seed=seed, out=out)
+        make_split(split=split, num=num, seed=seed, seconds=minutes and 60 * minutes, out=out)
     print(out)

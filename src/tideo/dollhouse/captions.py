@@ -9,7 +9,8 @@ import random
 from collections.abc import Sequence
 
 from tideo.dollhouse import world
-from tideo.dollhouse.script import NUM_FRAMES, Episode, FrameState, sample_episode
+from tideo.dollhouse.day import script_of
+from tideo.dollhouse.script import NUM_FRAMES, Episode, FrameState
 from tideo.types import Question, Sample, TextFrame, Tideo, UserError
 
 
@@ -116,8 +117,8 @@ def text_video(sample: Sample, *, num: int) -> Tideo:
         raise UserError(
             f"video {video.id}: text features need a sample of the dollhouse, which knows its script"
         )
-    episode = sample_episode(reference["split"], reference["index"], seed=reference["seed"])
-    start_s, end_s = video.start_s or 0.0, episode.duration_s if video.end_s is None else video.end_s
-    rng = random.Random(f"text features/{episode.id}/{end_s}")
-    states = [episode.state_at(start_s + t) for t in frame_times(end_s - start_s, num)]
+    script = script_of(reference)
+    start_s, end_s = video.start_s or 0.0, script.duration_s if video.end_s is None else video.end_s
+    rng = random.Random(f"text features/{script.id}/{end_s}")
+    states = [script.state_at(start_s + t) for t in frame_times(end_s - start_s, num)]
     return Tideo(id=video.id, frames=tuple(caption(s, rng) for s in states), summary="")

@@ -1,6 +1,6 @@
 """The data card of an exported split: README.md with the front matter that the Hugging Face hub reads.
 
-Its text is card.md, with a field in braces for each figure.
+Its text is card.md, of days days_card.md, with a field in braces for each figure.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tideo.dollhouse import world
+from tideo.dollhouse.day import Day
 from tideo.dollhouse.script import HELD_OUT_PERCENT, NUM_FRAMES, Episode, Split
 
 _TIDEOS = "| `tideos.json` | the episodes in words, with their questions, in TextVid's JSON |\n"
@@ -37,4 +38,18 @@ def data_card(episodes: Sequence[Episode], *, split: Split, seed: int, by_kind: 
         actions=len(world.ACTIONS),
         activities=len(world.ACTIVITIES),
         purposes=len(world.PURPOSES),
+    )
+
+
+def days_card(days: Sequence[Day], *, split: Split, seed: int, by_kind: Mapping[str, int]) -> str:
+    """The card of these days, the first of the split, seed and length."""
+    text = Path(__file__).with_name("days_card.md").read_text(encoding="utf-8")
+    return text.format(
+        split=split,
+        seed=seed,
+        num=len(days),
+        length=f"{days[0].duration_s / 60:g}",
+        total=sum(by_kind.values()),
+        by_kind=Counter(by_kind),
+        episodes=sum(len(day.episodes) for day in days),
     )

@@ -25,8 +25,8 @@ from tideo.dollhouse.script import (
     Style,
     is_held_out,
     lay_out,
-    sample_episode,
     sample_distractors,
+    sample_episode,
     sample_steps,
     signature,
     split_of,
@@ -202,7 +202,9 @@ class _Household:
             return steps
         moved = self._rng.choice(rare)
         others = [step for step in steps if step != moved]
-        orders = [[moved, *others]] * (others[0][2] == "free") + [[*others, moved]] * (others[-1][2] == "free")
+        orders = [[moved, *others]] * (others[0][2] == "free") + [[*others, moved]] * (
+            others[-1][2] == "free"
+        )
         return self._rng.choice(orders or [steps])
 
 

@@ -7,33 +7,30 @@
     OUT/tideos.json      for the training split: the episodes as Tideos, in TextVid's JSON
     OUT/README.md        the data card
 
-The annotation is a function of (split, num, seed): the same arguments give the same bytes.
+With `seconds`, the videos are days of that length (day.py) instead of episodes, and there are no Tideos. While they are
+rendered, their parts lie in OUT/parts. The annotation is a function of (split, num, seed, seconds): the same arguments
+give the same bytes.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tideo.dollhouse import questions
 from tideo.dollhouse.captions import episode_tideo
-from tideo.dollhouse.card import data_card
-from tideo.dollhouse.distractors import NUM_OPTIONS, Balance
-from tideo.dollhouse.lmms_task import write_task
-from tideo.dollhouse.render import num_frames, render_video
+from tideo.dollhouse.card import data_card, days_card
+from tideo.dollhouse.day import Day, sample_day
+from tideo.dollhouse.day_questions import ask_day
+from tideo.dollhouse.distractors import Balance
+from tideo.dollhouse.layouts import Asked, write_annotation
 from tideo.dollhouse.script import Episode, Split, sample_episode
+from tideo.dollhouse.videos import render_missing, render_missing_days
 from tideo.store.files import atomic_write_text
-from tideo.store.records import write_records
 from tideo.textvid.schema import dump, from_tideo
 from tideo.types import Question, Tideo, UserError
-
-NEXTQA_COLUMNS = ("video", "frame_count", "width", "height", "question", "answer", "qid", "type")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +54,32 @@ class Made:
     by_kind: dict[str, int]
 
 
-def make(*, split: Split, num: int, out: str | Path, seed: int = 0, videos: bool = True) -> Made:
-    """Write `num` episodes of a split to OUT. A second call renders only videos that are missing or incomplete.
+def make(
+    *,
+    split: Split,
+    num: int,
+    out: str | Path,
+    seed: int = 0,
+    seconds: int | None = None,
+    videos: bool = True,
+) -> Made:
+    """Write `num` episodes of a split, or days of so many seconds, to OUT.
 
-    `videos=False` writes only the annotation. Raises UserError for an unknown split or `num` below 1.
+    A second call renders only videos that are missing or incomplete; `videos=False` writes only the annotation. Raises
+    UserError for an unknown split, `num` below 1, and a length that no day has.
     """
     if num < 1:
         raise UserError(f"a split of {num} episodes: expected at least 1")
     out = Path(out)
+    if seconds is not None:
+        return _make_days(split, num=num, out=out, seed=seed, seconds=seconds, videos=videos)
     items = ask_split(split, num=num, seed=seed)
+    asked = [
+        Asked(item.episode, item.questions, reference=_reference(item, seed=seed), is_cut=item.is_cut)
+        for item in items
+    ]
+    by_kind = write_annotation(asked, split=split, out=out)
     episodes = [item.episode for item in items if not item.is_cut]
-    by_kind = dict(sorted(Counter(q.kind for item in items for q in item.questions).items()))
-    write_records(out / f"{split}.jsonl", (row for item in items for row in _rows(item, seed=seed)))
-    atomic_write_text(out / f"{split}.csv", _nextqa_csv(items))
-    write_task(split, data=out / f"{split}.jsonl")
     if split == "train":
         dump((from_tideo(tideo_of(item, seed=seed)) for item in items), out / "tideos.json")
     atomic_write_text(out / "README.md", data_card(episodes, split=split, seed=seed, by_kind=by_kind))
@@ -81,6 +90,38 @@ def make(*, split: Split, num: int, out: str | Path, seed: int = 0, videos: bool
         num_questions=sum(by_kind.values()),
         by_kind=by_kind,
     )
+
+
+def _make_days(split: Split, *, num: int, out: Path, seed: int, seconds: int, videos: bool) -> Made:
+    asked = ask_days(split, num=num, seconds=seconds, seed=seed)
+    days = [day for day, _ in asked]
+    reference = {"split": split, "seed": seed, "seconds": seconds}
+    by_kind = write_annotation(
+        [Asked(day, each, reference=reference | {"index": i}) for i, (day, each) in enumerate(asked)],
+        split=split,
+        out=out,
+    )
+    atomic_write_text(out / "README.md", days_card(days, split=split, seed=seed, by_kind=by_kind))
+    return Made(
+        out=str(out),
+        num_episodes=num,
+        num_rendered=render_missing_days(days, folder=out / "videos", parts=out / "parts") if videos else 0,
+        num_questions=sum(by_kind.values()),
+        by_kind=by_kind,
+    )
+
+
+def ask_days(
+    split: Split, *, num: int, seconds: int, seed: int = 0
+) -> list[tuple[Day, tuple[Question, ...]]]:
+    """The first `num` days of that length with their questions; the options are balanced over all of them."""
+    balance = Balance()
+    asked = []
+    for index in range(num):
+        day = sample_day(split, index, seconds=seconds, seed=seed)
+        rng = random.Random(f"questions/{day.id}")
+        asked.append((day, tuple(ask_day(day, rng, balance))))
+    return asked
 
 
 def ask_split(split: Split, *, num: int, seed: int = 0) -> list[EpisodeQuestions]:
@@ -113,38 +154,5 @@ def training_tideos(*, num: int | None, seed: int) -> list[Tideo]:
     return [tideo_of(item, seed=seed) for item in ask_split("train", num=num or 10_000, seed=seed)]
 
 
-# --- layouts ---------------------------------------------------------------------------------------
-
-
-def _rows(item: EpisodeQuestions, *, seed: int) -> Iterator[dict[str, Any]]:
-    episode = item.episode
-    start_s, end_s = (0.0, episode.duration_s) if item.is_cut else (None, None)
-    for question in item.questions:
-        yield {
-            "id": f"{episode.id}_{question.kind}",
-            "video": episode.id,
-            "question": question.question,
-            "options": question.options,
-            "answer": question.answer,
-            "kind": question.kind,
-            "evidence_s": question.evidence_s,
-            "start_s": start_s,
-            "end_s": end_s,
-            "open_answer": question.open_answer,
-            "held_out": episode.held_out,
-            "episode": {"split": episode.split, "index": item.index, "seed": seed},
-        }
-
-
-def _nextqa_csv(items: Sequence[EpisodeQuestions]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*NEXTQA_COLUMNS, *(f"a{i}" for i in range(NUM_OPTIONS))])
-    for item in items:
-        if item.is_cut:
-            continue
-        episode, style = item.episode, item.episode.style
-        head = [episode.id, num_frames(episode), style.width, style.height]
-        for qid, q in enumerate(item.questions):
-            writer.writerow([*head, q.question, q.answer, qid, q.kind, *q.options])
-    return text.getvalue()
+def _reference(item: EpisodeQuestions, *, seed: int) -> dict[str, Any]:
+    return {"split": item.episode.split, "index": item.index, "seed": seed}

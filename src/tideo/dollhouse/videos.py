@@ -39,9 +39,7 @@ def render_missing(episodes: Sequence[Episode], *, folder: Path) -> int:
 def render_missing_days(days: Sequence[Day], *, folder: Path, parts: Path) -> int:
     """Render the days without a complete video in `folder`, each by way of PARTS/ID; returns their number."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = {
-        d.id: d for d in days if not _is_complete(folder / f"{d.id}.mp4", d, num=num_frames(d))
-    }
+    missing = {d.id: d for d in days if not _is_complete(folder / f"{d.id}.mp4", d, num=num_frames(d))}
     units, left = [], Counter[str]()
     for day in missing.values():
         (parts / day.id).mkdir(parents=True, exist_ok=True)
@@ -98,11 +96,12 @@ def _join(paths: Sequence[Path], path: Path) -> None:
                 stream = container.streams.video[0]
                 target = target or joined.add_stream_from_template(stream)
                 for packet in container.demux(stream):
-                    if packet.size:
-                        packet.stream = target
-                        packet.pts, packet.dts = packet.pts + begin, packet.dts + begin
-                        joined.mux(packet)
-                begin += stream.duration
+                    if packet.pts is None or packet.dts is None:  # the end of the part
+                        continue
+                    packet.stream = target
+                    packet.pts, packet.dts = packet.pts + begin, packet.dts + begin
+                    joined.mux(packet)
+                begin += stream.duration or 0
 
 
 def _render(
