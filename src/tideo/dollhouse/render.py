@@ -7,10 +7,11 @@ scaled down. Rooms are drawn once and cached, with everything in them that does 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import av
 import numpy as np
@@ -58,6 +59,7 @@ _GROUPS = (
 ACTIONS: dict[str, Draw] = {draw.__name__.rstrip("_"): draw for group in _GROUPS for draw in group}
 MIN_SIDE, MAX_SIDE = 16, 4096
 FASTSTART = {"movflags": "+faststart"}
+X264 = {"preset": "veryfast", "crf": "23", "threads": "1"}
 _MARGIN = 0.03  # scene units beyond each side of the view, into which the camera may pan
 _OVERSAMPLING = 2
 _LARGE_PX = 480 * 360  # pictures above this size get a small cache of rooms
@@ -95,18 +97,25 @@ def render_video(episode: Episode, path: str | Path) -> None:
 
 
 def write_video(
-    pictures: Iterable[np.ndarray], path: str | Path, *, style: Style, name: str, held: int = 1
+    pictures: Iterable[np.ndarray],
+    path: str | Path,
+    *,
+    style: Style,
+    name: str,
+    held: int = 1,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write pictures as H.264 in mp4, each of them for `held` frames; converted once, a still frame costs little."""
+    """Write pictures as H.264 in mp4, each of them for `held` frames; converted once, a still frame costs little.
+
+    `options` are further ones of libx264.
+    """
     path = Path(path)
     if style.width % 2 or style.height % 2:
         raise UserError(f"{name}: the size {style.width}x{style.height} must be even for H.264")
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: no directory {path.parent}; make it first")
     with atomic_path(path) as tmp, av.open(str(tmp), "w", format="mp4", options=FASTSTART) as container:
-        stream = container.add_stream(
-            "libx264", rate=style.fps, options={"preset": "veryfast", "crf": "23", "threads": "1"}
-        )
+        stream = container.add_stream("libx264", rate=style.fps, options=X264 | dict(options))
         stream.width, stream.height, stream.pix_fmt = style.width, style.height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = Fraction(1, style.fps)
         for i, rgb in enumerate(pictures):
