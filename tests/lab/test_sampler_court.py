@@ -1,0 +1,82 @@
+"""The sampler court: its intervals, its table, and that a court goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tideo.lab.court_table import Cell, page, paired_bootstrap, plot, table
+from tideo.lab.sampler_court import court
+from tideo.types import UserError
+
+
+def cell(sampler: str, hits: list[int | None], *, seconds: int = 60) -> Cell:
+    rows: list[dict[str, Any]] = [
+        {"id": f"q{i}", "video": f"v{i // 2}", "kind": "CH", "hit": hit, "text_only": hit or 0, "grid": 1}
+        for i, hit in enumerate(hits)
+    ]
+    pool_s = 0.0 if sampler == "middle" else 2.0
+    return Cell(seconds=seconds, budget=16, sampler=sampler, look_s=0.5, pool_s=pool_s, rows=rows)
+
+
+def test_an_interval_draws_whole_videos() -> None:
+    assert paired_bootstrap([1, 1, 1, 1], clusters=["a", "a", "b", "b"]) == (1.0, 1.0)
+    assert paired_bootstrap([1, 1, -1, -1], clusters=["a", "a", "b", "b"]) == (-1.0, 1.0)
+    alone = paired_bootstrap([1, 1, -1, -1] * 25, clusters=range(100))
+    by_video = paired_bootstrap([1, 1, -1, -1] * 25, clusters=[i // 2 for i in range(100)])
+    assert alone[1] - alone[0] < by_video[1] - by_video[0]
+    assert by_video[0] < 0 < by_video[1]
+
+
+def test_the_table_compares_the_same_questions() -> None:
+    figures = table([cell("middle", [1, 0, 0, None]), cell("bolt", [1, 1, 0, None])])
+    assert [f["hit"] for f in figures] == pytest.approx([1 / 3, 2 / 3])
+    assert "hit_minus_middle" not in figures[0]
+    assert figures[1]["hit_minus_middle"]["difference"] == pytest.approx(1 / 3)
+    assert figures[1]["grid_minus_middle"] == {"difference": 0.0, "ci95": [0.0, 0.0]}
+    lines = page(figures).splitlines()
+    assert lines[-2] == "| 1 min | 16 | middle | 4 (2) | 33.3 | 25.0 | 100.0 | 0.50 |  |"
+    assert lines[-1].startswith("| 1 min | 16 | bolt | 4 (2) | 66.7 (+33.3: ")
+    assert lines[-1].endswith("| 0.50 | 2.0 |")
+
+
+def test_the_plot_has_a_line_for_each_sampler() -> None:
+    figures = table([cell("middle", [1, 0]), cell("oracle", [1, 1]), cell("oracle", [1, 1], seconds=600)])
+    svg = plot(figures)
+    assert svg.startswith("<?xml")
+    assert svg == plot(figures)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"budgets": [9]}, "unknown budget 9: expected some of 8, 16, 32"),
+        ({"samplers": ["bold"]}, "unknown sampler bold: expected some of middle, uniform"),
+        ({"days": 0}, "a split of 0 episodes: expected at least 1"),
+        ({"lengths_s": [5]}, "a day of 5 s: expected 10 to 10800 s"),
+    ],
+)
+def test_what_no_court_has_is_an_error(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        court(out=tmp_path / "out", **({"lengths_s": [10]} | wrong))
+
+
+@pytest.mark.slow
+def test_a_court_runs_and_what_is_there_is_not_computed_again(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"lengths_s": [60], "budgets": [8], "days": 1}
+    cells = court(out=tmp_path, samplers=["middle", "aks", "oracle"], **settings)
+    by_sampler = {c.sampler: c for c in cells}
+    assert all(row["hit"] in (1, None) for row in by_sampler["oracle"].rows)
+    assert by_sampler["aks"].pool_s > 0 == by_sampler["middle"].pool_s
+    assert (tmp_path / "plot.svg").is_file()
+    units = {path: path.stat().st_mtime_ns for path in (tmp_path / "units").iterdir()}
+    more = court(out=tmp_path, samplers=["middle", "aks", "oracle", "uniform"], **settings)
+    assert [c for c in more if c.sampler != "uniform"] == cells
+    assert all(path.stat().st_mtime_ns == before for path, before in units.items())
+    path = next(iter(units))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "another"}))
+    with pytest.raises(UserError, match="is of other questions: remove it, or give another --out"):
+        court(out=tmp_path, samplers=["middle", "aks", "oracle"], **settings)
