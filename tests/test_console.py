@@ -62,10 +62,10 @@ def shell(line: str, **env: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("line", "code", "out", "err"),
     [
-        ("tideo list samplers | head -1", 0, "fps", ""),
+        ("tideo list samplers | head -1", 0, "aks", ""),
         ("tideo --help | head -1", 0, "", ""),
         ("tideo list samplers >&-", 0, "", ""),
-        ("tideo list samplers 2>&-", 0, "fps", ""),
+        ("tideo list samplers 2>&-", 0, "aks", ""),
         ("tideo list nothing 2>&1 >/dev/null | true", 2, "", ""),
         ("tideo list samplers >/dev/full", 2, "", "tideo: output: No space left on device; free some space"),
     ],

@@ -55,6 +55,7 @@ def test_an_image_text_model() -> None:
             assert one.sums == pytest.approx(other.sums, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_language_model_with_its_adapter() -> None:
     model, video = load_model("dollhouse-topa", args=["device=cpu"]), Video(id="a", path="a.mp4")
     samples = [Sample(id=q, video=video, question=q, options=options) for q, options in SAMPLES]

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +21,9 @@ from tideo.evaluate.ahead import decoded_ahead, default_workers
 from tideo.evaluate.answers import Item
 from tideo.evaluate.run import evaluate
 from tideo.models.batching import BatchSize
-from tideo.models.interface import Controls
+from tideo.models.interface import AS_TRAINED, Controls, VideoModel
 from tideo.models.load import load_model
-from tideo.types import Frames, Sample, UserError, Video, VideoError
+from tideo.types import Answer, Frames, Sample, UserError, Video, VideoError
 from tiny import model_in, videos_in
 
 CHOSEN = ["blind", "single_frame", "letter_scoring"]
@@ -151,14 +151,17 @@ def test_a_batch_is_a_number_or_auto(model_dir: Path, value: str, message: str) 
 # --- frames ahead ----------------------------------------------------------------------------------
 
 
-class Camera:
+class Camera(VideoModel):
     """A model that looks: frames of `side` pixels, and how many threads are at it and how many frames are begun."""
 
     def __init__(self, *, side: int = 8, seconds: float = 0.0) -> None:
         self.side, self.seconds, self.begun, self.at_work, self.most = side, seconds, 0, 0, 0
         self.lock = threading.Lock()
 
-    def look(self, video: Video, *, controls: Controls) -> Frames:
+    def answer(self, video: Video, samples: Sequence[Sample], **_: Any) -> list[Answer]:
+        raise AssertionError("only its frames are wanted")
+
+    def look(self, video: Video, *, controls: Controls = AS_TRAINED, sample: Sample | None = None) -> Frames:
         with self.lock:
             self.begun, self.at_work = self.begun + 1, self.at_work + 1
             self.most = max(self.most, self.at_work)
@@ -177,7 +180,7 @@ def frames_of(camera: Camera, *, num: int, size: int, workers: int) -> Any:
         (v, {"main": [Item(control="main", key=v.id, sample=Sample(id=v.id, video=v, question="what"))]})
         for v in videos
     ]
-    return decoded_ahead(segments, {"main": Controls()}, model=camera, size=BatchSize(size), workers=workers)  # type: ignore[arg-type]
+    return decoded_ahead(segments, {"main": Controls()}, model=camera, size=BatchSize(size), workers=workers)
 
 
 def test_frames_come_in_order_from_several_threads() -> None:

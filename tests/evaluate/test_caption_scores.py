@@ -89,6 +89,7 @@ def answers(said: dict[str, str] = SAID) -> dict[str, Answer]:
     return {i: Answer(sample_id=i, text=text, error=None if text else "broken") for i, text in said.items()}
 
 
+@pytest.mark.slow
 @needs_java
 def test_scores_are_those_of_the_known_library() -> None:
     scored = caption_scores(SAMPLES, answers())

@@ -126,6 +126,7 @@ def test_the_gallery_shows_right_and_wrong_answers_with_their_frames(run_dir: Pa
     assert card.count("width:100.0%") == 1, "the best option has the longest bar"
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared_question_by_question(
     exported: Path, model: ZeroShot, run_dir: Path, tmp_path: Path
 ) -> None:

@@ -124,7 +124,9 @@ def test_the_frames_of_a_batch_are_bounded(plugin: ModuleType, monkeypatch: pyte
     monkeypatch.setattr(lm.tideo, "batch_size", lambda: BatchSize(8))
     monkeypatch.setattr(lm.tideo, "answer_many", answer_many)
     monkeypatch.setattr(
-        lm.tideo, "look", lambda video: Frames(rgb_THWC=rgb_THWC, pts_s_T=np.arange(2.0), video_id=video.id)
+        lm.tideo,
+        "look",
+        lambda video, **_: Frames(rgb_THWC=rgb_THWC, pts_s_T=np.arange(2.0), video_id=video.id),
     )
     monkeypatch.setattr(plugin, "MOST_BYTES", 2 * rgb_THWC.nbytes)
     lm.task_dict["task"]["test"] = [{"path": f"{i}.mp4"} for i in range(5)]

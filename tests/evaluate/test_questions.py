@@ -149,6 +149,7 @@ def test_half_of_a_character_in_a_reply_does_not_stop_the_page(tmp_path: Path) -
     assert "cut ?</div>" in write_report([run], out=tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_of_five_thousand_questions_stays_small(tmp_path: Path) -> None:
     texts = [
         f"what does the man in the red shirt do after he has put the ball number {i} down"

@@ -50,7 +50,8 @@ def test_no_file_names_a_place_of_the_machine_that_made_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["dollhouse-topa", "dollhouse-grid", pytest.param("dollhouse-fusion", marks=pytest.mark.slow)]
+    "name",
+    ["dollhouse-topa", *(pytest.param(f"dollhouse-{n}", marks=pytest.mark.slow) for n in ("grid", "fusion"))],
 )
 def test_they_answer_better_than_chance(name: str, exported: Path, tmp_path: Path) -> None:
     report = evaluate(

@@ -203,6 +203,7 @@ def test_sizes_that_do_not_match_are_refused() -> None:
         override(ClipRecipe(), ["data.image_px=32"])
 
 
+@pytest.mark.slow
 def test_the_measure_tells_every_fact_of_a_model(trained: Path) -> None:
     model, processor = CLIPModel.from_pretrained(trained).eval(), AutoProcessor.from_pretrained(trained)
     scores = measure_clip.measure_clip(model, processor, num=12)

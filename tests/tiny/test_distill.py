@@ -133,6 +133,7 @@ def test_tower_and_projector_come_nearer(teacher: ZeroShot) -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_finetuning_starts_from_the_folder(tmp_path: Path) -> None:
     start = distill(CONFIG, out=tmp_path / "distilled")
     assert load_model(str(start)).settings == GRID

@@ -93,6 +93,7 @@ def test_a_step_is_the_same_whenever_it_is_drawn(tokenizer: PreTrainedTokenizerF
         curriculum[4]
 
 
+@pytest.mark.slow
 def test_a_run_saves_a_llama_that_loads(tmp_path: Path) -> None:
     config = LMConfig(
         stages=STAGES, hidden_size=32, intermediate_size=32, num_layers=1, num_heads=2, tokenizer_episodes=20

@@ -13,6 +13,7 @@ from tideo.store.files import content_key
 from tideo.types import Video, VideoError
 from tideo.video.decode import decode_at, probe
 from tideo.video.samplers import sample_frames
+from tideo.video.selectors import is_selector
 from videos import read_all
 
 NUM = 30
@@ -45,7 +46,7 @@ def test_every_frame_is_its_picture_at_its_time(first: int, tmp_path: Path) -> N
     assert (info.fps, info.duration_s, info.width, info.height) == (3.0, pytest.approx(10.0), 32, 24)
 
 
-@pytest.mark.parametrize("sampler", [name for name in BUILTIN["samplers"] if name != "scenes"])
+@pytest.mark.parametrize("sampler", [s for s in BUILTIN["samplers"] if s != "scenes" and not is_selector(s)])
 def test_it_is_sampled_as_a_video(sampler: str, tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "fps2.5", ending="jpg")
     frames = sample_frames(Video(id="c", path=str(folder), start_s=2.0, end_s=8.0), 4, sampler=sampler)

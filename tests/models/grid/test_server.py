@@ -258,6 +258,7 @@ def test_no_server_is_told_in_one_line(data: Path, tmp_path: Path, tideo: Tideo)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_cap_ends_the_run_and_a_higher_one_goes_on(serve: Serve, data: Path, tmp_path: Path) -> None:
     server = serve(lambda n, request: said("A", usage=(1000, 100)))  # 1000 * 1 + 100 * 10 per million = 0.002
     calls = Calls(concurrency=1, price_in=1.0, price_out=10.0, cap=0.0075)

@@ -71,6 +71,7 @@ def test_captions_are_mixed_in_by_share() -> None:
     assert mix(asked, captions, share=0.0, seed=0) == asked
 
 
+@pytest.mark.slow
 def test_a_finetuned_folder_answers(tmp_path: Path) -> None:
     out = finetune(config_for(tmp_path, packed=2), out=tmp_path / "runs" / "a")
     model = load_model(str(out))
@@ -113,6 +114,7 @@ def test_the_options_train_and_load(changes: dict[str, Any], tmp_path: Path) -> 
     assert changed == set(config.modules)
 
 
+@pytest.mark.slow
 def test_captions_are_mixed_in_and_measured(tmp_path: Path) -> None:
     captions = [conversation(i, turns=(Turn(user="Describe.", reply=f"a man {i}"),)) for i in range(210)]
     write_llava(captions, tmp_path / "captions")

@@ -42,6 +42,7 @@ def test_an_image_has_as_many_tokens_as_the_processor_makes(recipe: str, tokens:
     assert image_tokens(config, shape(config)[0].config) == tokens
 
 
+@pytest.mark.slow
 def test_a_plan_shards_only_what_the_recipe_shards() -> None:
     config = load("recipes", "llava_1_5_13b_nextqa")()
     alone = plan(override(config, ["train.parallel=none"]), gpus=4)

@@ -162,6 +162,7 @@ def test_a_recipe_of_another_command_is_refused(tmp_path: Path) -> None:
         prealign(LMConfig(stages=(Stage(steps=1),)), out=tmp_path)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_step_learns_the_same_in_one_batch_or_in_several(parts: Path, tmp_path: Path) -> None:
     """Answers differ in length, so a mean of the batches' means would weigh their tokens differently."""
     trained = [
