@@ -32,6 +32,7 @@ def copied(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "copied"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(exported: Path, tmp_path: Path) -> None:
     make(split="test", num=2, seed=SHORT_SEED, out=tmp_path, videos=False)
     for name in ANNOTATION:

@@ -96,6 +96,7 @@ def test_a_folder_learns_to_warn_and_keeps_its_key(tmp_path: Path) -> None:
     assert "is unlike what" in str(after.out_of_distribution(frames))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_calibrated_is_refused(tmp_path: Path) -> None:
     other = GridVLM.load(saved("idefics3", tmp_path / "other"))
     with pytest.raises(UserError, match="known frames are for models with a vision tower as LLaVA's"):

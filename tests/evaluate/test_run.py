@@ -199,6 +199,7 @@ evaluate(benchmark="dollhouse", data={str(exported)!r}, videos={str(exported / "
     same_answers(tmp_path, finished)
 
 
+@pytest.mark.slow
 def test_more_questions_keep_the_answers_to_the_first(
     exported: Path, model: ZeroShot, tmp_path: Path
 ) -> None:
@@ -211,6 +212,7 @@ def test_more_questions_keep_the_answers_to_the_first(
     assert len(lines(tmp_path)) == len(first) + 2
 
 
+@pytest.mark.slow
 def test_another_video_file_or_setting_is_answered_again(
     exported: Path, model_dir: Path, tmp_path: Path
 ) -> None:
@@ -333,6 +335,7 @@ def test_an_unknown_control_is_told(exported: Path, model: ZeroShot, tmp_path: P
         run(exported, model, tmp_path, controls=["blnd"])
 
 
+@pytest.mark.slow
 def test_controls_are_chosen_on_the_command_line(
     exported: Path, model_dir: Path, tmp_path: Path, tideo: Tideo
 ) -> None:
@@ -461,6 +464,7 @@ def test_questions_about_missing_videos_can_be_left_out(
         run(data, model, tmp_path / "none", controls=[], missing="skip")
 
 
+@pytest.mark.slow
 def test_what_failed_is_told_by_video(exported: Path, model: ZeroShot, tmp_path: Path) -> None:
     data = Path(shutil.copytree(exported, tmp_path / "data"))
     first = min((data / "videos").iterdir())
@@ -472,6 +476,7 @@ def test_what_failed_is_told_by_video(exported: Path, model: ZeroShot, tmp_path:
     assert "What failed" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_report_of_an_earlier_version_is_read(finished: Path, tmp_path: Path) -> None:
     old = Path(shutil.copytree(finished, tmp_path / "old"))
     report = json.loads((old / "report.json").read_text())

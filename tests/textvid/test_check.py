@@ -244,6 +244,7 @@ def test_what_is_written_by_strangers_is_only_text() -> None:
     assert list(rows(checked))
 
 
+@pytest.mark.slow
 def test_a_reader_reads(clean: list[Tideo]) -> None:
     reader = Reader.load("dollhouse-lm")
     right = total = 0

@@ -180,6 +180,7 @@ def test_progress_is_told_on_standard_error(tmp_path: Path, capsys: pytest.Captu
     assert "step 2/2 loss " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_saved_folder_loads_with_the_auto_classes(trained: Path) -> None:
     model, processor = CLIPModel.from_pretrained(trained), AutoProcessor.from_pretrained(trained)
     frame = np.zeros((30, 50, 3), np.uint8)

@@ -161,6 +161,7 @@ def test_a_refused_parameter_ends_the_run_with_the_first_request(
     assert (len(server.requests), records(tmp_path)) == (1, [])
 
 
+@pytest.mark.slow
 def test_requests_are_made_at_a_time(serve: Serve, data: Path, tmp_path: Path) -> None:
     def slowly(n: int, request: dict[str, Any]) -> Reply:
         time.sleep(0.2)

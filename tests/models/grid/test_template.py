@@ -70,6 +70,7 @@ def test_an_empty_thought_in_every_architecture(family: str) -> None:
     check_scored_as_trained(model, processor)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     begin=st.sampled_from(["", "{{ bos_token }}"]),

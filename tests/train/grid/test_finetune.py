@@ -99,7 +99,7 @@ def test_it_learns_the_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str
         pytest.param({"modules": ("tower", "projector", "llm")}, marks=pytest.mark.slow),
         {"modules": ("tower", "projector", "llm"), "lora_rank": 4},
         pytest.param({"lora_rank": 4}, marks=pytest.mark.slow),
-        {"keep_features": False},
+        pytest.param({"keep_features": False}, marks=pytest.mark.slow),
         pytest.param({"kl": 0.5}, marks=pytest.mark.slow),
         pytest.param({"lora_rank": 4, "kl": 0.5}, marks=pytest.mark.slow),
     ],

@@ -15,6 +15,7 @@ from tideo.models.load import load_model
 from tideo.train.grid.finetune import finetune
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{}, pytest.param({"lora_rank": 4}, marks=pytest.mark.slow)], ids=["full", "lora"]
 )

@@ -77,6 +77,7 @@ def test_a_training_leaves_it_out_and_says_so(
     assert "nan" not in (out / "history.jsonl").read_text().lower()
 
 
+@pytest.mark.slow
 def test_too_many_of_them_stop_it(tmp_path: Path) -> None:
     config = config_for(tmp_path, keep_features=False)
     damage(tmp_path / "videos" / "2.mp4")

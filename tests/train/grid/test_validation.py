@@ -69,6 +69,7 @@ def test_loss_and_choices_are_those_of_training_and_evaluation(packed: int, tmp_
     assert (scores["eval_accuracy"], scores["eval_questions"]) == (right / 6, 6)
 
 
+@pytest.mark.slow
 def test_an_unreadable_video_counts_as_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = validated(tmp_path)
     model, processor = made("llava")

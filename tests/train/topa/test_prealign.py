@@ -179,6 +179,7 @@ def test_a_step_learns_the_same_in_one_batch_or_in_several(parts: Path, tmp_path
         torch.testing.assert_close(trained[1][name], weights, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_run_that_learns_no_numbers_stops_at_once(parts: Path, tmp_path: Path) -> None:
     steps = replace(STEPS, steps=6, lr=1e30, save_steps=3, log_steps=100)
     with pytest.raises(
