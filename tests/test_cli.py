@@ -70,6 +70,7 @@ def test_every_command_is_in_the_docs() -> None:
     assert documented == set(COMMANDS)
 
 
+@pytest.mark.slow
 def test_help_is_quick() -> None:
     # What takes time is what gets imported; a clock would measure the machine.
     code = """
@@ -184,7 +185,7 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
     assert done.stderr.endswith("ValueError: ours\n")
 
 
-@pytest.mark.parametrize("num", [100_000, 1])
+@pytest.mark.parametrize("num", [pytest.param(100_000, marks=pytest.mark.slow), 1])
 def test_a_reader_that_leaves_is_no_fault(num: int) -> None:
     # Many names are more than a buffer holds, so the write itself fails; of one, only the flush does.
     code = f"""

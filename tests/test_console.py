@@ -63,10 +63,10 @@ def shell(line: str, **env: str) -> subprocess.CompletedProcess[str]:
     ("line", "code", "out", "err"),
     [
         ("tideo list samplers | head -1", 0, "aks", ""),
-        ("tideo --help | head -1", 0, "", ""),
-        ("tideo list samplers >&-", 0, "", ""),
-        ("tideo list samplers 2>&-", 0, "aks", ""),
-        ("tideo list nothing 2>&1 >/dev/null | true", 2, "", ""),
+        pytest.param("tideo --help | head -1", 0, "", "", marks=pytest.mark.slow),
+        pytest.param("tideo list samplers >&-", 0, "", "", marks=pytest.mark.slow),
+        pytest.param("tideo list samplers 2>&-", 0, "aks", "", marks=pytest.mark.slow),
+        pytest.param("tideo list nothing 2>&1 >/dev/null | true", 2, "", "", marks=pytest.mark.slow),
         ("tideo list samplers >/dev/full", 2, "", "tideo: output: No space left on device; free some space"),
     ],
 )
@@ -105,7 +105,9 @@ def test_no_character_is_too_much_for_a_stream(tideo_process: Tideo) -> None:
     assert done.stderr.startswith(r"tideo: unknown recipe 'Gr\xf6\xdfe'")
 
 
-@pytest.mark.parametrize("env", [{}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+@pytest.mark.parametrize(
+    "env", [pytest.param({}, marks=pytest.mark.slow), {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+)
 def test_a_bare_locale_reads_any_text(tideo_process: Tideo, env: dict[str, str]) -> None:
     done = tideo_process("train", "Größe ☃", LC_ALL="C", **env)
     assert done.returncode == 2

@@ -29,7 +29,10 @@ def frames_of(rgb: np.ndarray) -> Frames:
 UNLIKE = {frames.video_id: frames for frames in pictures_of_nothing()}
 
 
-@pytest.fixture(scope="module", params=["dollhouse-topa", "dollhouse-grid", "dollhouse-fusion"])
+@pytest.fixture(
+    scope="module",
+    params=["dollhouse-topa", "dollhouse-grid", pytest.param("dollhouse-fusion", marks=pytest.mark.slow)],
+)
 def bundled(request: pytest.FixtureRequest) -> VideoModel:
     return load_model(request.param)
 
@@ -41,7 +44,7 @@ def test_videos_of_its_own_world_are_not_warned_of(
     assert warned(bundled, [Video(id=path.stem, path=str(path)) for path in paths]) == []
 
 
-@pytest.mark.parametrize("name", ["dollhouse-topa", "dollhouse-grid"])
+@pytest.mark.parametrize("name", ["dollhouse-topa", pytest.param("dollhouse-grid", marks=pytest.mark.slow)])
 def test_pictures_of_no_world_are_warned_of(name: str) -> None:
     model = load_model(name)
     for what, frames in UNLIKE.items():
@@ -61,7 +64,7 @@ def test_real_videos_are_warned_of(bundled: VideoModel) -> None:
     assert warned(bundled, videos) == [video.id for video in videos]
 
 
-@pytest.mark.parametrize("family", ["llava", "llava_next"])
+@pytest.mark.parametrize("family", ["llava", pytest.param("llava_next", marks=pytest.mark.slow)])
 def test_known_frames_know_their_own_and_not_others(family: str, tmp_path: Path) -> None:
     model = GridVLM.load(saved(family, tmp_path / "model"))
     rng = np.random.default_rng(1)

@@ -15,7 +15,10 @@ from videos import encode
 OPTIONS = ("pouring tea", "reading a book in the garden")
 
 
-@pytest.fixture(scope="module", params=["dollhouse-topa", "dollhouse-grid", "dollhouse-fusion"])
+@pytest.fixture(
+    scope="module",
+    params=["dollhouse-topa", "dollhouse-grid", pytest.param("dollhouse-fusion", marks=pytest.mark.slow)],
+)
 def model(request: pytest.FixtureRequest) -> VideoModel:
     return load_model(request.param)
 
