@@ -68,7 +68,8 @@ def _maxima(items: Sequence[Item], scores_N: np.ndarray) -> np.ndarray:
 
 def _alike(scores_T: np.ndarray, left_T: np.ndarray, peak: int) -> tuple[int, int]:
     """The first and the last frame of the moment around a peak."""
-    level = (scores_T[scores_T > -np.inf].mean(dtype=np.float64) + scores_T[peak]) / 2
+    mean = scores_T[scores_T > -np.inf].mean(dtype=np.float64)
+    level = min((mean + scores_T[peak]) / 2, scores_T[peak])  # of a peak below the mean, equal frames alone
     below = np.flatnonzero(left_T < level - 1e-6)  # what rounding does to equal scores
     at = int(np.searchsorted(below, peak))
     first = int(below[at - 1]) + 1 if at > 0 else 0
