@@ -22,7 +22,7 @@ def library(*videos: Sequence[float], path: str | None = None) -> tuple[list[Ite
         times = np.arange(len(scores)) + 0.5
         last = first + len(scores)
         items.append(
-            Item(id=f"v{number}", first=first, last=last, pts_s_T=times, path=path, content=None)
+            Item(id=f"v{number}", key=str(number), first=first, last=last, pts_s_T=times, path=path, content=None)
         )
         first = last
     return items, np.concatenate([np.array(scores, np.float32) for scores in videos])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tideo.registry import require
-from tideo.search.library import DECIMALS, Library
+from tideo.search.library import Library
 from tideo.search.moments import Moment, best_moments
 from tideo.store.files import atomic_path, atomic_write_text, key_of
 from tideo.tally import Tally, staged
@@ -142,7 +142,5 @@ class FrameIndex:
         items = [item for item in self.library.items if item.first in spans]
         scores_N = np.full(self.library.num, -np.inf, np.float32)
         for item in items:
-            values_TD = self._values(np.arange(item.first, item.last))
-            scores_T = (values_TD @ vector_D).round(DECIMALS)
-            scores_N[item.first : item.last] = np.where(values_TD.any(axis=1), scores_T, -np.inf)
+            scores_N[item.first : item.last] = self.library.scores_of(item, vector_D)
         return best_moments(items, scores_N, num=num) if items else []

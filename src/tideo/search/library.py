@@ -28,6 +28,7 @@ class Item:
     """A video or segment: its rows of all N, their times, its path and its content's key if the folder has them."""
 
     id: str
+    key: str  # in the store
     first: int
     last: int
     pts_s_T: np.ndarray  # float64
@@ -75,7 +76,7 @@ class Library:
             return None
         first += firsts[shard]
         return Item(
-            id=record["id"], first=first, last=first + num, pts_s_T=pts_s_T, path=record.get("path"),
+            id=record["id"], key=key, first=first, last=first + num, pts_s_T=pts_s_T, path=record.get("path"),
             content=record.get("content"),
         )  # fmt: skip
 
@@ -124,6 +125,14 @@ class Library:
                 tally.add("search", len(rows))
         scores_QN: np.ndarray = scores_NQ.numpy().T.round(DECIMALS)
         return scores_QN
+
+    def scores_of(self, item: Item, vector_D: np.ndarray) -> np.ndarray:
+        """float32 [T]: the scores of one video."""
+        rows = _tensor(self.store[item.key]).float()
+        scores_T = torch.mv(rows, torch.from_numpy(vector_D))
+        scores_T[~rows.any(dim=1)] = -torch.inf
+        found: np.ndarray = scores_T.numpy().round(DECIMALS)
+        return found
 
 
 def _check_folder(folder: Path) -> None:
