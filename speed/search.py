@@ -2,10 +2,11 @@
 
     python speed/search.py [--frames 1000000] [--width 512] [--texts 16]
 
-The rows are random: a video of 1,000 frames has 50 scenes of 20, each scene a random direction and its frames that
-direction with noise. (Frames without any likeness to each other are no video, and no index could do anything with
-them.) A text is a random direction near one of the scenes. Each figure is from a process of its own, on the threads that
-OMP_NUM_THREADS or else the machine allows, with the files in the page cache; a search is timed from the open store to
+The rows are random: a video of 1,000 frames has 50 scenes of 20 frames, each scene lies near one of as many random
+topics as there are videos, and its frames near the scene. A text lies near a topic. With `--alike 0` scenes share
+nothing: then nine of ten best moments are there by chance alone, and an index, which finds what lies together, misses
+most of them. For the exact search that makes no difference. Each figure is from a process of its own, on the threads
+that OMP_NUM_THREADS or else the machine allows, with the files in the page cache; a search is timed from the open store to
 the ten moments. Memory is the most that is the process's own, beyond what it had before; pages of the mapped files
 are not in it, as the kernel takes them back. numpy's plain product converts the rows to float32 first, all at once.
 """
@@ -33,7 +34,8 @@ from tideo.search.moments import best_moments
 from tideo.store.features import FeatureStore
 from tideo.store.records import write_records
 
-FRAMES, SCENE, NOISE, NEAR = 1000, 20, 1.0, 0.35  # of a video, of a scene; the noise's length; a text's similarity
+FRAMES, SCENE = 1000, 20  # of a video, of a scene
+IN_SCENE, OF_TEXT = 0.9, 0.35  # cosines: of a frame and its scene, of a text and its topic
 SHARD_VIDEOS = 4
 
 
@@ -41,24 +43,28 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def make(folder: Path, *, frames: int, width: int, texts: int) -> None:
+def near(rows: np.ndarray, cosine: float, rng: np.random.Generator) -> np.ndarray:
+    """Random unit rows of that cosine to the rows given, as far as random directions are at right angles."""
+    others = unit(rng.standard_normal(rows.shape, dtype=np.float32))
+    return unit(cosine * rows + (1 - cosine**2) ** 0.5 * others)
+
+
+def make(folder: Path, *, frames: int, width: int, texts: int, alike: float) -> None:
     """The library, and texts.npy [Q, D]."""
     rng = np.random.default_rng(0)
     store = FeatureStore(folder, dim=width, about={"encoder": "random", "modality": "image"})
     names = [f"video{n:05}" for n in range(frames // FRAMES)]
-    vectors, times = [], np.arange(FRAMES) + 0.5
+    times = np.arange(FRAMES) + 0.5
+    topics = unit(rng.standard_normal((len(names), width), dtype=np.float32))
     for start in range(0, len(names), SHARD_VIDEOS):
         rows = {}
         for name in names[start : start + SHARD_VIDEOS]:
-            scenes = unit(rng.standard_normal((FRAMES // SCENE, width), dtype=np.float32))
-            noise = NOISE * unit(rng.standard_normal((FRAMES, width), dtype=np.float32))
-            rows[name] = unit(np.repeat(scenes, SCENE, axis=0) + noise)
-            vectors.append(scenes[0])
+            scenes = near(topics[rng.integers(len(topics), size=FRAMES // SCENE)], alike, rng)
+            rows[name] = near(np.repeat(scenes, SCENE, axis=0), IN_SCENE, rng)
         store.write(rows, pts_s=dict.fromkeys(rows, times))
     write_records(folder / "items.jsonl", ({"id": name, "key": name} for name in names))
-    chosen = np.array(vectors)[rng.choice(len(vectors), texts, replace=len(vectors) < texts)]
-    others = unit(rng.standard_normal(chosen.shape, dtype=np.float32))
-    np.save(folder / "texts.npy", unit(NEAR * chosen + (1 - NEAR**2) ** 0.5 * others).astype(np.float32))
+    chosen = topics[rng.integers(len(topics), size=texts)]
+    np.save(folder / "texts.npy", near(chosen, OF_TEXT, rng).astype(np.float32))
 
 
 # ---------------------------------------------------------------- measured, each in a process of its own
@@ -125,13 +131,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--texts", type=int, default=16)
+    parser.add_argument("--alike", type=float, default=0.8, help="cosine of a scene and its topic")
     parser.add_argument("--one", nargs=2, metavar=("FOLDER", "WAY"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(one(Path(args.one[0]), args.one[1])))
         return
     with tempfile.TemporaryDirectory() as place:
-        make(Path(place), frames=args.frames, width=args.width, texts=args.texts)
+        make(Path(place), frames=args.frames, width=args.width, texts=args.texts, alike=args.alike)
         print(f"{args.frames:,} frames, width {args.width}, {torch.get_num_threads()} threads")
         print(f"{'':16} {'seconds':>8} {'own MiB':>8}")
         ways = ["exact", "numpy", "numpy at once", *(["index"] if find_spec("faiss") else [])]
@@ -142,8 +149,8 @@ def main() -> None:
             print(f"{way:16} {result['seconds']:8.3f} {result['mib']:8.0f}", flush=True)
         if "index" in ways:
             print(
-                f"the index: recall@10 {result['recall']:.3f} over {args.texts} texts, built in {result['build_s']:.0f} s "
-                f"with {result['build_mib']:.0f} MiB, a file of {result['file_mib']:.0f} MiB"
+                f"the index: recall@10 {result['recall']:.3f} over {args.texts} texts, built in "
+                f"{result['build_s']:.0f} s with {result['build_mib']:.0f} MiB, a file of {result['file_mib']:.0f} MiB"
             )
 
 

@@ -22,7 +22,15 @@ def library(*videos: Sequence[float], path: str | None = None) -> tuple[list[Ite
         times = np.arange(len(scores)) + 0.5
         last = first + len(scores)
         items.append(
-            Item(id=f"v{number}", key=str(number), first=first, last=last, pts_s_T=times, path=path, content=None)
+            Item(
+                id=f"v{number}",
+                key=str(number),
+                first=first,
+                last=last,
+                pts_s_T=times,
+                path=path,
+                content=None,
+            )
         )
         first = last
     return items, np.concatenate([np.array(scores, np.float32) for scores in videos])
@@ -38,7 +46,10 @@ LOST = -np.inf
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ([0, 0, 0.8, 1, 0.9, 0, 0, 0], [("v0", 2, 5, 1)]),  # what follows falls: it is the slope, and no result
+        (
+            [0, 0, 0.8, 1, 0.9, 0, 0, 0],
+            [("v0", 2, 5, 1)],
+        ),  # what follows falls: it is the slope, and no result
         ([0, 1, 0, 0, 0, 0.9, 0, 0], [("v0", 1, 2, 1), ("v0", 5, 6, 0.9)]),
         ([0, 1, 0.4, 0.3, 0.5, 0, 0, 0], [("v0", 1, 2, 1), ("v0", 4, 5, 0.5)]),
         ([0.5, 0.5, 0.5], [("v0", 0, 3, 0.5)]),

@@ -26,7 +26,7 @@ from tideo.types import UserError
 
 NEAREST = 1024  # frames that the index is asked for
 PER_LIST = 64  # frames of each list that train it
-PROBED = 32  # lists that a search reads
+PROBED = 64  # lists that a search reads
 ADDED = 65536  # frames at a time
 RECALL = 10  # moments
 # Texts whose exact results the index is measured against.

@@ -108,12 +108,11 @@ class Library:
         tally, first = Tally("search"), 0
         with staged(tally, total=self.num):
             for shard, values in self.store.shards():
-                rows = _tensor(values)
+                rows, of_shard = _tensor(values), scores_NQ[first : first + len(values)]
                 for start in range(0, len(rows), BLOCK):
                     part = rows[start : start + BLOCK]
                     block = block_BD[: len(part)].copy_(part)
-                    torch.mm(block, vectors_DQ, out=scores_NQ[first + start : first + start + len(part)])
-                of_shard = scores_NQ[first : first + len(rows)]
+                    torch.mm(block, vectors_DQ, out=of_shard[start : start + len(part)])
                 if not of_shard.isfinite().all():
                     raise UserError(
                         f"{self.folder / shard} is damaged (it holds values that are no numbers): remove it and its "
@@ -121,18 +120,18 @@ class Library:
                     )
                 zero = (of_shard[:, 0] == 0).nonzero()[:, 0]
                 of_shard[zero[~rows[zero].any(dim=1)]] = -torch.inf
-                first += len(rows)
-                tally.add("search", len(rows))
+                first += len(values)
+                tally.add("search", len(values))
         scores_QN: np.ndarray = scores_NQ.numpy().T.round(DECIMALS)
         return scores_QN
 
     def scores_of(self, item: Item, vector_D: np.ndarray) -> np.ndarray:
         """float32 [T]: the scores of one video."""
-        rows = _tensor(self.store[item.key]).float()
-        scores_T = torch.mv(rows, torch.from_numpy(vector_D))
-        scores_T[~rows.any(dim=1)] = -torch.inf
-        found: np.ndarray = scores_T.numpy().round(DECIMALS)
-        return found
+        values_TD = self.store[item.key]
+        scores_T: np.ndarray = (values_TD.astype(np.float32) @ vector_D).round(DECIMALS)
+        for zero in np.flatnonzero(scores_T == 0):
+            scores_T[zero] = 0 if values_TD[zero].any() else -np.inf
+        return scores_T
 
 
 def _check_folder(folder: Path) -> None:
