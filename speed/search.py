@@ -6,8 +6,8 @@ The rows are random: a video of 1,000 frames has 50 scenes of 20 frames, each sc
 topics as there are videos, and its frames near the scene. A text lies near a topic. With `--alike 0` scenes share
 nothing: then nine of ten best moments are there by chance alone, and an index, which finds what lies together, misses
 most of them. For the exact search that makes no difference. Each figure is from a process of its own, on the threads
-that OMP_NUM_THREADS or else the machine allows, with the files in the page cache; a search is timed from the open store to
-the ten moments. Memory is the most that is the process's own, beyond what it had before; pages of the mapped files
+that OMP_NUM_THREADS or else the machine allows, with the files in the page cache; a search is timed from the open store
+to the ten moments. Memory is the most that is the process's own, beyond what it had before; pages of the mapped files
 are not in it, as the kernel takes them back. numpy's plain product converts the rows to float32 first, all at once.
 """
 

@@ -100,7 +100,7 @@ def test_the_best_frame_of_the_library_is_found(made: Path, clip: DualEncoder, t
     assert first["start_s"] <= scores[best].argmax() + 0.5 <= first["end_s"]
     lines = tideo("search", str(made / "pools"), TEXT, "--num", "4").stdout.splitlines()
     assert len(lines) == len(found)
-    assert re.fullmatch(rf"{first['score']:.3f}  \d+:\d\d – \d+:\d\d  {re.escape(best)}", lines[0])
+    assert re.fullmatch(rf"{first['score']:.3f}  \d+:\d\d - \d+:\d\d  {re.escape(best)}", lines[0])
 
 
 def test_scores_are_the_products_with_all_rows(tmp_path: Path) -> None:
@@ -301,6 +301,14 @@ def test_another_encoder_is_refused(made: Path, tmp_path: Path) -> None:
     other = save_tiny_clip(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match=r"holds features of the encoder clip-24-\w+, and .*other is clip-24"):
         find(made / "pools", TEXT, encoder=str(other))
+
+
+def test_an_encoder_that_has_moved_is_named_anew(place: Path, clip: DualEncoder, tideo: Tideo) -> None:
+    (place / "encoder.json").write_text(json.dumps({"name": "./gone", "id": clip.id}))
+    done = tideo("search", str(place), TEXT)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert re.search(r"cannot load the dual encoder ./gone.*if it has moved, give --encoder E", done.stderr)
+    assert tideo("search", str(place), TEXT, "--encoder", clip.name).returncode == 0
 
 
 def test_features_without_times_are_refused(clip: DualEncoder, tmp_path: Path) -> None:

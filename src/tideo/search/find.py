@@ -38,7 +38,12 @@ def find(
         raise UserError(f"num must be at least 1, not {num}")
     library = Library(folder)
     name = encoder or library.encoder_name
-    loaded = load_encoder(name, loading=loading)
+    try:
+        loaded = load_encoder(name, loading=loading)
+    except UserError as error:
+        if encoder is not None:
+            raise
+        raise UserError(f"{error} (it made {folder}: if it has moved, give --encoder E)") from error
     if loaded.id != library.encoder_id:
         raise UserError(
             f"{folder} holds features of the encoder {library.encoder_id}, and {name} is {loaded.id}: give "

@@ -20,7 +20,7 @@ import numpy as np
 from tideo.registry import require
 from tideo.search.library import Library
 from tideo.search.moments import Moment, best_moments
-from tideo.store.files import atomic_path, atomic_write_text, key_of
+from tideo.store.files import atomic_path, atomic_write_text, check_writable, key_of
 from tideo.tally import Tally, staged
 from tideo.types import UserError
 
@@ -81,6 +81,7 @@ class FrameIndex:
         self._index.nprobe = min(PROBED, self._index.nlist)
 
     def _build(self, encode: Callable[[list[str]], np.ndarray]) -> None:
+        check_writable(self.library.folder)
         rows = np.concatenate([np.arange(first, last) for first, last in self._spans])
         lists = max(1, min(math.isqrt(len(rows)), len(rows) // 40))
         dim, faiss = self.library.store.dim, self._faiss
@@ -102,7 +103,7 @@ class FrameIndex:
         self._probe()
         recall = self.recall(encode(list(TEXTS)))
         for old in self.library.folder.glob("index-*"):
-            old.unlink()
+            old.unlink(missing_ok=True)
         with atomic_path(self.path) as tmp:
             faiss.write_index(index, str(tmp))
         about = {"frames": index.ntotal, "recall": round(recall, 4)}

@@ -76,8 +76,8 @@ def _pictures(moments: Sequence[Moment]) -> tuple[dict[tuple[str, float], str], 
 
 
 def span(moment: Moment) -> str:
-    """Where in its video the moment lies, as 1:02:03 – 1:02:09."""
-    return f"{clock(moment.start_s)} – {clock(moment.end_s)}"
+    """Where in its video the moment lies, as 1:02:03 - 1:02:09."""
+    return f"{clock(moment.start_s)} - {clock(moment.end_s)}"
 
 
 def clock(time_s: float) -> str:
