@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--texts", type=int, default=16)
     parser.add_argument("--alike", type=float, default=0.8, help="cosine of a scene and its topic")
+    parser.add_argument("--no-index", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("FOLDER", "WAY"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -141,7 +142,12 @@ def main() -> None:
         make(Path(place), frames=args.frames, width=args.width, texts=args.texts, alike=args.alike)
         print(f"{args.frames:,} frames, width {args.width}, {torch.get_num_threads()} threads")
         print(f"{'':16} {'seconds':>8} {'own MiB':>8}")
-        ways = ["exact", "numpy", "numpy at once", *(["index"] if find_spec("faiss") else [])]
+        ways = [
+            "exact",
+            "numpy",
+            "numpy at once",
+            *(["index"] if find_spec("faiss") and not args.no_index else []),
+        ]
         for way in ways:
             command = [sys.executable, __file__, "--one", place, way]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

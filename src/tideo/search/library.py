@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 
 from tideo.encoders.encode import ENCODER_FILE, ITEMS_FILE
+from tideo.parallel import threads
 from tideo.store.features import FeatureStore
 from tideo.store.records import read_records
 from tideo.tally import Tally, staged
 from tideo.types import UserError
 
-BLOCK = 1024  # rows in float32 at a time, which stay in a processor's cache
+BLOCK = 512  # rows in float32 at a time, which stay in a processor's cache
 DECIMALS = 6  # of a score; float16 rows hold no more, and equal rows of different blocks agree to so many
 
 
@@ -99,29 +101,34 @@ class Library:
     def scores(self, vectors_QD: np.ndarray) -> np.ndarray:
         """float32 [Q, N]: the products of unit vectors with all rows; -inf for a frame that is lost (a row of zeros).
 
-        Exact, for rows as they are stored, in float16. Beside the result only a block is in memory; the rows are read
+        Exact, for rows as they are stored, in float16. Beside the result, a block for each thread is in memory; the rows are read
         through maps. Raises UserError for a damaged shard.
         """
         vectors_DQ = torch.from_numpy(np.ascontiguousarray(vectors_QD.T))
         scores_NQ = torch.empty(self.num, len(vectors_QD))
-        block_BD = torch.empty(BLOCK, self.store.dim)
-        tally, first = Tally("search"), 0
-        with staged(tally, total=self.num):
-            for shard, values in self.store.shards():
-                rows, of_shard = _tensor(values), scores_NQ[first : first + len(values)]
-                for start in range(0, len(rows), BLOCK):
-                    part = rows[start : start + BLOCK]
-                    block = block_BD[: len(part)].copy_(part)
-                    torch.mm(block, vectors_DQ, out=of_shard[start : start + len(part)])
-                if not of_shard.isfinite().all():
-                    raise UserError(
-                        f"{self.folder / shard} is damaged (it holds values that are no numbers): remove it and its "
-                        ".json, and encode again"
-                    )
-                zero = (of_shard[:, 0] == 0).nonzero()[:, 0]
-                of_shard[zero[~rows[zero].any(dim=1)]] = -torch.inf
-                first += len(values)
-                tally.add("search", len(values))
+        shards, num_threads = list(self.store.shards()), torch.get_num_threads()
+        rows = _tensors([values for _, values in shards])
+        parts = scores_NQ.split([len(values) for _, values in shards])
+        with staged(tally := Tally("search"), total=self.num), threads(num_threads) as pool:
+
+            def work(place: int) -> None:
+                # A shard for each thread: to divide each small product, threads would wait for each other.
+                torch.set_num_threads(1)
+                _products(rows[place], vectors_DQ, out=parts[place])
+                tally.add("search", len(parts[place]))
+
+            try:
+                list(pool.map(work, range(len(shards))))
+            finally:
+                torch.set_num_threads(num_threads)  # for MKL it was set for all threads
+        for (shard, values), part in zip(shards, parts, strict=True):
+            if not part.isfinite().all():
+                raise UserError(
+                    f"{self.folder / shard} is damaged (it holds values that are no numbers): remove it and its "
+                    ".json, and encode again"
+                )
+            zero = (part[:, 0] == 0).nonzero()[:, 0].numpy()
+            part[zero[~values[zero].any(axis=1)]] = -torch.inf
         scores_QN: np.ndarray = scores_NQ.numpy().T.round(DECIMALS)
         return scores_QN
 
@@ -150,8 +157,16 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _tensor(values: np.ndarray) -> torch.Tensor:
+def _products(rows_ND: torch.Tensor, vectors_DQ: torch.Tensor, *, out: torch.Tensor) -> None:
+    """Into `out` [N, Q], a block of rows after the other."""
+    block_BD = torch.empty(min(BLOCK, len(rows_ND)), rows_ND.shape[1])
+    for start in range(0, len(rows_ND), BLOCK):
+        part = rows_ND[start : start + BLOCK]
+        torch.mm(block_BD[: len(part)].copy_(part), vectors_DQ, out=out[start : start + len(part)])
+
+
+def _tensors(arrays: Sequence[np.ndarray]) -> list[torch.Tensor]:
     """Over the same memory, which is only read; torch warns of an array that cannot be written."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.from_numpy(values)
+        return [torch.from_numpy(array) for array in arrays]
