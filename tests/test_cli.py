@@ -38,6 +38,7 @@ COMMANDS = (
     "prealign",
     "push",
     "report",
+    "search",
     "serve",
     "textvid",
     "train",

@@ -63,7 +63,7 @@ FLOORS = (
     ("benchmarks.dollhouse",),
     ("train.topa", "train.grid"),
     ("tiny", "demo", "doctor"),
-    ("lab", "serve", "recipes"),
+    ("lab", "search", "serve", "recipes"),
     ("commands",),
     ("cli",),
     ("__main__",),

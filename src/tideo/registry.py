@@ -52,6 +52,7 @@ EXTRAS: dict[str, str] = {
     "bitsandbytes": "bitsandbytes",
     "datasketch": "textvid",
     "deepspeed": "deepspeed",
+    "faiss": "faiss",
     "fastapi": "serve",
     "flash_attn": "flash_attn",
     "fsspec": "ray",

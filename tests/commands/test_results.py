@@ -152,6 +152,7 @@ def test_an_extra_installs_what_its_feature_imports() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: r for name, r in project["optional-dependencies"].items() if name not in ("dev", "docs")}
     packages = {
+        "faiss": "faiss-cpu",
         "flash_attn": "flash-attn",
         "open_clip": "open_clip_torch",
         "prometheus_client": "prometheus-client",

@@ -13,6 +13,7 @@ from tideo.commands import ask as asking
 from tideo.commands import encode as encoding
 from tideo.commands import evaluate as evaluation
 from tideo.commands import machine, textvid
+from tideo.commands import search as searching
 from tideo.commands import serve as serving
 from tideo.commands import train as training
 from tideo.commands.logs import set_up_logs
@@ -41,6 +42,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "ask": asking.ask,
         "frames": asking.frames,
         "grid": asking.grid,
+        "search": searching.search,
         "serve": serving.serve,
     },
     "Evaluate": {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +21,7 @@ from tideo.commands.options import (
     loading_of,
     new_file,
     pairs,
+    print_json,
     results_alone,
 )
 from tideo.types import UserError
@@ -66,9 +66,10 @@ def ask(
             end_s=end,
             features=features,
         )
-    # Where standard out does not hold any text, JSON needs escapes of its own: Python's would spoil it.
-    escaped = not str(sys.stdout.encoding).lower().startswith("utf")
-    print(json.dumps(reply, ensure_ascii=escaped) if as_json else reply["answer"])
+    if as_json:
+        print_json(reply)
+    else:
+        print(reply["answer"])
 
 
 def frames(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import sys
@@ -39,6 +40,12 @@ def print_result(result: object) -> None:
     """Print on standard out; of several processes of one run, as `accelerate launch` starts them, the first does."""
     if int(os.environ.get("RANK", "0")) == 0:
         print(result)
+
+
+def print_json(result: object) -> None:
+    """Print JSON on one line. Where standard out does not hold any text, it has escapes: Python's would spoil it."""
+    escaped = not str(sys.stdout.encoding).lower().startswith("utf")
+    print(json.dumps(result, ensure_ascii=escaped))
 
 
 def pairs(args: str) -> list[str]:

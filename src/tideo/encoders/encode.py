@@ -1,7 +1,8 @@
 """Tideos or videos → features in a store that is read at random, at any scale.
 
     OUT/store.json, OUT/shard-*   a FeatureStore, its rows by key
-    OUT/items.jsonl               each item's id and the key of its rows
+    OUT/items.jsonl               each item's id and the key of its rows; of a video also its path and content's key
+    OUT/encoder.json              the name by which the encoder was loaded, and its id
     OUT/dead-letters.jsonl and OUT/manifest.parquet: see encoders.commits
 
 A key hashes all that the rows depend on: the captions, or the video's content and how its frames are sampled. So no
@@ -11,12 +12,14 @@ this process or on a cluster, whichever began it.
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tideo.cluster import Cluster, connected, mapped
 from tideo.encoders.commits import DeadLetter, committed, read_letters, write_letters, write_manifest
@@ -37,14 +40,14 @@ from tideo.encoders.stages import Stages
 from tideo.loading import Loading
 from tideo.parallel import Failure, attempted, threads
 from tideo.store.features import FeatureStore
-from tideo.store.files import key_of
+from tideo.store.files import atomic_write_text, key_of
 from tideo.store.records import read_records, write_records
-from tideo.store.remote import content_of, local_copy
+from tideo.store.remote import content_of, is_url, local_copy
 from tideo.types import Features, Frames, Modality, Tideo, UserError, Video, VideoError
 from tideo.video.pool import PoolSettings
 from tideo.video.samplers import sample_frames
 
-ITEMS_FILE = "items.jsonl"
+ITEMS_FILE, ENCODER_FILE = "items.jsonl", "encoder.json"
 TIDEOS = 256  # or texts, that are encoded together
 FRAMES = 64  # of videos that are encoded together
 KEY_THREADS = 8  # that read what identifies a video
@@ -127,7 +130,7 @@ def encode_videos(
                 )
         return _encoded(
             videos, keys, failed, work, encoder=encoder, loading=loading, out=out, modality="image", cluster=cluster,
-            retry_failed=retry_failed,
+            retry_failed=retry_failed, contents=contents,
         )  # fmt: skip
 
 
@@ -181,11 +184,19 @@ def _encoded(
     modality: Modality,
     cluster: Cluster | None,
     retry_failed: bool,
+    contents: Mapping[str, str | Failure] | None = None,
 ) -> Encoded:
-    """Encode the missing items by `work`, as `committed` or `make_pools` with its settings."""
+    """Encode the missing items by `work`, as `committed` or `make_pools` with its settings.
+
+    `contents`: what identifies the content of the file at each path, for videos.
+    """
     here = loading if cluster is None else Loading(device="cpu")  # whose id and width alone are needed
-    store = open_features(out, _loaded(encoder, here), modality=modality)
-    missing = _missing(items, keys, store=store, out=Path(out))
+    loaded = _loaded(encoder, here)
+    store = open_features(out, loaded, modality=modality)
+    missing = _missing(items, keys, store=store, out=Path(out), contents=contents or {})
+    _write_encoder(
+        Path(out), encoder if isinstance(encoder, str) else getattr(encoder, "name", None), loaded.id
+    )
     paths = {item.id: getattr(item, "path", None) for item in items}
     before = {letter.key: letter for letter in read_letters(out) if letter.key in missing}
     known = {key: Failure(reason=letter.reason, attempts=letter.attempts) for key, letter in before.items()}
@@ -250,14 +261,34 @@ def tideo_key(tideo: Tideo, *, num_frames: int) -> str:
     return key_of([[f.captions for f in sampled(tideo.frames, num_frames)], num_frames])
 
 
+def _write_encoder(out: Path, name: str | None, encoder_id: str) -> None:
+    """For who encodes texts to compare. An encoder that was given without a name leaves the file as it is."""
+    if name is not None:
+        place = os.path.abspath(name) if os.path.isdir(name) else name
+        atomic_write_text(out / ENCODER_FILE, json.dumps({"name": place, "id": encoder_id}))
+
+
 def _missing(
-    items: Sequence[Item], keys: Mapping[str, str], *, store: FeatureStore, out: Path
+    items: Sequence[Item],
+    keys: Mapping[str, str],
+    *,
+    store: FeatureStore,
+    out: Path,
+    contents: Mapping[str, str | Failure],
 ) -> dict[str, Item]:
     """Write each item's key, and return by key the items that the store lacks; of equal items, the first."""
     counts = Counter(item.id for item in items)
     if len(counts) < len(items):
         raise UserError(f"the id {counts.most_common(1)[0][0]!r} occurs twice; give each its own")
-    write_records(out / ITEMS_FILE, ({"id": name, "key": key} for name, key in keys.items()))
+
+    def whose(item: Tideo | Video) -> dict[str, Any]:
+        if not isinstance(item, Video):
+            return {}
+        path = item.path if is_url(item.path) else os.path.abspath(item.path)
+        return {"path": path, "content": contents[item.path]}
+
+    records = ({"id": item.id, "key": keys[item.id], **whose(item)} for item in items if item.id in keys)
+    write_records(out / ITEMS_FILE, records)
     missing: dict[str, Item] = {}
     for item in items:
         key = keys.get(item.id)

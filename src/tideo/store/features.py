@@ -41,9 +41,12 @@ class FeatureStore:
             atomic_write_text(
                 head_path, json.dumps({"dim": dim, "about": dict(about or {})}, default=jsonable)
             )
-        head = json.loads(head_path.read_text())
-        self.dim: int = head["dim"]
-        self.about: dict[str, Any] = head["about"]
+        try:
+            head = json.loads(head_path.read_text())
+            self.dim: int = head["dim"]
+            self.about: dict[str, Any] = head["about"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{head_path} is damaged ({error!r}): encode into another directory") from error
         if dim not in (None, self.dim) or (about is not None and key_of(about) != key_of(self.about)):
             raise UserError(
                 f"{directory} holds features of width {self.dim} made by {canonical_json(self.about)}, "
@@ -90,8 +93,14 @@ class FeatureStore:
         self._open_shard(stem.with_suffix(".json"))
 
     def _open_shard(self, index_path: Path) -> None:
-        index = json.loads(index_path.read_text())
         shard_path = index_path.with_suffix(".safetensors")
+        try:
+            index = json.loads(index_path.read_text())
+            ids, ends = index["ids"], np.cumsum([0, *index["num_rows"]]).tolist()
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{index_path} is damaged ({error!r}): remove it and {shard_path.name}, and encode again"
+            ) from error
         try:
             # The torch back end maps the file and keeps no descriptor open; the numpy one would copy it.
             with safe_open(shard_path, framework="pt") as shard:
@@ -100,12 +109,15 @@ class FeatureStore:
             raise UserError(
                 f"{shard_path} cannot be read ({error}): remove it and its .json, and encode again"
             ) from error
-        ends = np.cumsum([0, *index["num_rows"]]).tolist()
-        if arrays["values"].shape != (ends[-1], self.dim):
+        if (
+            len(ids) + 1 != len(ends)
+            or {len(array) for array in arrays.values()} != {ends[-1]}
+            or (arrays.get("values", np.empty(0)).shape != (ends[-1], self.dim))
+        ):
             raise UserError(f"{shard_path} does not match its .json: remove both, and encode again")
         for array in arrays.values():
             array.flags.writeable = False
-        for item_id, start, end in zip(index["ids"], ends, ends[1:], strict=False):
+        for item_id, start, end in zip(ids, ends, ends[1:], strict=False):
             self._spans.setdefault(item_id, (len(self._values), start, end))
         self._shards.append(shard_path.name)
         self._values.append(arrays["values"])
@@ -126,6 +138,10 @@ class FeatureStore:
         """The file of one item's rows, the first of them there, and their number. Raises KeyError for an unknown id."""
         shard, start, end = self._spans[item_id]
         return self._shards[shard], start, end - start
+
+    def shards(self) -> Iterator[tuple[str, np.ndarray]]:
+        """The file and all rows of each shard, float16 [N, D], read-only: for one pass over everything."""
+        return zip(self._shards, self._values, strict=True)
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._spans
