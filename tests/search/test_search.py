@@ -104,7 +104,7 @@ def test_the_best_frame_of_the_library_is_found(made: Path, clip: DualEncoder, t
 
 
 def test_scores_are_the_products_with_all_rows(tmp_path: Path) -> None:
-    library = random_library(tmp_path, videos=2, frames=BLOCK + 6)
+    library = random_library(tmp_path, videos=2, frames=BLOCK + 28)
     texts = np.eye(24, dtype=np.float32)[:2]
     scores_QN = library.scores(texts)
     rows = np.concatenate([values for _, values in library.store.shards()]).astype(np.float32)

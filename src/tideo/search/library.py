@@ -101,8 +101,8 @@ class Library:
     def scores(self, vectors_QD: np.ndarray) -> np.ndarray:
         """float32 [Q, N]: the products of unit vectors with all rows; -inf for a frame that is lost (a row of zeros).
 
-        Exact, for rows as they are stored, in float16. Beside the result, a block for each thread is in memory; the rows are read
-        through maps. Raises UserError for a damaged shard.
+        Exact, for rows as they are stored, in float16. Beside the result, a block for each thread is in memory; the
+        rows are read through maps. Raises UserError for a damaged shard.
         """
         vectors_DQ = torch.from_numpy(np.ascontiguousarray(vectors_QD.T))
         scores_NQ = torch.empty(self.num, len(vectors_QD))
