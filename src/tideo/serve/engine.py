@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from tideo.models.batching import in_batches
 from tideo.models.interface import Asked, VideoModel
@@ -49,11 +49,17 @@ class _Waiting:
 
 
 class FrameCache:
-    """The frames of videos by key, the least recently used left out beyond `max_bytes` of pictures."""
+    """The frames of videos by key, the least recently used left out beyond `max_bytes` of pictures.
 
-    def __init__(self, *, max_bytes: int) -> None:
+    Those whose questions still wait for the model stay in memory when they are left out. While all together take more
+    than twice `max_bytes`, no further video is decoded; `at_once` are decoded at a time.
+    """
+
+    def __init__(self, *, max_bytes: int, at_once: int = 2) -> None:
         self.max_bytes, self.num_bytes = max_bytes, 0
-        self._kept: OrderedDict[Hashable, Frames | None] = OrderedDict()
+        self._turns = asyncio.Semaphore(at_once)
+        self._in_memory: WeakSet[Frames] = WeakSet()
+        self._kept: OrderedDict[Hashable, Frames] = OrderedDict()
         self._decoding: dict[Hashable, asyncio.Task[Frames | None]] = {}
 
     async def get(self, key: Hashable, decode: Callable[[], Awaitable[Frames | None]]) -> Frames | None:
@@ -63,24 +69,28 @@ class FrameCache:
             return self._kept[key]
         task = self._decoding.get(key)
         if task is None:
-            task = self._decoding[key] = asyncio.ensure_future(decode())
+            task = self._decoding[key] = asyncio.ensure_future(self._decoded(decode))
             task.add_done_callback(lambda done: self._keep(key, done))
         # A client that leaves must not end a decoding for which others wait.
         return await asyncio.shield(task)
 
+    async def _decoded(self, decode: Callable[[], Awaitable[Frames | None]]) -> Frames | None:
+        async with self._turns:
+            while sum(frames.num_bytes for frames in self._in_memory) > 2 * self.max_bytes:
+                await asyncio.sleep(0.02)
+            frames = await decode()
+        if frames is not None:
+            self._in_memory.add(frames)
+        return frames
+
     def _keep(self, key: Hashable, done: asyncio.Task[Frames | None]) -> None:
         del self._decoding[key]
-        if done.cancelled() or done.exception() is not None:
+        if done.cancelled() or done.exception() is not None or (frames := done.result()) is None:
             return
-        self._kept[key] = done.result()
-        self.num_bytes += _num_bytes(done.result())
+        self._kept[key] = frames
+        self.num_bytes += frames.num_bytes
         while self.num_bytes > self.max_bytes and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            self.num_bytes -= _num_bytes(oldest)
-
-
-def _num_bytes(frames: Frames | None) -> int:
-    return 0 if frames is None else frames.num_bytes
+            self.num_bytes -= self._kept.popitem(last=False)[1].num_bytes
 
 
 class Engine:
@@ -143,7 +153,13 @@ class Engine:
                 asked = sample.question if self.model.chooses else None  # for which frames are chosen
                 frames = await self._cache.get((self.model.name, key, asked), lambda: self._decode(sample))
             answered = asyncio.get_running_loop().create_future()
-            listener = Listener(max_new_tokens=max_new_tokens, on_text=on_text, has_left=answered.done)
+            # Through a weak reference: in a circle with its answer, frames would stay until Python looks for circles.
+            asker = ref(answered)
+            listener = Listener(
+                max_new_tokens=max_new_tokens,
+                on_text=on_text,
+                has_left=lambda: (a := asker()) is None or a.done(),
+            )
             waiting = _Waiting(sample=sample, frames=frames, listener=listener, answered=answered)
             self._waiting.append(waiting)
             self._arrived.set()

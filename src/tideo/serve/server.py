@@ -65,7 +65,7 @@ class Server:
 
     def __init__(self, models: Sequence[VideoModel], settings: ServerSettings, *, spool: Path) -> None:
         self.settings, self.metrics, self.began_s = settings, Metrics(), int(time.time())
-        self._cache = FrameCache(max_bytes=settings.cache_mb * MB)
+        self._cache = FrameCache(max_bytes=settings.cache_mb * MB, at_once=settings.num_decoders)
         self._decoder = ThreadPoolExecutor(settings.num_decoders, thread_name_prefix="decode")
         self.engines = {
             model.name: Engine(
