@@ -107,7 +107,7 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize("columns", [40, 80, *(pytest.param(n, marks=SLOW) for n in (20, 60, 100))])
 def test_help_is_not_cut(columns: int, tideo: Tideo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((columns, 24)))
     monkeypatch.setattr(rich_utils, "MAX_WIDTH", columns)
     names = [name for group in COMMANDS.values() for name in group]
     for args in (
@@ -124,7 +124,7 @@ def test_help_is_not_cut(columns: int, tideo: Tideo, monkeypatch: pytest.MonkeyP
 
 
 def test_the_lists_of_commands_are_whole(tideo: Tideo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((40, 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((40, 24)))
     shown = "".join(tideo("--help").stdout.split())
     assert "Answerabenchmark'squestions,ordescribeitsvideos;continueswhereitstopped." in shown
     assert "Textualvideos:writethemwithalanguagemodel,checkthem." in shown
