@@ -5,7 +5,7 @@
 A tenth of the requests are bad, of several kinds, and must get their own status; a fiftieth bring their video with
 them. Every other reply must be the library's for its own question: its choice, and its options' log-likelihoods, by
 which no two questions agree. When half of the requests are answered the server is killed (SIGKILL) and started again
-on the same port; clients try again for as long as they find nobody or are told that the server is full. The run fails
+on the same port; clients try again for as long as they find nobody or the server says that it is full. The run fails
 if a request is lost or has a wrong reply. The library is called one question at a time, with frames decoded once a
 video, before the server starts.
 """
