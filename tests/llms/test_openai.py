@@ -283,7 +283,7 @@ def test_a_wait_of_hours_is_reported_and_ends_with_the_run(
             under_way.set()
             waiting.wait(30)
             return 401, b"no"
-        under_way.wait(30)  # else the other request, too, would wait for what this one is told
+        under_way.wait(30)  # else the other request, too, would wait for what this one waits for
         threading.Timer(0.2, waiting.set).start()
         return 429, refusal("slow down"), {"Retry-After": wait()}
 
