@@ -49,12 +49,9 @@ GRID: dict[str, str | tuple[str, str]] = {
 }  # fmt: skip
 TOPA = {
     **SELECTING,
-    "num_frames": "3",
-    "sampler": "uniform",
-    "temperature": "2",
-    "form": "letter",
+    "num_frames": "3", "sampler": "uniform", "temperature": "2", "project": "false", "form": "letter",
     "reduction": "sum",
-}
+}  # fmt: skip
 # model → field → another value, and for a field that this model has no use for, a part of the message
 CASES: dict[str, tuple[Any, dict[str, str | tuple[str, str]]]] = {
     "topa": (Settings, {**TOPA, "encoder": ("dollhouse-clip", "was made with encoder")}),
@@ -87,6 +84,7 @@ CASES: dict[str, tuple[Any, dict[str, str | tuple[str, str]]]] = {
             **SELECTING, "form": "letter", "reduction": "sum",
             **dict.fromkeys(("encoder",), ("x", "looks at no frame")),
             **dict.fromkeys(("num_frames", "temperature"), ("3", "looks at no frame")),
+            "project": ("false", "looks at no frame"),
             "sampler": ("uniform", "looks at no frame"),
         },
     ),

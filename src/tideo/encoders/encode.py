@@ -126,7 +126,7 @@ def encode_videos(
                 keys[video.id] = (
                     pool_key(content, video, pool)
                     if pool is not None
-                    else key_of([content, video.start_s, video.end_s, num_frames, sampler])
+                    else video_key(content, video, num_frames=num_frames, sampler=sampler)
                 )
         return _encoded(
             videos, keys, failed, work, encoder=encoder, loading=loading, out=out, modality="image", cluster=cluster,
@@ -254,6 +254,11 @@ class EncodedFolder(Mapping[str, Features]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def video_key(content: str, video: Video, *, num_frames: int, sampler: str = "middle") -> str:
+    """The key of a video's rows; `content` identifies the content of its file."""
+    return key_of([content, video.start_s, video.end_s, num_frames, sampler])
 
 
 def tideo_key(tideo: Tideo, *, num_frames: int) -> str:

@@ -223,6 +223,7 @@ class DistillExamples(Dataset[dict[str, Tensor]]):
 def frame_vectors(teacher: ZeroShot, frames: Frames) -> Tensor:
     """The vector of each frame in a text-only model's sequence, with the mean of the temporal embeddings: [K, H]."""
     features = frame_features(frames, teacher.encoder)
-    projected = project(features, teacher.memory, temperature=teacher.settings.temperature)
-    values_KD = torch.from_numpy(projected.values_TD)
+    if teacher.memory is not None:
+        features = project(features, teacher.memory, temperature=teacher.settings.temperature)
+    values_KD = torch.from_numpy(features.values_TD)
     return teacher.lm.visual_proj(values_KD) + teacher.lm.temporal_emb.weight.mean(0)

@@ -28,7 +28,7 @@ class Blind(BatchedModel):
     @classmethod
     def unused(cls, settings: Settings) -> dict[str, str]:
         """All that a video is looked at with."""
-        names = ("encoder", "num_frames", "sampler", "temperature", *SELECTING)
+        names = ("encoder", "num_frames", "sampler", "project", "temperature", *SELECTING)
         return dict.fromkeys(names, "this model looks at no frame")
 
     def __init__(self, lm: PrefixLM, *, settings: Settings, name: str, key: str) -> None:

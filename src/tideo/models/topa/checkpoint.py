@@ -19,8 +19,10 @@ from tideo.config import from_plain
 from tideo.fitting import fitting
 from tideo.loading import Loading
 from tideo.pretrained import FAULTS, OWN_CODE, check_whole, reason
+from tideo.store.files import files_key
 from tideo.types import UserError
 
+LLM_FILES = ("*.json", "*.safetensors")
 MODEL_TYPE = "tideo-prefix-lm"
 Adapter = Literal["llama-adapter", "lora", "none"]
 PadFrames = Literal["zeros", "spread"]
@@ -98,6 +100,35 @@ def read_config(directory: Path) -> PrefixLMConfig:
         return from_plain(PrefixLMConfig, fields)
     except UserError as error:
         raise UserError(f"{path} does not fit this version of tideo: {error}") from error
+
+
+def begun(config: PrefixLMConfig, start: Path) -> PrefixLMConfig:
+    """The config of the model in `start`, with the LLM and dtype of `config`, for a training that goes on from there.
+
+    Raises UserError if the two differ in what is trained or in how it is shown.
+    """
+    saved = read_config(start)
+    llm = find_llm(saved.llm, beside=start)
+    names = ["encoder", "feature_dim", "max_frames", "pad_frames", "adapter", "prompt_style"]
+    names += {"lora": ["lora_rank", "lora_targets"], "llama-adapter": ["adapter_len"], "none": []}[
+        config.adapter
+    ]
+    for name in names:
+        if (there := getattr(saved, name)) != (here := getattr(config, name)):
+            raise UserError(
+                f"start={start} was trained with {name}={there}, and this recipe has {name}={here}: set the same, or "
+                "start from another model"
+            )
+    if _content_of_llm(llm) != _content_of_llm(config.llm):
+        raise UserError(
+            f"start={start} was trained on the language model {saved.llm}, and this recipe has {config.llm}: set llm "
+            "to the same"
+        )
+    return dataclasses.replace(saved, llm=config.llm, dtype=config.dtype)
+
+
+def _content_of_llm(name: str) -> str:
+    return files_key(Path(name), LLM_FILES) if Path(name).is_dir() else name
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

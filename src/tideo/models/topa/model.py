@@ -3,7 +3,8 @@
 TOPA at inference (arXiv 2405.13911). A model directory holds
 
     config.json, model.safetensors (, lora/)    PrefixLM
-    memory.safetensors                          caption features, onto which image features are projected
+    memory.safetensors                          caption features, onto which image features are projected, unless
+                                                the settings say otherwise
     tideo.json                                  `Settings`: encoder, frames, temperature, form of the options
 """
 
@@ -31,7 +32,7 @@ from tideo.models.answering import Shown, answers_to, timed
 from tideo.models.batching import BatchSize
 from tideo.models.interface import AS_TRAINED, Asked, BatchedModel, Controls, VideoInput, other_order
 from tideo.models.likelihood import one_by_one
-from tideo.models.topa.checkpoint import find_llm
+from tideo.models.topa.checkpoint import LLM_FILES, find_llm
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.questions import question_loglikelihoods
 from tideo.models.topa.settings import MEMORY_FILE, TRAINED_FILES, Settings
@@ -52,13 +53,16 @@ class ZeroShot(BatchedModel):
         lm: PrefixLM,
         *,
         encoder: DualEncoder,
-        memory: Memory,
+        memory: Memory | None,
         settings: Settings,
         name: str,
         key: str,
         known: KnownFrames | None = None,
     ) -> None:
-        for what, other in (("language model", lm.prefix_config.encoder), ("memory", memory.encoder)):
+        parts = {"language model": lm.prefix_config.encoder}
+        if memory is not None:
+            parts["memory"] = memory.encoder
+        for what, other in parts.items():
             if other != encoder.id:
                 raise UserError(
                     f"model {name}: its {what} was made with encoder {other}, but {settings.encoder} is "
@@ -66,6 +70,8 @@ class ZeroShot(BatchedModel):
                 )
         self.lm, self.encoder, self.memory, self.settings = lm, encoder, memory, settings
         self.name, self.key, self.known = name, key, known
+        if memory is None:
+            self.controls = self.controls - {"project"}  # there is nothing to switch off
         self._features: WeakKeyDictionary[Frames, Features] = WeakKeyDictionary()
         self._projected: WeakKeyDictionary[Frames, Features] = WeakKeyDictionary()
 
@@ -89,8 +95,10 @@ class ZeroShot(BatchedModel):
         encoder = load_encoder(str(beside) if beside.is_dir() else settings.encoder, loading=for_encoder)
         with fitting(str(directory), loading):
             lm = PrefixLM.from_pretrained(directory, loading=loading)
-        with fitting(str(directory / MEMORY_FILE), loading, quantises=False):
-            memory = Memory.load(directory / MEMORY_FILE, device=lm.device)
+        memory = None
+        if settings.project:
+            with fitting(str(directory / MEMORY_FILE), loading, quantises=False):
+                memory = Memory.load(directory / MEMORY_FILE, device=lm.device)
         model = cls(
             lm,
             encoder=encoder,
@@ -143,7 +151,7 @@ class ZeroShot(BatchedModel):
             rows_TD = self.frame_rows(frames)
             if warning := self.known.warning(rows_TD, video_id=frames.video_id, model=self.name):
                 return warning
-        if self.memory.threshold is None:
+        if self.memory is None or self.memory.threshold is None:
             return None
         with threads_for(self.lm):
             familiarity = video_familiarity(
@@ -184,6 +192,8 @@ class ZeroShot(BatchedModel):
         return self._features[frames]
 
     def _projected_features(self, frames: Frames) -> Features:
+        if self.memory is None:
+            return self._image_features(frames)
         if frames not in self._projected:
             self._projected[frames] = project(
                 self._image_features(frames), self.memory, temperature=self.settings.temperature
@@ -207,13 +217,10 @@ def ask_lm(lm: PrefixLM, shown: Sequence[Shown], *, at_once: int) -> list[list[A
     )
 
 
-_LLM_FILES = ("*.json", "*.safetensors")
-
-
 def llm_key(lm: PrefixLM, *, beside: Path) -> str:
     """What the frozen language model is: the content of its directory, or its Hugging Face id and commit."""
     name = find_llm(lm.prefix_config.llm, beside=beside)
     if Path(name).is_dir():
-        return files_key(Path(name), _LLM_FILES)
+        return files_key(Path(name), LLM_FILES)
     config: Any = lm.llm.config
     return f"{name}@{getattr(config, '_commit_hash', None)}"

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tideo.config import from_plain
 from tideo.models.interface import check_settings
@@ -22,12 +23,14 @@ class Settings(Selecting):
     """The contents of tideo.json.
 
     `encoder` is a folder, which may be relative to that of tideo.json, or another name that `load_encoder` takes.
-    `selector` None is that encoder. `form` is a name in FORMS of models/prompts.py, `reduction` a name in scoring.py.
+    `selector` None is that encoder. With `project` image features are projected onto the memory, as a model needs that
+    was trained on texts alone. `form` is a name in FORMS of models/prompts.py, `reduction` a name in scoring.py.
     """
 
     encoder: str
     num_frames: int = 10
     sampler: str = "middle"
+    project: bool = True
     temperature: float = 100.0
     form: str = "text"
     reduction: str = "mean"
@@ -38,6 +41,16 @@ class Settings(Selecting):
             raise UserError(
                 f"num_frames={self.num_frames}, temperature={self.temperature}: expected at least 1 and more than 0"
             )
+
+    @property
+    def unused(self) -> dict[str, str]:
+        """Field that changes nothing → the reason."""
+        return super().unused | ({} if self.project else {"temperature": "project=false projects nothing"})
+
+    @property
+    def keyed(self) -> dict[str, Any]:
+        """What an answer depends on; with a projection as earlier versions had it, so that their answers are found."""
+        return {name: value for name, value in super().keyed.items() if name != "project" or not value}
 
     def save(self, directory: str | Path) -> None:
         atomic_write_text(

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from tideo import registry
 from tideo.console import tracked
 from tideo.models.grid.settings import GridSettings
 from tideo.models.prompts import FORMS, style
 from tideo.parallel import threads
 from tideo.store.files import content_key, key_of
+from tideo.train.annotated import annotated_segments
 from tideo.types import Frames, Sample, UserError, Video, VideoError
 from tideo.video.samplers import count_frames, sample_frames
 
@@ -125,15 +123,7 @@ def annotated(
             f"sampler {settings.sampler!r} chooses frames for each question: train with another, and evaluate with "
             "this one"
         )
-    samples = registry.load("benchmarks", benchmark)(data, videos=videos)
-    missing = sorted({s.video.path for s in samples if not os.path.exists(s.video.path)})
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len({s.video.path for s in samples})} videos are missing, the first {missing[0]}: "
-            "get them, or leave their questions out of the file"
-        )
-    by_video = sorted(samples, key=_segment)
-    groups = [list(group) for _, group in groupby(by_video, key=_segment)][:num]
+    groups = annotated_segments(benchmark, path=data, videos=videos)[:num]
     read = [(group[0].id, partial(_conversation, group, settings=settings)) for group in groups]
     return readable(read, failed=failed)
 
@@ -168,11 +158,6 @@ def warn_of_failed(errors: Sequence[VideoError], num: int) -> None:
         raise errors[0]
     if errors:
         log.warning("%d of %d videos are left out, the first: %s", len(errors), num, errors[0])
-
-
-def _segment(sample: Sample) -> tuple[str, float, float]:
-    video = sample.video
-    return video.path, video.start_s or 0.0, video.end_s or 0.0
 
 
 def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conversation:

@@ -30,11 +30,11 @@ from tideo.train.grid.config import LLAVA, FinetuneConfig
 from tideo.train.grid.conversations import Conversation, annotated, pasted
 from tideo.train.grid.examples import check_packing
 from tideo.train.grid.llava_json import read_llava, write_llava
-from tideo.train.grid.skipped import SKIPPED_FILE, Skipped
 from tideo.train.grid.stage import freeze, mean_loss, run_stage, training_arguments
 from tideo.train.grid.trainer import GridTrainer
 from tideo.train.grid.validation import check_apart
 from tideo.train.parallel import deepspeed_file
+from tideo.train.skipped import SKIPPED_FILE, Skipped
 from tideo.train.trainer import begin
 from tideo.types import UserError
 

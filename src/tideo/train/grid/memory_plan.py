@@ -23,6 +23,7 @@ from tideo.bundled import located
 from tideo.loading import DTYPES
 from tideo.models.grid.template import ChatTemplate
 from tideo.pretrained import FAULTS, OWN_CODE
+from tideo.train.annotated import PUBLISHED
 from tideo.train.grid.config import LLAVA, FinetuneConfig
 from tideo.train.grid.modules import module_of, train_only, with_lora
 from tideo.train.parallel import deepspeed_file, sharding
@@ -43,8 +44,6 @@ from tideo.types import UserError
 
 TEXT_TOKENS = 80  # about as many as a question with five options and the reply has
 TABLE = ("RTX4090", "A100-40G", "A100-80G", "H100")
-# benchmark → videos or segments, and questions of its training split; STAR's questions have a segment each
-PUBLISHED = {"nextqa": (3_870, 34_132), "star": (45_731, 45_731)}
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 

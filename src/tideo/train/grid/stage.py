@@ -31,10 +31,10 @@ from tideo.train.grid.patch_features import (
     tower_of,
     use_features,
 )
-from tideo.train.grid.skipped import Skipped
 from tideo.train.grid.trainer import GridTrainer, reply_loss
 from tideo.train.grid.validation import Evaluating, Validation
 from tideo.train.parallel import FSDP, check_parallel, deepspeed_file, layers
+from tideo.train.skipped import Skipped
 from tideo.train.trainer import fit, trainer_arguments
 from tideo.train.workers import loader_arguments, num_workers
 

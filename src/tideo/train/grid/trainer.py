@@ -18,9 +18,9 @@ from transformers import TrainerControl
 from tideo.models.prompts import IGNORE
 from tideo.train.finite import CheckedTrainer
 from tideo.train.grid.modules import module_of
-from tideo.train.grid.skipped import Example, Skipped
 from tideo.train.grid.validation import Validation
 from tideo.train.optim import muon_adamw
+from tideo.train.skipped import Example, Skipped
 from tideo.types import UserError
 
 log = logging.getLogger(__name__)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from tideo import registry
-from tideo.bundled import check_encoder, model_source
+from tideo.bundled import check_encoder, located, model_source
 from tideo.device import has_bfloat16
 from tideo.loading import Loading
+from tideo.models.topa.settings import SETTINGS_FILE
 from tideo.train.parallel import check_loading, deepspeed_file
 from tideo.types import UserError
 
@@ -111,12 +113,26 @@ class PrealignConfig(Loading):
     single captions, as published, or whole textual frames. `from_llm` initialises the projection by ridge
     regression onto the LLM's own embeddings of the captions. `projected` is the share of examples whose text
     features are projected onto the memory, as image features are.
+
+    `start` is a folder that a pre-alignment wrote, or a bundled model, from whose weights this training goes on. With
+    `data`, the name of a benchmark, it learns from videos instead of Tideos: from the questions of the training file at
+    `path` and the image features of the files in `videos`, of a `share` of these, drawn by the seed, so that a smaller
+    share is part of a larger one. Its tasks are to choose and to answer. The model then takes image features as they
+    are or, with `project`, projected onto the memory of `start`. A training stops where more than the share
+    `max_unreadable` of the videos cannot be read.
     """
 
     llm: str
     encoder: str
-    tideos: str
+    tideos: str | None = None
     num_tideos: int | None = None
+    start: str | None = None
+    data: str | None = None
+    path: str | None = None
+    videos: str | None = None
+    share: float = 1.0
+    project: bool = False
+    max_unreadable: float = 0.05
     features: str | None = None
     prompt_style: str = "topa"
     adapter: Literal["llama-adapter", "lora", "none"] = "llama-adapter"
@@ -152,6 +168,27 @@ class PrealignConfig(Loading):
             unused["choose_form"] = "tasks.choose=0 trains no choice"
         if self.train.base_lr is not None:
             unused["train.lr"] = "train.base_lr sets the rate; with train.base_lr=none it is train.lr"
+        if self.start is not None:
+            unused |= dict.fromkeys(("init_std", "from_llm"), "the weights of start are where it begins")
+        if self.data is None:
+            names = ("path", "videos", "share", "project", "max_unreadable")
+            unused |= dict.fromkeys(names, "without data it learns from Tideos")
+            return unused
+        of_texts = (
+            "tideos",
+            "num_tideos",
+            "from_llm",
+            "noise_std",
+            "projected",
+            "calibration",
+            "memory",
+            "memory_rows",
+        )
+        unused |= dict.fromkeys(
+            (*of_texts, "tasks.summarise"), f"with data={self.data} it learns from videos"
+        )
+        if not self.project:
+            unused["temperature"] = "project=false projects nothing"
         return unused
 
     def __post_init__(self) -> None:
@@ -164,12 +201,46 @@ class PrealignConfig(Loading):
                 f"projected={self.projected} with memory={self.memory}: expected a share of the examples, from 0 to 1, "
                 "and memory=frames for any share but 0"
             )
+        if self.data is None:
+            if self.tideos is None:
+                raise UserError(
+                    "set tideos to what it learns from, or data to a benchmark for its training videos"
+                )
+            return
+        if not (self.path and self.videos):
+            raise UserError(
+                f"data={self.data}: set path to its training file and videos to its folder of videos"
+            )
+        if not 0 < self.share <= 1 or not 0 <= self.max_unreadable <= 1:
+            raise UserError(
+                f"share={self.share}, max_unreadable={self.max_unreadable}: expected shares of the videos, the first "
+                "above 0 and both at most 1"
+            )
+        if self.project and self.start is None:
+            raise UserError(
+                "project=true projects onto the memory of a pre-alignment: set start to its folder"
+            )
+        if not self.tasks.choose + self.tasks.answer:
+            raise UserError(f"data={self.data} has questions alone: set tasks.choose or tasks.answer above 0")
+
+    @property
+    def begins_in(self) -> Path | None:
+        """The folder of `start`, which may also be the name of a bundled model."""
+        return None if self.start is None else Path(located(self.start))
 
     def check_inputs(self) -> None:
         """Raises UserError for a file, folder or model that is not there, before any of them is read."""
+        if self.begins_in is not None and not (self.begins_in / SETTINGS_FILE).is_file():
+            raise UserError(
+                f"start={self.start} is no folder that `tideo prealign` wrote: {SETTINGS_FILE} is missing"
+            )
         if self.train.report_to is not None:
             registry.require(self.train.report_to)
-        for field_name, kind in (("tideos", "tideos"), ("calibration", "frames"), ("features", None)):
+        sources: dict[str, str | None] = {"tideos": "tideos", "calibration": "frames"}
+        if self.data is not None:
+            registry.check("benchmarks", self.data)
+            sources = {"path": None, "videos": None}
+        for field_name, kind in (sources | {"features": None}).items():
             registry.check_path(getattr(self, field_name), field=field_name, kind=kind)
         model_source(self.llm, failure=f"the language model {self.llm!r} cannot be loaded")
         check_encoder(self.encoder)

@@ -21,6 +21,7 @@ from tideo import registry
 from tideo.bundled import located
 from tideo.models.topa.checkpoint import PrefixLMConfig
 from tideo.models.topa.prefix_lm import PrefixLM
+from tideo.train.annotated import PUBLISHED
 from tideo.train.parallel import sharding
 from tideo.train.plan import (
     GIB,
@@ -77,13 +78,15 @@ def plan(config: PrealignConfig, *, gpus: int, on: str) -> str:
             "",
             *parameter_lines(total, learning),
             "",
-            f"{lengths.num_tideos:,} Tideos, about {lengths.mean:.0f} tokens an example ({lengths.source})",
+            f"{lengths.num_tideos:,} {'questions' if config.data else 'Tideos'}, "
+            f"about {lengths.mean:.0f} tokens an example ({lengths.source})",
             f"{steps:,} steps · {train.rate_line(gpus)}",
             f"{shared.name or 'the whole model'} on {'each of ' if gpus > 1 and not shared.name else ''}{gpus} GPU"
             f"{'s' if gpus > 1 else ''}; on each, GiB:",
             *memory_lines(memory, on=on),
             f"before the training the encoder takes {encoder.bytes / GIB:.1f} GiB of each GPU and is then removed",
-            f"on the disk: features {features / GIB:.1f} GiB, memory up to {rows / GIB:.1f} GiB",
+            f"on the disk: features {features / GIB:.1f} GiB"
+            + ("" if config.data and not config.project else f", memory up to {rows / GIB:.1f} GiB"),
             time_line(flops, gpus=gpus, on=on),
         ]
     )
@@ -170,10 +173,8 @@ def weight_bytes(config: PrealignConfig, settings: Any) -> float:
 
 def lengths_of(config: PrealignConfig) -> Lengths:
     """From sixteen batches of the recipe's Tideos, or as assumed if there are none yet."""
-    published = config.tideos not in registry.targets("tideos") and not Path(config.tideos).exists()
-    if published:
-        num = config.num_tideos or PUBLISHED_TIDEOS
-        source = f"assumed, as {config.tideos} is not there"
+    if (assumed := _assumed(config)) is not None:
+        num, source = assumed
         return Lengths(mean=128, longest=160, answer=64, num_tideos=num, source=source)
     tideos = read_tideos(config)
     if not tideos:
@@ -188,8 +189,20 @@ def lengths_of(config: PrealignConfig) -> Lengths:
         longest=round(max(longest) / LETTERS_PER_TOKEN) + config.max_frames,
         answer=round(answer / LETTERS_PER_TOKEN) + 1,
         num_tideos=len(tideos),
-        source=f"counted in {config.tideos}",
+        source=f"counted in {config.path if config.data else config.tideos}",
     )
+
+
+def _assumed(config: PrealignConfig) -> tuple[int, str] | None:
+    """The number of what it learns from where that is not there yet, and in words that it is assumed."""
+    if config.data is None:
+        if config.tideos in registry.targets("tideos") or Path(config.tideos or "").exists():
+            return None
+        return config.num_tideos or PUBLISHED_TIDEOS, f"assumed, as {config.tideos} is not there"
+    if Path(config.path or "").exists() and Path(config.videos or "").exists():
+        return None
+    _, num = PUBLISHED.get(config.data, (0, 10_000))
+    return max(1, round(config.share * num)), f"assumed, as {config.path} or {config.videos} is not there"
 
 
 def _letters(config: PrealignConfig, tideos: list[Tideo], *, batch: int) -> Examples:
