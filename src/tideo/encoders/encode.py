@@ -36,6 +36,7 @@ from tideo.encoders.features import (
 )
 from tideo.encoders.pool_pass import make_pools
 from tideo.encoders.pools import pool_key
+from tideo.encoders.sources import video_key
 from tideo.encoders.stages import Stages
 from tideo.loading import Loading
 from tideo.parallel import Failure, attempted, threads
@@ -254,11 +255,6 @@ class EncodedFolder(Mapping[str, Features]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def video_key(content: str, video: Video, *, num_frames: int, sampler: str = "middle") -> str:
-    """The key of a video's rows; `content` identifies the content of its file."""
-    return key_of([content, video.start_s, video.end_s, num_frames, sampler])
 
 
 def tideo_key(tideo: Tideo, *, num_frames: int) -> str:

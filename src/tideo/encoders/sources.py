@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from tideo.store.files import key_of
 from tideo.store.video_files import ENDINGS, NUMBERED_PICTURE, is_text
 from tideo.types import Sample, UserError, Video, VideoError
 from tideo.video.frame_folder import frame_folder
@@ -93,3 +94,8 @@ def segments_of(samples: Iterable[Sample]) -> list[Video]:
         return f"#t={','.join(times)}" if any(times) else ""
 
     return [replace(v, id=v.id + span(v)) for v in dict.fromkeys(s.video for s in samples)]
+
+
+def video_key(content: str, video: Video, *, num_frames: int, sampler: str = "middle") -> str:
+    """The key of a video's rows; `content` identifies the content of its file."""
+    return key_of([content, video.start_s, video.end_s, num_frames, sampler])

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from tideo.encoders.dual import DualEncoder
-from tideo.encoders.encode import encode_videos, video_key
+from tideo.encoders.encode import encode_videos
 from tideo.encoders.features import read_features
 from tideo.encoders.memory import Memory, project
-from tideo.encoders.sources import segments_of
+from tideo.encoders.sources import segments_of, video_key
 from tideo.models.topa.settings import MEMORY_FILE
 from tideo.processes import Processes
 from tideo.store.features import FeatureStore
