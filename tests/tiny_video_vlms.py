@@ -10,8 +10,14 @@ from typing import Any
 
 from transformers import (
     LlamaConfig,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessorPil,
+    LlavaOnevisionProcessor,
+    LlavaOnevisionVideoProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
+    Qwen2Config,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
     Qwen2VLImageProcessorPil,
@@ -20,6 +26,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
+    SiglipVisionConfig,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
     SmolVLMImageProcessorPil,
@@ -70,6 +77,15 @@ SMOL = (
     "{% if c['type'] == 'text' %}{{ c['text'] }}{% elif c['type'] == 'image' %}{{ '<image>' }}"
     "{% elif c['type'] == 'video' %}{{ '<video>' }}{% endif %}{% endfor %}"
     "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+# LLaVA-OneVision: images and videos before all words, and another white space before a reply than where one is awaited.
+ONEVISION = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + ' ' }}"
+    "{% for c in m['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
+    "{% for c in m['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' }}{% endfor %}"
+    "{% for c in m['content'] | selectattr('type', 'equalto', 'text') %}{% if m['role'] != 'assistant' %}"
+    "{{ '\n' + c['text'] }}{% else %}{% generation %}{{ '\n' + c['text'] }}{% endgeneration %}{% endif %}{% endfor %}"
+    "{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 _PATCHES = {"patch_size": 7, "size": {"shortest_edge": 14 * 14, "longest_edge": 56 * 56}}
 _QWEN_TOKENS = {
@@ -162,6 +178,33 @@ def smolvlm() -> tuple[Any, Any]:
     return model, processor
 
 
+def llava_onevision() -> tuple[Any, Any]:
+    places = [[28, 28], [28, 56], [56, 28], [56, 56]]
+    ends = {"bos_token_id": None, "eos_token_id": token("<|im_end|>")}
+    model = LlavaOnevisionForConditionalGeneration(
+        LlavaOnevisionConfig(
+            vision_config=SiglipVisionConfig(
+                hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=28,
+                patch_size=7, vision_use_head=False,
+            ),
+            text_config=Qwen2Config(**{**TEXT_CONFIG, **ends}, vocab_size=len(tokenizer())),
+            image_token_index=token("<image>"),
+            video_token_index=token("<video>"),
+            image_grid_pinpoints=places,
+        )
+    )  # fmt: skip
+    size = {"height": 28, "width": 28}
+    processor = LlavaOnevisionProcessor(
+        LlavaOnevisionImageProcessorPil(size=size, image_grid_pinpoints=places),
+        _tokenizer(eos_token="<|im_end|>", pad_token="<pad>"),
+        LlavaOnevisionVideoProcessor(size=size),
+        num_image_tokens=16,
+        vision_feature_select_strategy="full",
+        chat_template=ONEVISION,
+    )
+    return model, processor
+
+
 BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
-    "qwen2_5_vl": qwen2_5_vl, "qwen3_vl": qwen3_vl, "smolvlm": smolvlm,
+    "llava_onevision": llava_onevision, "qwen2_5_vl": qwen2_5_vl, "qwen3_vl": qwen3_vl, "smolvlm": smolvlm,
 }  # fmt: skip

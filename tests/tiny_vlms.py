@@ -61,7 +61,7 @@ TEXT = [
 SPECIAL = [
     "<pad>", "<s>", "</s>", "<image>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
     "<|image_pad|>", "<|video_pad|>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>",
-    *(f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)),
+    *(f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)), "<video>",
 ]  # fmt: skip
 TEXT_CONFIG: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -230,6 +230,7 @@ _BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava, "llava_next": llava_next, "idefics3": idefics3, "qwen2_vl": qwen2_vl,
 }  # fmt: skip
 _WITH_VIDEO = (
+    "llava_onevision",
     "qwen2_5_vl",
     "qwen3_vl",
     "smolvlm",

@@ -113,10 +113,12 @@ def _topa(folder: Path, name: str, args: Args) -> Load:
 
 
 def _grid(folder: Path, name: str, args: Args) -> Load:
-    from tideo.models.grid.settings import GridSettings
+    from tideo.models.grid.settings import GridSettings, name_of, recorded, with_panels
 
     loading, batching, rest = _of_local(args)
-    settings = override(GridSettings.load(folder), rest, option=OPTION)
+    settings = GridSettings.load(folder)  # which raises for another grid.json
+    chosen = {*recorded(folder), *map(name_of, rest)}
+    settings = override(settings, with_panels(rest, chosen=chosen), option=OPTION)
     settings.check_inputs()
 
     def load() -> VideoModel:
@@ -125,7 +127,7 @@ def _grid(folder: Path, name: str, args: Args) -> Load:
 
         known = KnownFrames.load(folder)
         return GridVLM.load(
-            located(name), name=name, settings=settings, loading=loading, batching=batching, known=known
+            located(name), name=name, settings=settings, chosen=chosen, loading=loading, batching=batching, known=known
         )
 
     return load
@@ -150,12 +152,13 @@ def _fusion(folder: Path, name: str, args: Args) -> Load:
 def _server(name: str, args: Args) -> Load:
     from tideo.llms.interface import Calls
     from tideo.models.grid.server import Remote, ServerSettings
+    from tideo.models.grid.settings import with_panels
 
     of_calls, rest = split_settings(args, Calls)
     rest = [
         setting.replace("send", "look", 1) if setting.startswith("send=") else setting for setting in rest
     ]
-    settings = override(ServerSettings(), rest, option=OPTION, unused=Remote.unused)
+    settings = override(ServerSettings(), with_panels(rest), option=OPTION, unused=Remote.unused)
     settings.check_inputs()
     remote = Remote(name, settings=settings, calls=override(Calls(), of_calls, option=OPTION))
     return lambda: remote

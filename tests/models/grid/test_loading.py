@@ -61,7 +61,7 @@ def test_settings_are_refused_before_the_weights_are_read(
         UserError, match=r"grid of 336 pixels a side is larger than the 28 .*: set image_size=28"
     ):
         load_model(str(folder), args=["image_size=336"])
-    monkeypatch.setattr("tideo.models.grid.chat.TOGETHER", ())
+    monkeypatch.setattr("tideo.models.grid.families.FAMILIES", {})
     with pytest.raises(UserError, match="batch=4: inputs of model type llava are not stacked, so questions"):
         load_model(str(folder), args=["batch=4"])
     with pytest.raises(

@@ -18,7 +18,7 @@ from tideo.types import Answer, Frames, Sample, UserError, Video
 from tiny_vlms import FAMILIES, SEEN, made, saved
 from videos import encode
 
-NATIVE = ("qwen2_5_vl", "qwen3_vl", "smolvlm")  # which take videos
+NATIVE = ("llava_onevision", "qwen2_5_vl", "qwen3_vl", "smolvlm")  # which take videos
 OPTIONS = ("washing dishes", "reading a book", "tea")
 
 

@@ -48,13 +48,14 @@ def asked(vlm: GridVLM, images: list[Image.Image], turn: str, reply: str | None 
     content = [*({"type": "image"} for _ in images), {"type": "text", "text": turn}]
     chat: list[dict[str, Any]] = [{"role": "user", "content": content}]
     processor = vlm.chat.processor
-    if reply is None:
-        text = processor.apply_chat_template(chat, add_generation_prompt=True)
-    else:
+    text = waiting = processor.apply_chat_template(chat, add_generation_prompt=True)
+    if reply is not None:
         chat.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
         text = processor.apply_chat_template(chat)
         text = text[: text.rindex(reply) + len(reply)]
-    return processor(images=images or None, text=text, add_special_tokens=False, return_tensors="pt")
+        text = text if text.startswith(waiting) else waiting + reply  # LLaVA-OneVision's has other white space
+    shown = [images] if images else None
+    return processor(images=shown, text=text, add_special_tokens=False, return_tensors="pt")
 
 
 def reference(vlm: GridVLM, images: list[Image.Image], turn: str, option: str) -> float:

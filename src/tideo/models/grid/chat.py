@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import DynamicCache, StoppingCriteriaList
 
+from tideo.models.grid.families import VISUAL_TOKENS, family_of
 from tideo.models.grid.template import PER_TOKEN, ChatTemplate, Kind
 from tideo.models.likelihood import OptionScores, check_length, context, one_by_one
 from tideo.models.listener import MAX_NEW_TOKENS, Listener, Writing
@@ -20,9 +21,6 @@ from tideo.models.prompts import common_start, end_ids
 from tideo.models.shared_prefix import Question, cached_loglikelihoods
 from tideo.types import Frames, UserError
 
-# Families of which `_stacked` inputs give the answers of each turn alone (tests/models/grid/test_vlm.py). LLaVA-NeXT's
-# patches that are no part of an image, and Idefics' images that are all zero, are left out by the models themselves.
-TOGETHER = ("idefics3", "llava", "llava_next", "qwen2_5_vl", "qwen2_vl", "smolvlm")
 Visual = Image.Image | Frames  # the frames of a video, for a chat about videos
 Words = tuple[str, Sequence[str]]  # the user's words, and the options
 Asked = tuple[Sequence[Visual], Sequence[Words]]  # images, and the questions about them
@@ -30,8 +28,7 @@ Asked = tuple[Sequence[Visual], Sequence[Words]]  # images, and the questions ab
 
 def not_stacked(config: Any) -> str | None:
     """Why no two questions can share a forward pass of a model with this config of transformers; None if they can."""
-    kind = config.model_type
-    return None if kind in TOGETHER else f"inputs of model type {kind} are not stacked"
+    return None if family_of(config).stacked else f"inputs of model type {config.model_type} are not stacked"
 
 
 class _Prefix(NamedTuple):
@@ -193,13 +190,16 @@ class ImageChat:
 
     def _last_image_token(self, ids: Sequence[int]) -> int:
         """The index of the last token that stands for an image or a frame; -1 without them."""
-        names = [f"{kind}_token_{end}" for kind in ("image", "video") for end in ("id", "index")]
-        tokens = {getattr(self.model.config, name, None) for name in names} - {None}
+        tokens = {getattr(self.model.config, name, None) for name in VISUAL_TOKENS} - {None}
         return max((i for i, n in enumerate(ids) if n in tokens), default=-1)
 
 
 def _stacked(inputs: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The inputs of several turns as those of one batch: zeros fill up every dimension but the first."""
+    """The inputs of several turns as those of one batch: zeros fill up every dimension but the first.
+
+    LLaVA-NeXT's patches that are no part of an image, and Idefics' images that are all zero, are left out by the models
+    themselves.
+    """
     stacked = {}
     for name in inputs[0]:
         tensors = [of_turn[name] for of_turn in inputs]

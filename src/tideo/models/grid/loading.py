@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from math import isqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from tideo.bundled import model_source
 from tideo.fitting import fitting
@@ -14,20 +16,25 @@ from tideo.models.grid.settings import GridSettings
 from tideo.pretrained import FAULTS, OWN_CODE, check_packages, check_whole, reason
 from tideo.types import UserError
 
+if TYPE_CHECKING:
+    from tideo.models.grid.template import ChatTemplate
+
 log = logging.getLogger(__name__)
+TOKEN_SIDE = 64  # pixels; no family has larger tokens
 
 
-def seen_side(processor: Any, side: int) -> int | None:
+def seen_side(processor: Any, side: int, *, num_images: int = 1) -> int | None:
     """At how many pixels a side a model sees a square image of `side`, at most `side`; None if its processor says none.
 
     Qwen-VL rounds to whole merged patches within a budget of pixels, LLaVA-NeXT and Idefics3 cut into tiles, LLaVA-1.5
-    has one square input.
+    has one square input. LLaVA-OneVision cuts a single image into tiles, and sees each of several as one tile.
     """
     images = processor.image_processor
     if hasattr(images, "merge_size") and hasattr(images, "get_number_of_image_patches"):
         patches = int(images.get_number_of_image_patches(side, side, {}))
         return min(side, isqrt(patches) * int(images.patch_size))
-    if places := getattr(images, "image_grid_pinpoints", None):
+    one_tile = num_images > 1 and "batch_num_images" in getattr(images, "model_input_names", ())
+    if (places := getattr(images, "image_grid_pinpoints", None)) and not one_tile:
         return min(side, max(min(place) for place in places))
     size = dict(images.size or {})
     if isinstance(getattr(images, "max_image_size", None), Mapping):
@@ -38,7 +45,8 @@ def seen_side(processor: Any, side: int) -> int | None:
     if getattr(images, "do_center_crop", False):
         size = dict(images.crop_size)
     sides = [length for name in ("height", "width") if (length := size.get(name))]
-    return min(side, *sides) if len(sides) == 2 else None
+    edges = [length for name in ("shortest_edge", "longest_edge") if (length := size.get(name))]
+    return min(side, *sides, *edges) if (len(sides), len(edges)) in ((2, 0), (0, 1)) else None
 
 
 def check_image_size(processor: Any, settings: GridSettings, *, name: str, warns: bool = True) -> None:
@@ -49,7 +57,7 @@ def check_image_size(processor: Any, settings: GridSettings, *, name: str, warns
     if not settings.shows_grids:
         return
     side = settings.image_size
-    seen = seen_side(processor, side)
+    seen = seen_side(processor, side, num_images=settings.panels)
     if seen is None or seen == side:
         return
     images = processor.image_processor
@@ -66,6 +74,22 @@ def check_image_size(processor: Any, settings: GridSettings, *, name: str, warns
     raise UserError(
         f"a grid of {side} pixels a side is larger than the {seen} that {name} sees: set image_size={seen}"
     )
+
+
+def check_cells(template: ChatTemplate, settings: GridSettings) -> None:
+    """Raises UserError if a grid has more cells than tokens: some frames would leave no trace in them."""
+    cells, side = settings.rows * settings.cols, settings.image_size
+    if not settings.shows_grids or side / max(settings.rows, settings.cols) >= TOKEN_SIDE:
+        return
+    opening = template.opening("What happens?", num_images=1)
+    ids = template.encode(opening, [Image.new("RGB", (side, side))])["input_ids"]
+    tokens = int((ids == getattr(template.processor, "image_token_id", None)).sum())
+    if 0 < tokens < cells:
+        raise UserError(
+            f"a grid of {settings.rows} x {settings.cols} cells in {side} pixels has {tokens} tokens of {template.name}, "
+            f"so {cells - tokens} frames would vanish: set fewer rows and cols, or a larger image_size if the model "
+            "sees one"
+        )
 
 
 def load_vlm(

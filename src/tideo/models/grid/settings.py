@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +21,8 @@ from tideo.video.grid import check_shape, make_grid, make_panels, time_stamps
 
 Look = Literal["auto", "grid", "panels", "frames", "video"]
 OF_GRIDS = ("auto", "grid", "panels")
+# Video Panels (arXiv 2509.23724) found 2 x 2 frames in each image best; these are as many as in a grid of 4 x 4.
+PANELS = {"panels": 4, "rows": 2, "cols": 2}
 
 GRID_FILE = "grid.json"
 INTRO = "The image shows {frames} frames of one video in reading order, {rows} rows of {cols}.\n"
@@ -187,10 +189,26 @@ class GridSettings(Selecting):
     @classmethod
     def load(cls, directory: str | Path) -> GridSettings:
         """A folder without grid.json gives the defaults. Raises UserError if grid.json holds something else."""
-        path = Path(directory) / GRID_FILE
-        if not path.is_file():
-            return cls()
         try:
-            return from_plain(cls, json.loads(path.read_text(encoding="utf-8")))
+            return from_plain(cls, recorded(directory))
         except ValueError as error:
-            raise UserError(f"{path} does not describe a grid: {error}") from error
+            raise UserError(f"{Path(directory) / GRID_FILE} does not describe a grid: {error}") from error
+
+
+def recorded(directory: str | Path) -> Any:
+    """What the grid.json of a folder holds; nothing without that file."""
+    path = Path(directory) / GRID_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def with_panels(args: Sequence[str], *, chosen: Collection[str] = ()) -> list[str]:
+    """The key=value settings, with PANELS where look=panels is set without them; `chosen` are other fields that are."""
+    keys = {*chosen, *(name_of(arg) for arg in args)}
+    if "look=panels" not in [arg.replace(" ", "") for arg in args]:
+        return list(args)
+    return [*args, *(f"{name}={value}" for name, value in PANELS.items() if name not in keys)]
+
+
+def name_of(arg: str) -> str:
+    """The field of a key=value setting."""
+    return arg.partition("=")[0].strip()

@@ -98,7 +98,8 @@ class ChatTemplate:
 
     def _visuals(self, images: Sequence[Image.Image | Frames]) -> dict[str, Any]:
         if self.kind == "image" or not images:
-            return {"images": list(images) or None}
+            # As those of one chat: LLaVA-OneVision shows several images otherwise than one.
+            return {"images": [list(images)] if images else None}
         videos = [frames for frames in images if isinstance(frames, Frames)]
         return {
             "videos": [list(map(Image.fromarray, frames.rgb_THWC)) for frames in videos],
@@ -153,6 +154,8 @@ class ChatTemplate:
         """Whether openings are chats that wait for a reply, and the text that closes a thought left open."""
         waiting, (before, _) = self._waiting(_USER, 1), self._parts(_USER, 1)
         waits = not before.startswith(waiting.rstrip()) and waiting.startswith(before.rstrip())
+        # LLaVA-OneVision's writes "assistant \n" before a reply, but its model has learned the "assistant\n" of waiting.
+        waits = waits or (not before.startswith(waiting) and before.split() == waiting.split())
         asked, written = (text if waits else _EMPTY.sub("", text).rstrip() for text in (waiting, before))
         if not waits and not before.startswith(waiting.rstrip()) and asked != written:
             same = common_start(waiting, before)

@@ -6,8 +6,8 @@ A folder may hold grid.json, which says how the model looks at a video (models/g
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,9 +22,10 @@ from tideo.loading import Loading
 from tideo.models.answering import Shown, answers_to, timed
 from tideo.models.batching import Batching, BatchSize
 from tideo.models.grid.chat import ImageChat, Visual, not_stacked
+from tideo.models.grid.families import suited
 from tideo.models.grid.frames import GridModel, frames_of
-from tideo.models.grid.loading import check_image_size, load_vlm
-from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.loading import check_cells, check_image_size, load_vlm
+from tideo.models.grid.settings import GridSettings, recorded
 from tideo.models.grid.template import Kind
 from tideo.models.interface import Asked, BatchedModel
 from tideo.store.files import files_key, key_of
@@ -61,6 +62,7 @@ class GridVLM(GridModel, BatchedModel):
         kind: Kind = "video" if settings.look == "video" else "image"
         chat = ImageChat(self.model, processor=self.processor, name=self.name, kind=kind)
         check_image_size(self.processor, settings, name=self.name)
+        check_cells(chat.template, settings)
         self.chat = chat
         self._settings = settings
 
@@ -71,19 +73,25 @@ class GridVLM(GridModel, BatchedModel):
         *,
         name: str | None = None,
         settings: GridSettings | None = None,
+        chosen: Collection[str] | None = None,
         loading: Loading | None = None,
         batching: Batching | None = None,
         known: KnownFrames | None = None,
     ) -> GridVLM:
         """From a folder or a Hugging Face id. `settings`, `known`: others than the folder's.
 
-        Raises UserError where it cannot be loaded, or is no image-text model, or does not take the settings.
+        The fields of the settings that nobody has `chosen` become what suits the model's family: without `settings`
+        those that the folder does not name, else none, unless their names are given. Raises UserError where it cannot be loaded, or is no image-text model, or does not take the settings.
         """
         source, folder = str(source), Path(source)
         loading, batching = loading or Loading(), batching or Batching()
+        if chosen is None:
+            chosen = recorded(folder) if settings is None else asdict(settings)
         settings = settings or GridSettings.load(folder)
 
         def check(config: Any, processor: Any) -> None:
+            nonlocal settings
+            settings = suited(settings, config=config, processor=processor, chosen=chosen)
             check_image_size(processor, settings, name=name or source, warns=False)
             batching.check(not_stacked(config))
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from tideo.models.grid.families import family_of
 from tideo.models.grid.template import ChatTemplate, has_thought
 from tideo.models.prompts import IGNORE, common_start
 from tideo.train.grid.conversations import Conversation, Pictures, Turn, adapted
@@ -113,11 +114,14 @@ def _order(num: int, draw: str) -> list[int]:
 
 
 def check_packing(model: Any, packed: int) -> None:
-    """Raises UserError for packed questions about images that have positions in two dimensions, as Qwen-VL's have."""
-    if packed > 1 and hasattr(getattr(model, "model", model), "get_rope_index"):
+    """Raises UserError for packed questions where the family's row does not say that they have the losses of each.
+
+    Qwen-VL's images have positions in two dimensions, and tokens of an image in Gemma 3 see later ones too.
+    """
+    if packed > 1 and not family_of(model.config).packs:
         raise UserError(
-            f"packed={packed}: {type(model).__name__} gives the tokens of an image positions of its own, which packed "
-            "questions would not have; set packed=1"
+            f"packed={packed}: {type(model).__name__} may give the tokens of an image positions of its own, or let "
+            "them see later ones, which packed questions would not have; set packed=1"
         )
 
 

@@ -7,13 +7,14 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from tideo.models.grid.families import FAMILIES, OTHER
 from tideo.types import UserError
 
 ModuleName = Literal["tower", "projector", "llm"]
 MODULES: tuple[str, ...] = get_args(ModuleName)
-_TOWERS = ("vision_tower", "vision_model", "visual")
-# Names of the modules between tower and language model, in the model families of transformers.
-_PROJECTORS = ("multi_modal_projector", "connector", "image_newline", "merger", "mlp1", "modality_projection")
+_ROWS = (OTHER, *FAMILIES.values())
+_TOWERS = {name for family in _ROWS for name in family.tower}
+_PROJECTORS = {name for family in _ROWS for name in family.projector}
 
 
 def module_of(parameter: str) -> str:
@@ -46,8 +47,16 @@ def with_lora(model: Any, *, rank: int, alpha: int, modules: Sequence[str]) -> A
     ]
     roots = {"projector": _PROJECTORS, "tower": _TOWERS}
     names = {last for module, known in roots.items() if module in modules for last in known}
-    whole = sorted({n for n, _ in model.named_modules() if n.split(".")[-1] in names})
-    whole = [n for n in whole if not any(n.startswith(f"{outer}.") for outer in whole)]
+    found = {n: module for n, module in model.named_modules() if n.split(".")[-1] in names}
+    whole = sorted(n for n in found if not any(n.startswith(f"{outer}.") for outer in found))
+    # PEFT wraps no list of modules, such as Qwen3-VL's, but each of them.
+    whole = [
+        name
+        for n in whole
+        for name in (
+            [f"{n}.{i}" for i in range(len(found[n]))] if isinstance(found[n], nn.ModuleList) else [n]
+        )
+    ]
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha or 2 * rank,

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from tideo.console import tracked
+from tideo.models.grid.families import family_of
 from tideo.store.features import FeatureStore
 from tideo.store.files import key_of
 from tideo.train.grid.conversations import Conversation, Pictures, adapted
@@ -52,7 +53,7 @@ def tower_of(model: Any) -> tuple[nn.Module, int]:
     """The vision tower, and the number of the layer that the model reads. Raises UserError for other than LLaVA."""
     inner = getattr(model, "model", model)
     layer = getattr(model.config, "vision_feature_layer", None)
-    if not hasattr(inner, "vision_tower") or not isinstance(layer, int):
+    if not family_of(model.config).keeps_features or not isinstance(layer, int):
         raise UserError(
             f"{type(model).__name__}: features can be kept for LLaVA and LLaVA-NeXT with a single "
             "vision_feature_layer; for this model set keep_features=false"

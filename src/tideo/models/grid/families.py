@@ -1,0 +1,114 @@
+"""What differs between families of image-text models, in one table: modules, batches, and the sizes that suit each.
+
+A family is a `model_type` of transformers. One that has no row here is loaded, asked and finetuned all the same, as
+OTHER says: question by question, with the module names that families share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from tideo.models.grid.loading import seen_side
+from tideo.models.grid.settings import PANELS, GridSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """`tower` and `projector` are names of modules, whichever of them a model has.
+
+    `stacked`: inputs that are filled up with zeros give the answers of each turn alone (tests/models/grid/test_vlm.py).
+    `packs`: questions that share a sequence have the losses of separate ones (tests/train/grid/test_examples.py), so
+    text and image tokens have one position each and see only what stands before them. `keeps_features`: the tower's
+    output can replace the pixels.
+
+    `grid`, `panel`, `frame`: the side in pixels that suits an image of that kind, by the processor's own sizes; a
+    processor that sees less gets what it sees. `frames`, `of_video`: how many frames suit look=frames and look=video.
+    """
+
+    tower: tuple[str, ...] = ("vision_tower", "vision_model", "visual")
+    projector: tuple[str, ...] = ("multi_modal_projector",)
+    stacked: bool = False
+    packs: bool = False
+    keeps_features: bool = False
+    grid: int = 336
+    panel: int = 336
+    frame: int = 336
+    frames: int = 16
+    of_video: int = 16
+
+    def suits(self, look: str) -> dict[str, int]:
+        """The fields of GridSettings that suit a look."""
+        if look in ("frames", "video"):
+            return {"image_size": self.frame, "frames": self.frames if look == "frames" else self.of_video}
+        return {"image_size": self.panel if look == "panels" else self.grid}
+
+
+# Where the config of a model names the tokens that stand for images and frames, in one family or another.
+VISUAL_TOKENS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+# Projectors of the families that have no row.
+OTHER = Family(
+    projector=("multi_modal_projector", "connector", "image_newline", "merger", "mlp1", "modality_projection")
+)
+# Patches of 14 pixels, of which 2 x 2 become a token: 32 x 32 tokens, 8 x 8 of each of 16 cells.
+_QWEN_2 = Family(tower=("visual",), projector=("merger",), stacked=True, grid=896, panel=448, frame=448)
+# Every image is enlarged to 4 tiles on its longer side, beside the whole: a tile is a cell of a 4 x 4 grid. A single
+# frame takes 13 tiles too, six of them about 6,500 tokens of SmolVLM2's context of 8,192; a frame of a video takes one.
+_SMOLVLM = Family(
+    tower=("vision_model",),
+    projector=("connector",),
+    stacked=True,
+    packs=True,
+    grid=2048,
+    panel=2048,
+    frame=512,
+    frames=6,
+)
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        # 24 x 24 patches of 14 pixels, 6 x 6 of each of 16 cells. Six frames are 3,456 tokens of a context of 4,096.
+        "llava": Family(tower=("vision_tower",), stacked=True, packs=True, keeps_features=True, frames=6),
+        # As published for the grid; a grid of 672 is cut into 2 x 2 tiles, 2,928 tokens. A frame has about 1,176.
+        "llava_next": Family(
+            tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), stacked=True, packs=True,
+            keeps_features=True, frames=3,
+        ),
+        # Tiles of 384 pixels, 27 x 27 tokens: a grid is 2 x 2 of them with 4 cells each. Several images have one each.
+        "llava_onevision": Family(
+            tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), grid=768, panel=384,
+            frame=384,
+        ),
+        "qwen2_vl": _QWEN_2,
+        "qwen2_5_vl": _QWEN_2,
+        # Patches of 16 pixels, of which 2 x 2 become a token: 28 x 28 tokens, 7 x 7 of each of 16 cells.
+        "qwen3_vl": replace(_QWEN_2, projector=("merger", "deepstack_merger_list"), stacked=False),
+        "smolvlm": _SMOLVLM,
+        "idefics3": replace(_SMOLVLM, grid=1456, panel=1456, frame=364),  # as SmolVLM, with tiles of 364
+    }
+)  # fmt: skip
+
+
+def family_of(config: Any) -> Family:
+    """The row of a model's config."""
+    return FAMILIES.get(config.model_type, OTHER)
+
+
+def suited(settings: GridSettings, *, config: Any, processor: Any, chosen: Collection[str]) -> GridSettings:
+    """The settings with what suits the model's family in all fields but those that somebody has `chosen`.
+
+    No grid is larger than the processor sees it.
+    """
+    look = settings.look if settings.look != "auto" else "panels" if settings.panels > 1 else "grid"
+    fields = {k: v for k, v in family_of(config).suits(look).items() if k not in chosen}
+    if settings.shows_grids and (side := fields.get("image_size")) is not None:
+        seen = seen_side(processor, side, num_images=settings.panels)
+        fields["image_size"] = side if seen is None else seen
+    return replace(settings, **fields)
+
+
+def suiting(model_type: str, look: str = "grid", **chosen: Any) -> GridSettings:
+    """What suits a family, for a recipe: without a processor, and with the fields that the recipe chooses."""
+    fields: dict[str, Any] = {"look": look, **(PANELS if look == "panels" else {})}
+    return GridSettings(**fields | FAMILIES[model_type].suits(look) | chosen)
