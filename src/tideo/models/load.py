@@ -127,7 +127,13 @@ def _grid(folder: Path, name: str, args: Args) -> Load:
 
         known = KnownFrames.load(folder)
         return GridVLM.load(
-            located(name), name=name, settings=settings, chosen=chosen, loading=loading, batching=batching, known=known
+            located(name),
+            name=name,
+            settings=settings,
+            chosen=chosen,
+            loading=loading,
+            batching=batching,
+            known=known,
         )
 
     return load

@@ -53,7 +53,9 @@ def asked(vlm: GridVLM, images: list[Image.Image], turn: str, reply: str | None 
         chat.append({"role": "assistant", "content": [{"type": "text", "text": reply}]})
         text = processor.apply_chat_template(chat)
         text = text[: text.rindex(reply) + len(reply)]
-        text = text if text.startswith(waiting) else waiting + reply  # LLaVA-OneVision's has other white space
+        text = (
+            text if text.startswith(waiting) else waiting + reply
+        )  # LLaVA-OneVision's has other white space
     shown = [images] if images else None
     return processor(images=shown, text=text, add_special_tokens=False, return_tensors="pt")
 

@@ -10,19 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from transformers import DynamicCache, StoppingCriteriaList
 
-from tideo.models.grid.families import VISUAL_TOKENS, family_of
+from tideo.models.grid.families import family_of, visual_tokens
+from tideo.models.grid.inputs import Visual, Words, encode_turns, stacked
 from tideo.models.grid.template import PER_TOKEN, ChatTemplate, Kind
 from tideo.models.likelihood import OptionScores, check_length, context, one_by_one
 from tideo.models.listener import MAX_NEW_TOKENS, Listener, Writing
-from tideo.models.prompts import common_start, end_ids
+from tideo.models.prompts import end_ids
 from tideo.models.shared_prefix import Question, cached_loglikelihoods
-from tideo.types import Frames, UserError
 
-Visual = Image.Image | Frames  # the frames of a video, for a chat about videos
-Words = tuple[str, Sequence[str]]  # the user's words, and the options
 Asked = tuple[Sequence[Visual], Sequence[Words]]  # images, and the questions about them
 
 
@@ -79,49 +76,27 @@ class ImageChat:
         return [group for group in (with_images, without) if group]
 
     def _prefix(self, images: Sequence[Visual], questions: Sequence[Words]) -> _Prefix:
-        num_images = len(images)
-        openings = [self.template.opening(turn, num_images=num_images) for turn, _ in questions]
-        encoded = self._encode(openings[0], images)
-        first = encoded["input_ids"][0].tolist()
-        last_image = self._last_image_token(first)
-        ids = [first, *(self._ids(opening, images, after=(openings[0], first)) for opening in openings[1:])]
-        stems, replies = [], []
-        for opening, prompt_ids, (_, options) in zip(openings, ids, questions, strict=True):
-            _, continuations, lost = self.template.tokens(opening, options)
-            stems.append(self.template.stem(prompt_ids, opening, lost=lost))
-            replies.append(continuations)
-        # At least one token of every question stays behind the cache: it predicts the first token of the replies.
-        shared = min(*(common_start(stems[0], stem) for stem in stems), *(len(stem) - 1 for stem in stems))
-        if last_image >= shared:
-            raise UserError(
-                f"model {self.name}: its chat template puts images after the question; "
-                "expected them before it"
-            )
+        turns = encode_turns(
+            self.template,
+            questions,
+            images,
+            visual_tokens=visual_tokens(self.model.config),
+            encode=self._encode,
+        )
+        shared, encoded = turns.shared, turns.encoded
         check_length(self.model, shared)
         inputs = encoded | {name: encoded[name][:, :shared] for name in PER_TOKEN if name in encoded}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        # At least one token of every question stays behind the cache: it predicts the first token of the replies.
         tails = [
             (torch.tensor(stem[shared:], device=self.model.device), options)
-            for stem, options in zip(stems, replies, strict=True)
+            for stem, options in zip(turns.stems, turns.replies, strict=True)
         ]
-        return _Prefix(inputs, last_image, tails)
-
-    def _ids(self, opening: str, images: Sequence[Visual], *, after: tuple[str, Sequence[int]]) -> list[int]:
-        """The processor's tokens of an opening, `after` those of another one about the same images.
-
-        Where both differ behind the images only, these are not processed again.
-        """
-        other, ids = after
-        plain, of_other = self.template.plain(opening), self.template.plain(other)
-        same = common_start(plain, of_other)
-        kept = len(ids) - (len(of_other) - same)
-        if kept > self._last_image_token(ids) and list(ids[kept:]) == of_other[same:]:
-            return [*ids[:kept], *plain[same:]]
-        return list(self._encode(opening, images)["input_ids"][0].tolist())
+        return _Prefix(inputs, turns.last_visual, tails)
 
     def _scores(self, prefixes: Sequence[_Prefix], *, at_once: int) -> list[list[OptionScores]]:
         cache = DynamicCache()
-        inputs = _stacked([prefix.inputs for prefix in prefixes])
+        inputs = stacked([prefix.inputs for prefix in prefixes])
         self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
         deltas = getattr(self.model.model, "rope_deltas", None)
         # Qwen-VL gives an image fewer positions than tokens.
@@ -187,25 +162,3 @@ class ImageChat:
         encoded = self.template.encode(opening.rstrip(" "), images)
         floats = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in encoded.items()}
         return {k: v.to(self.model.device) for k, v in floats.items()}
-
-    def _last_image_token(self, ids: Sequence[int]) -> int:
-        """The index of the last token that stands for an image or a frame; -1 without them."""
-        tokens = {getattr(self.model.config, name, None) for name in VISUAL_TOKENS} - {None}
-        return max((i for i, n in enumerate(ids) if n in tokens), default=-1)
-
-
-def _stacked(inputs: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The inputs of several turns as those of one batch: zeros fill up every dimension but the first.
-
-    LLaVA-NeXT's patches that are no part of an image, and Idefics' images that are all zero, are left out by the models
-    themselves.
-    """
-    stacked = {}
-    for name in inputs[0]:
-        tensors = [of_turn[name] for of_turn in inputs]
-        shape = [max(sizes) for sizes in zip(*(t.shape for t in tensors), strict=True)]
-        filled = [t.new_zeros(len(t), *shape[1:]) for t in tensors]
-        for whole, t in zip(filled, tensors, strict=True):
-            whole[tuple(map(slice, t.shape))] = t
-        stacked[name] = torch.cat(filled)
-    return stacked

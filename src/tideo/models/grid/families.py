@@ -22,7 +22,7 @@ class Family:
     `stacked`: inputs that are filled up with zeros give the answers of each turn alone (tests/models/grid/test_vlm.py).
     `packs`: questions that share a sequence have the losses of separate ones (tests/train/grid/test_examples.py), so
     text and image tokens have one position each and see only what stands before them. `keeps_features`: the tower's
-    output can replace the pixels.
+    output can replace the pixels. `videos_alike`: all videos of a training batch need one number of frames.
 
     `grid`, `panel`, `frame`: the side in pixels that suits an image of that kind, by the processor's own sizes; a
     processor that sees less gets what it sees. `frames`, `of_video`: how many frames suit look=frames and look=video.
@@ -33,6 +33,7 @@ class Family:
     stacked: bool = False
     packs: bool = False
     keeps_features: bool = False
+    videos_alike: bool = False
     grid: int = 336
     panel: int = 336
     frame: int = 336
@@ -46,8 +47,6 @@ class Family:
         return {"image_size": self.panel if look == "panels" else self.grid}
 
 
-# Where the config of a model names the tokens that stand for images and frames, in one family or another.
-VISUAL_TOKENS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 # Projectors of the families that have no row.
 OTHER = Family(
     projector=("multi_modal_projector", "connector", "image_newline", "merger", "mlp1", "modality_projection")
@@ -77,8 +76,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         # Tiles of 384 pixels, 27 x 27 tokens: a grid is 2 x 2 of them with 4 cells each. Several images have one each.
         "llava_onevision": Family(
-            tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), grid=768, panel=384,
-            frame=384,
+            tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), videos_alike=True,
+            grid=768, panel=384, frame=384,
         ),
         "qwen2_vl": _QWEN_2,
         "qwen2_5_vl": _QWEN_2,
@@ -93,6 +92,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 def family_of(config: Any) -> Family:
     """The row of a model's config."""
     return FAMILIES.get(config.model_type, OTHER)
+
+
+def visual_tokens(config: Any) -> set[int]:
+    """The tokens that stand for images and frames, as the configs of one family or another name them."""
+    names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+    return {token for name in names if (token := getattr(config, name, None)) is not None}
 
 
 def suited(settings: GridSettings, *, config: Any, processor: Any, chosen: Collection[str]) -> GridSettings:

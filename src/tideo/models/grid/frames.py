@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 from PIL import Image
 
 from tideo.models.grid.settings import GridSettings
@@ -38,6 +40,17 @@ class GridModel(VideoModel):
             order = other_order(len(frames), rng=random.Random(f"{controls.shuffled}/{video.id}"))
             frames = replace(frames, rgb_THWC=frames.rgb_THWC[order])
         return self.settings.images(frames, one_frame=controls.num_frames == 1, square=square)
+
+
+def video_of(images: Sequence[Image.Image], frames: Frames) -> Frames:
+    """The images of frames as those of a video, at least two, since Qwen-VL joins them by twos."""
+    shown = np.stack([np.asarray(image) for image in images])
+    at_least = max(2, len(frames))
+    return replace(
+        frames,
+        rgb_THWC=np.resize(shown, (at_least, *shown.shape[1:])),
+        pts_s_T=np.resize(frames.pts_s_T, at_least),
+    )
 
 
 def frames_of(seen: VideoInput) -> Frames | None:

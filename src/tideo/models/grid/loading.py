@@ -49,6 +49,13 @@ def seen_side(processor: Any, side: int, *, num_images: int = 1) -> int | None:
     return min(side, *sides, *edges) if (len(sides), len(edges)) in ((2, 0), (0, 1)) else None
 
 
+def crops(processor: Any) -> bool:
+    """Whether the processor cuts the sides off an image that is no square, as CLIP's does."""
+    images = processor.image_processor
+    tiles = getattr(images, "image_grid_pinpoints", None)  # LLaVA-NeXT's, which hold the whole image
+    return bool(getattr(images, "do_center_crop", False)) and not tiles
+
+
 def check_image_size(processor: Any, settings: GridSettings, *, name: str, warns: bool = True) -> None:
     """Raises UserError if the grid is larger than the model's input, since scaling it down would blur its cells.
 
@@ -86,9 +93,9 @@ def check_cells(template: ChatTemplate, settings: GridSettings) -> None:
     tokens = int((ids == getattr(template.processor, "image_token_id", None)).sum())
     if 0 < tokens < cells:
         raise UserError(
-            f"a grid of {settings.rows} x {settings.cols} cells in {side} pixels has {tokens} tokens of {template.name}, "
-            f"so {cells - tokens} frames would vanish: set fewer rows and cols, or a larger image_size if the model "
-            "sees one"
+            f"a grid of {settings.rows} x {settings.cols} cells in {side} pixels has {tokens} tokens of "
+            f"{template.name}, so {cells - tokens} frames would vanish: set fewer rows and cols, or a larger "
+            "image_size if the model sees one"
         )
 
 

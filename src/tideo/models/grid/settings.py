@@ -30,6 +30,7 @@ INTRO_PANELS = (
     "The {panels} images show {frames} frames of one video one after another, each in reading order, {rows} rows of "
     "{cols}.\n"
 )
+TIMES = "\ue000times\ue000"  # stands for times that are not known before a video is decoded
 INTRO_FRAMES = "The {frames} images are frames of one video in the order of time, at {times}.\n"
 
 
@@ -156,7 +157,7 @@ class GridSettings(Selecting):
     ) -> str:
         """The user's turn: the prompt without its video marker, behind the intro if the images show several frames.
 
-        `pts_s`: the frames' times, which the intro to single frames states.
+        `pts_s`: the frames' times, which the intro to single frames states; None is TIMES in their place.
         """
         text = prompt.replace(VIDEO, "", 1)
         if not num_images or num_frames == 1:
@@ -171,8 +172,8 @@ class GridSettings(Selecting):
             return intro.format(frames=num_frames, panels=num_images, rows=self.rows, cols=self.cols)
         if intro is None:
             intro = INTRO_FRAMES if self.look == "frames" else ""
-        assert pts_s is not None, "single frames are introduced with their times"
-        return intro.format(frames=num_frames, times=", ".join(time_stamps(pts_s)))
+        times = TIMES if pts_s is None else ", ".join(time_stamps(pts_s))
+        return intro.format(frames=num_frames, times=times)
 
     def as_begun(self, recorded: Mapping[str, Any]) -> GridSettings:
         """These settings, to go on with a run of an earlier version, in which every model had an encoder.

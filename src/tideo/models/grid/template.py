@@ -122,6 +122,14 @@ class ChatTemplate:
         shared = min(common_start(stem, whole) for whole in wholes)
         return stem[:shared], [whole[shared:] for whole in wholes], len(stem) - shared
 
+    def check_reply(self, reply: str) -> None:
+        """Raises UserError for a reply with a thought of its own, where replies are scored after an empty one."""
+        if self.thought and has_thought(reply):
+            raise UserError(
+                f"the reply {reply[:40]!r} has a thought, but this model's options are scored after an empty one: "
+                "leave thoughts out of the training file"
+            )
+
     def stem(self, prompt_ids: Sequence[int], opening: str, *, lost: int) -> list[int]:
         """The processor's tokens of an opening, with images among them, without the last `lost` ones."""
         plain = self.plain(opening)
@@ -154,7 +162,7 @@ class ChatTemplate:
         """Whether openings are chats that wait for a reply, and the text that closes a thought left open."""
         waiting, (before, _) = self._waiting(_USER, 1), self._parts(_USER, 1)
         waits = not before.startswith(waiting.rstrip()) and waiting.startswith(before.rstrip())
-        # LLaVA-OneVision's writes "assistant \n" before a reply, but its model has learned the "assistant\n" of waiting.
+        # LLaVA-OneVision's writes "assistant \n" before a reply; its model has learned the "assistant\n" of waiting.
         waits = waits or (not before.startswith(waiting) and before.split() == waiting.split())
         asked, written = (text if waits else _EMPTY.sub("", text).rstrip() for text in (waiting, before))
         if not waits and not before.startswith(waiting.rstrip()) and asked != written:

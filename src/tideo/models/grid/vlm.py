@@ -23,8 +23,8 @@ from tideo.models.answering import Shown, answers_to, timed
 from tideo.models.batching import Batching, BatchSize
 from tideo.models.grid.chat import ImageChat, Visual, not_stacked
 from tideo.models.grid.families import suited
-from tideo.models.grid.frames import GridModel, frames_of
-from tideo.models.grid.loading import check_cells, check_image_size, load_vlm
+from tideo.models.grid.frames import GridModel, frames_of, video_of
+from tideo.models.grid.loading import check_cells, check_image_size, crops, load_vlm
 from tideo.models.grid.settings import GridSettings, recorded
 from tideo.models.grid.template import Kind
 from tideo.models.interface import Asked, BatchedModel
@@ -80,8 +80,8 @@ class GridVLM(GridModel, BatchedModel):
     ) -> GridVLM:
         """From a folder or a Hugging Face id. `settings`, `known`: others than the folder's.
 
-        The fields of the settings that nobody has `chosen` become what suits the model's family: without `settings`
-        those that the folder does not name, else none, unless their names are given. Raises UserError where it cannot be loaded, or is no image-text model, or does not take the settings.
+        The fields that nobody has `chosen` become what suits the model's family; without names in `chosen` these are
+        the fields that the folder leaves out, or none of other `settings`. Raises UserError where it cannot be loaded, or is no image-text model, or does not take the settings.
         """
         source, folder = str(source), Path(source)
         loading, batching = loading or Loading(), batching or Batching()
@@ -165,10 +165,8 @@ class GridVLM(GridModel, BatchedModel):
 
     @property
     def _crops(self) -> bool:
-        """Whether the processor would cut the sides off a single frame, as CLIP's does."""
-        images = self.processor.image_processor
-        tiles = getattr(images, "image_grid_pinpoints", None)  # LLaVA-NeXT's, which hold the whole image
-        return self.settings.look == "frames" and bool(getattr(images, "do_center_crop", False)) and not tiles
+        """Whether the processor would cut the sides off a single frame."""
+        return self.settings.look == "frames" and crops(self.processor)
 
     def _shown(self, of: Asked) -> Shown:
         frames = frames_of(of.seen)
@@ -178,15 +176,7 @@ class GridVLM(GridModel, BatchedModel):
         form = of.controls.form or self.settings.form
         visuals: list[Visual] = list(images)
         if frames is not None and self.settings.look == "video":
-            shown = np.stack([np.asarray(image) for image in images])
-            at_least = max(2, len(frames))  # Qwen3-VL takes no video of one frame
-            visuals = [
-                replace(
-                    frames,
-                    rgb_THWC=np.resize(shown, (at_least, *shown.shape[1:])),
-                    pts_s_T=np.resize(frames.pts_s_T, at_least),
-                )
-            ]
+            visuals = [video_of(images, frames)]
         return Shown(what=_Look(visuals, turn), samples=of.samples, form=form, listeners=of.listeners)
 
 

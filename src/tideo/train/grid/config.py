@@ -161,9 +161,9 @@ class FinetuneConfig(Loading):
             raise UserError(
                 "captions are to be mixed in: set captions_path to a file in LLaVA's format, and captions_images"
             )
-        if not self.grid.shows_grids:
+        if not self.grid.shows_grids and self.paste_captions:
             raise UserError(
-                f"grid.look={self.grid.look}: a finetuning shows grids; set grid.look=grid or panels"
+                f"grid.look={self.grid.look}: captioned images are pasted into grids; set paste_captions=false"
             )
         if self.quantised and not self.lora_rank:
             bits = "4" if self.load_4bit else "8"
@@ -192,6 +192,8 @@ class FinetuneConfig(Loading):
             unused["captions_images"] = f"captions_path={self.captions_path} is a source that needs no file"
         if "tower" in self.modules or self.train.parallel:
             unused["keep_features"] = "it is for a frozen tower, without train.parallel"
+        if not self.grid.shows_grids:
+            unused["keep_features"] = f"grid.look={self.grid.look} shows frames, and it is for grids"
         if not self.validates:
             names = ("keep_best", "train.eval_steps", "val_videos")
             unused |= dict.fromkeys(names, "there is no validation set: set val_path, or val_num of a source")

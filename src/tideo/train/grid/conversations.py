@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -52,13 +52,15 @@ class Segment:
 class Pictures:
     """One or several square images of the same size, which `open` makes. `key` hashes everything they depend on.
 
-    `open` raises UserError if the file cannot be read, and OtherFrames if the video has fewer frames than expected.
+    With `look` "frames" or "video" they are single frames of a video, as it has them. `open` raises UserError if the
+    file cannot be read, and OtherFrames if the video has fewer frames than expected.
     """
 
     key: str
     num: int
-    open: Callable[[], list[Image.Image]]
+    open: Callable[[], Any]
     segment: Segment | None = None
+    look: Literal["image", "frames", "video"] = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,15 +198,17 @@ def _about_frames(
     segment: Segment,
     num_frames: int,
 ) -> Conversation:
-    num_images = -(-num_frames // (settings.rows * settings.cols))
+    single = not settings.shows_grids
+    num_images = num_frames if single else -(-num_frames // (settings.rows * settings.cols))
     depends = [segment.content, video.start_s, video.end_s, image_settings(settings), num_frames]
     return Conversation(
         id=id,
         pictures=Pictures(
             key=key_of(depends),
             num=num_images,
-            open=partial(_grid, video, settings, num_frames),
+            open=partial(_frames if single else _grid, video, settings, num_frames),
             segment=segment,
+            look=cast(Literal["frames", "video"], settings.look) if single else "image",
         ),
         turns=turns(num_images, num_frames),
         recount=partial(_about_frames, video, turns, id, settings, segment),
@@ -212,15 +216,20 @@ def _about_frames(
 
 
 def _grid(video: Video, settings: GridSettings, num_frames: int) -> list[Image.Image]:
+    return settings.images(_frames(video, settings, num_frames))
+
+
+def _frames(video: Video, settings: GridSettings, num_frames: int) -> Frames:
     frames = sample_frames(video, settings.num_frames, sampler=settings.sampler)
     if len(frames) != num_frames:
         raise OtherFrames(video, len(frames))
-    return settings.images(frames)
+    return frames
 
 
 def image_settings(settings: GridSettings) -> dict[str, object]:
     """The settings that the pixels of an image depend on."""
-    names = ("rows", "cols", "panels", "image_size", "sampler", "fit", "stamps")
+    names = ["rows", "cols", "panels", "image_size", "sampler", "fit", "stamps"]
+    names += [] if settings.shows_grids else ["look", "frames"]
     return {name: value for name, value in asdict(settings).items() if name in names}
 
 

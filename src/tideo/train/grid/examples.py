@@ -7,8 +7,9 @@ Shapes: L tokens, B examples.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -18,22 +19,24 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from tideo.models.grid.families import family_of
-from tideo.models.grid.template import ChatTemplate, has_thought
+from tideo.models.grid.inputs import stacked
+from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.template import ChatTemplate
 from tideo.models.prompts import IGNORE, common_start
 from tideo.train.grid.conversations import Conversation, Pictures, Turn, adapted
 from tideo.train.grid.patch_features import PatchFeatures
+from tideo.train.grid.single_frames import TYPES, FrameChat
 from tideo.train.packing import block_mask, padded
 from tideo.types import UserError
-
-_TYPES = ("mm_token_type_ids", "token_type_ids")
 
 
 class ChatExamples(Dataset[dict[str, Any]]):
     """The examples of a training. Example `index` is always the same, so a resumed run continues exactly.
 
     Every pass shuffles the conversations and the questions of each one, and cuts these into examples of at most
-    `packed` questions. `image_size` is the side of all images in pixels. With `features`, an example has the tower's
-    output instead of pixels. An example whose file cannot be read has black images, no labels, and `skipped`.
+    `packed` questions. `image_size` is the side of square images in pixels, and `settings` say how single frames are
+    shown. With `features`, an example has the tower's output instead of pixels. An example whose file cannot be read
+    has black images, no labels, and `skipped`. Raises UserError for one of more than `most` tokens.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class ChatExamples(Dataset[dict[str, Any]]):
         processor: Any,
         image_size: int,
         num: int,
+        settings: GridSettings | None = None,
+        most: float = math.inf,
         packed: int = 1,
         features: PatchFeatures | None = None,
         seed: int = 0,
@@ -50,8 +55,11 @@ class ChatExamples(Dataset[dict[str, Any]]):
         if not conversations or not all(c.turns for c in conversations):
             raise UserError("the training set is empty: expected conversations, each with at least one turn")
         self.conversations, self.num, self.packed, self.seed = conversations, num, packed, seed
-        self.features = features
+        self.features, self.most = features, most
         self.chat = Chat(processor, image_size=image_size)
+        self.frame_chat = None
+        if settings is not None and not settings.shows_grids:
+            self.frame_chat = FrameChat(processor, settings=settings, name=self.chat.template.name)
         self.pieces = [
             (number, piece)
             for number, conversation in enumerate(conversations)
@@ -73,24 +81,57 @@ class ChatExamples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         conversation, piece, pass_number = self._piece(index)
-        conversation, pixels = self._with_pixels(conversation)
-        turns = list(conversation.turns)
-        random.Random(f"{self.seed}/{pass_number}/{conversation.id}").shuffle(turns)
-        example = self.chat.encode(
-            conversation.pictures, turns[piece * self.packed : (piece + 1) * self.packed]
-        )
-        if "skipped" in pixels:
+
+        def chosen(read: Conversation) -> list[Turn]:
+            turns = list(read.turns)
+            random.Random(f"{self.seed}/{pass_number}/{read.id}").shuffle(turns)
+            return turns[piece * self.packed : (piece + 1) * self.packed]
+
+        example = self._encoded(conversation, chosen)
+        if "skipped" in example:
             example["labels"] = [IGNORE] * len(example["labels"])
-        return example | pixels
+        return example
 
     def replies(self, number: int, replies: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """Of one conversation these (turn, option) as replies in one sequence; the option of a free reply is 0."""
-        conversation, pixels = self._with_pixels(self.conversations[number])
-        turns = [
-            replace(turn, reply=turn.options[option]) if turn.options else turn
-            for turn, option in ((conversation.turns[place], option) for place, option in replies)
-        ]
-        return self.chat.encode(conversation.pictures, turns) | pixels
+
+        def chosen(read: Conversation) -> list[Turn]:
+            turns = ((read.turns[place], option) for place, option in replies)
+            return [
+                replace(turn, reply=turn.options[option]) if turn.options else turn for turn, option in turns
+            ]
+
+        return self._encoded(self.conversations[number], chosen)
+
+    def _encoded(
+        self, conversation: Conversation, chosen: Callable[[Conversation], list[Turn]]
+    ) -> dict[str, Any]:
+        """The example of the turns that are chosen of a conversation, as its file gives it.
+
+        Black pictures stand for those that cannot be read, with `skipped`: the conversation's id, and the reason.
+        """
+        example = self._of_pictures(conversation, chosen)
+        if (length := len(example["input_ids"])) > self.most:
+            raise UserError(
+                f"conversation {conversation.id}: {length} tokens exceed the model's context of {self.most:.0f}: set a "
+                "smaller packed, grid.image_size, grid.panels or grid.frames"
+            )
+        return example
+
+    def _of_pictures(
+        self, conversation: Conversation, chosen: Callable[[Conversation], list[Turn]]
+    ) -> dict[str, Any]:
+        if conversation.pictures.look == "image":
+            conversation, pixels = self._with_pixels(conversation)
+            return self.chat.encode(conversation.pictures, chosen(conversation)) | pixels
+        assert self.frame_chat is not None
+        skipped: dict[str, Any] = {}
+        try:
+            conversation, frames = adapted(conversation, lambda pictures: pictures.open())
+        except UserError as error:
+            frames = self.frame_chat.black(conversation.pictures.num)
+            skipped = {"skipped": [(conversation.id, str(error))]}
+        return self.frame_chat.encode(frames, chosen(conversation)) | skipped
 
     def _with_pixels(self, conversation: Conversation) -> tuple[Conversation, dict[str, Any]]:
         """The conversation as its file gives it, and its pixels or features; black ones if it cannot be read.
@@ -146,7 +187,7 @@ class Chat:
             labels += targets
             positions += range(len(head), len(head) + len(tail))
             block += [number] * len(tail)
-        types = {k: [*v, *[0] * (len(ids) - len(v))] for k, v in extra.items() if k in _TYPES}
+        types = {k: [*v, *[0] * (len(ids) - len(v))] for k, v in extra.items() if k in TYPES}
         return {"input_ids": ids, "labels": labels, "positions": positions, "block": block, **extra, **types}
 
     def pixels(self, pictures: Pictures) -> dict[str, torch.Tensor]:
@@ -164,11 +205,7 @@ class Chat:
         return self._turns[turn, num_images]
 
     def _tokenised(self, turn: Turn, num_images: int, *, skipped: int) -> tuple[list[int], list[int]]:
-        if self.template.thought and has_thought(turn.reply):
-            raise UserError(
-                f"the reply {turn.reply[:40]!r} has a thought, but this model's options are scored after an empty one: "
-                "leave thoughts out of the training file"
-            )
+        self.template.check_reply(turn.reply)
         opening = self.template.opening(turn.user, num_images=num_images)
         stem, (reply,), _ = self.template.tokens(opening, [turn.reply])
         targets = reply + self.template.end_ids
@@ -188,7 +225,7 @@ class Chat:
                 raise UserError("the chat template puts images after the question; expected them before it")
             ids, skipped, encoded = heads[0]
             sizes = {k: v for k, v in _without_text(encoded).items() if k != "pixel_values"}
-            types = {k: encoded[k][0, : len(ids)].tolist() for k in _TYPES if k in encoded}
+            types = {k: encoded[k][0, : len(ids)].tolist() for k in TYPES if k in encoded}
             self._heads[num_images] = (ids, skipped, sizes | types)
         return self._heads[num_images]
 
@@ -205,7 +242,7 @@ class Chat:
 
 
 def _without_text(encoded: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in encoded.items() if k not in ("input_ids", "attention_mask", *_TYPES)}
+    return {k: v for k, v in encoded.items() if k not in ("input_ids", "attention_mask", *TYPES)}
 
 
 def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[str, Any]:
@@ -229,9 +266,6 @@ def collate_chats(examples: Sequence[dict[str, Any]], *, pad_id: int) -> dict[st
         batch["attention_mask"] = (block_BL >= 0).long()
     if skipped := [item for e in examples for item in e.get("skipped", ())]:
         batch["skipped"] = skipped
-    for name in examples[0].keys() - {"input_ids", "labels", "positions", "block", "skipped"}:
-        if name in _TYPES:
-            batch[name] = column(name, pad=0)
-        else:
-            batch[name] = torch.cat([e[name] for e in examples])
-    return batch
+    batch |= {name: column(name, pad=0) for name in TYPES if name in examples[0]}
+    others = {"input_ids", "labels", "positions", "block", "skipped", *TYPES}
+    return batch | stacked([{k: v for k, v in e.items() if k not in others} for e in examples])

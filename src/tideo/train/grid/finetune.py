@@ -1,4 +1,5 @@
-"""Finetuning an image-text model on grids of frames (top-down grid, arXiv 2409.07748), on transformers' Trainer.
+"""Finetuning an image-text model on transformers' Trainer: on grids of frames (top-down grid, arXiv 2409.07748), on
+single frames, or through the model's own video input.
 
 By default the vision tower is frozen, and projector and language model learn. Three options reduce forgetting: captions
 in the training set, LoRA, and a KL penalty towards the starting model. One run is one stage: LLaVA's alignment on
@@ -21,8 +22,10 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 
 from tideo import registry
 from tideo.bundled import model_source
-from tideo.models.grid.loading import check_image_size, load_vlm
+from tideo.models.grid.families import family_of
+from tideo.models.grid.loading import check_cells, check_image_size, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
+from tideo.models.grid.template import ChatTemplate, Kind
 from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
 from tideo.train import workers
@@ -30,6 +33,7 @@ from tideo.train.grid.config import LLAVA, FinetuneConfig
 from tideo.train.grid.conversations import Conversation, annotated, pasted
 from tideo.train.grid.examples import check_packing
 from tideo.train.grid.llava_json import read_llava, write_llava
+from tideo.train.grid.single_frames import check_alike
 from tideo.train.grid.stage import freeze, mean_loss, run_stage, training_arguments
 from tideo.train.grid.trainer import GridTrainer
 from tideo.train.grid.validation import check_apart
@@ -69,8 +73,13 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     validation = validation_set(config)
     check_apart(conversations, validation)
     base, processor = starting_model(config)
-    check_image_size(processor, config.grid, name=config.model)
     check_packing(base, config.packed)
+    check_alike(
+        [*conversations, *validation],
+        batch=config.train.batch,
+        alike=family_of(base.config).videos_alike,
+        name=config.model,
+    )
     if not (config.quantised or config.train.parallel):
         base.to(device)  # the tower and the captions' loss run before the Trainer
     model = freeze(base, config)
@@ -206,7 +215,14 @@ def starting_model(config: FinetuneConfig) -> tuple[Any, Any]:
     # bfloat16 is enough if other weights learn (LoRA), or if DeepSpeed keeps a copy in float32.
     low_precision = config.train.bf16 and (config.lora_rank or deepspeed_file(config.train.parallel))
     dtype = config.dtype if config.dtype != "auto" else "bf16" if low_precision else "fp32"
-    return load_vlm(config.model, loading=replace(config.loading, dtype=dtype), place=False)
+
+    def check(model_config: Any, processor: Any) -> None:
+        check_image_size(processor, config.grid, name=config.model)
+        kind: Kind = "video" if config.grid.look == "video" else "image"
+        check_cells(ChatTemplate(processor, name=config.model, kind=kind), config.grid)
+
+    loading = replace(config.loading, dtype=dtype)
+    return load_vlm(config.model, loading=loading, place=False, check=check)
 
 
 def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:

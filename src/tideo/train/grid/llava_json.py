@@ -183,6 +183,10 @@ def write_llava(conversations: Sequence[Conversation], out: str | Path) -> Path:
 def _with_image(conversation: Conversation, folder: Path) -> tuple[Conversation, str]:
     """The conversation as its file's frames ask for it, and the name of its image in the folder."""
     pictures = conversation.pictures
+    if pictures.look != "image":
+        raise UserError(
+            f"{conversation.id}: LLaVA's format has images, not frames or videos: set grid.look=grid"
+        )
     if pictures.num != 1:
         raise UserError(f"{conversation.id}: LLaVA's format has one image a row, not {pictures.num} panels")
     if not (path := folder / f"{pictures.key}.png").exists():

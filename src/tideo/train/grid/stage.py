@@ -18,6 +18,7 @@ from accelerate.utils import broadcast_object_list  # type: ignore[import-untype
 from torch import Tensor
 from transformers import TrainingArguments
 
+from tideo.models.likelihood import context
 from tideo.models.prompts import IGNORE
 from tideo.store.files import key_of
 from tideo.train.grid.config import FinetuneConfig, GridTraining
@@ -78,7 +79,8 @@ def run_stage(
     unread: list[tuple[Conversation, str]] = []  # of the validation set
     workers = num_workers(training.workers, on_cpu=arguments.use_cpu)
     # A sharded model has no whole tower that could run here, and in a large model the tower's share of a step is small.
-    if config.keep_features and not training.parallel and "tower" not in config.modules:
+    keeps = config.keep_features and config.grid.shows_grids
+    if keeps and not training.parallel and "tower" not in config.modules:
         chat = Chat(processor, image_size=config.grid.image_size)
         features, changed = tower_features(
             base, [*conversations, *validation], chat=chat, features_dir=features_dir, workers=workers
@@ -104,8 +106,8 @@ def run_stage(
 
     def examples_of(sets: Sequence[Conversation], num: int) -> ChatExamples:
         return ChatExamples(
-            sets, processor=processor, image_size=config.grid.image_size, num=num, packed=config.packed,
-            features=features, seed=config.seed,
+            sets, processor=processor, image_size=config.grid.image_size, num=num, settings=config.grid,
+            most=context(base), packed=config.packed, features=features, seed=config.seed,
         )  # fmt: skip
 
     rates = {"projector": training.projector_lr, "tower": training.tower_lr}
