@@ -219,6 +219,8 @@ class Answer:
 
     `loglikelihoods` are sums over each option's tokens and `num_tokens` their counts, so that the answers can be
     scored again, with another reduction, without a model. `choice` is 0-based. `relevance` is that of the `Frames`.
+    `prompt_tokens` are those before the options or the reply, `visual_tokens` those of them that stand for images or
+    frames; None where the model does not count them.
     """
 
     sample_id: str
@@ -230,3 +232,5 @@ class Answer:
     pts_s: tuple[float, ...] = ()
     relevance: tuple[tuple[float, float], ...] = ()
     seconds: float = 0.0
+    prompt_tokens: int | None = None
+    visual_tokens: int | None = None

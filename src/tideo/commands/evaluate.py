@@ -43,7 +43,7 @@ def evaluate(
     from tideo.evaluate.caption_scores import CaptionReport
     from tideo.evaluate.processes import Processes
     from tideo.evaluate.run import evaluate as answer_questions
-    from tideo.evaluate.summary import Unscored, headline
+    from tideo.evaluate.summary import Unscored, headline, usage_line
 
     loaded, first = load_benchmark(benchmark), Processes.launched().first  # the first process prints
     if loaded.describes and permute:
@@ -79,6 +79,8 @@ def evaluate(
         return
     for line in headline(report, score=loaded.score):
         print(f"{benchmark}: {line}")
+    if usage := usage_line(report.per_question):
+        print(f"{benchmark}: {usage}")
     if permute:
         print(
             f"{report.orders['accuracy']:.1%} right in all {report.orders['num_orders']} orders of the options"

@@ -85,6 +85,9 @@ def record(item: Item, answer: Answer, *, unlike_training: bool) -> dict[str, An
     fields = dataclasses.asdict(answer)
     if not answer.relevance:  # no selector chose the frames
         del fields["relevance"]
+    for name in ("prompt_tokens", "visual_tokens"):
+        if fields[name] is None:
+            del fields[name]
     return {"key": item.key, "control": item.control, "strange": unlike_training, **fields}
 
 

@@ -21,7 +21,7 @@ from tideo.evaluate.benchmark import load_benchmark
 from tideo.evaluate.grounding import in_evidence
 from tideo.evaluate.questions import Condition, all_questions, question
 from tideo.evaluate.strip import relevance_strip
-from tideo.evaluate.summary import compared, read_report, summarise_run
+from tideo.evaluate.summary import compared, read_report, summarise_run, usage_line
 from tideo.models.grid.settings import OF_GRIDS, GridSettings
 from tideo.scoring import decide
 from tideo.store.files import atomic_write_text
@@ -84,6 +84,7 @@ def write_report(
             "wrong": _gallery(run, right=False, num=examples),
             "difference": _minus(runs[0], run) if run is not runs[0] else None,
             "note": run.note,
+            "usage": usage_line(run.report["per_question"]),
         }
         for run in runs
     ]

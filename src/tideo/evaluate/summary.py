@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ class Report:
     `n_strange` counts the videos unlike anything in the model's memory, `n_left_out` the questions that were left
     out because their video is missing. `failures`: video, error, and how many questions of the result failed by it.
     `evidence` says whether the frames show the answer, where the benchmark knows (evaluate/grounding.py).
-    `orders` is there if the options were asked in every order (evaluate/option_order.py).
+    `orders` is there if the options were asked in every order (evaluate/option_order.py). `per_question` has the means
+    of the result's `prompt_tokens` and `visual_tokens`, where the model counts them, and of the model's `seconds`.
     """
 
     benchmark: str
@@ -55,6 +56,7 @@ class Report:
     failures: list[dict[str, Any]] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
     orders: dict[str, Any] = field(default_factory=dict)
+    per_question: dict[str, float] = field(default_factory=dict)
 
     def save(self, directory: str | Path) -> None:
         text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
@@ -139,6 +141,7 @@ def summarise_run(
         failures=_failures(known, main),
         evidence=grounding_figures(known, main),
         orders=order_figures(samples, in_order) if turns else {},
+        per_question=per_question(main[s.id] for s in known),
         run=dict(run),
     )
 
@@ -146,6 +149,25 @@ def summarise_run(
 def figures(samples: Sequence[Sample], answers: Answers) -> dict[str, Any]:
     """n, accuracy, stderr, ci95 of these questions."""
     return dataclasses.asdict(accuracy(_correct(samples, answers), clusters=[s.video.id for s in samples]))
+
+
+def per_question(answers: Iterable[Answer]) -> dict[str, float]:
+    """The means of what the answers took, of those that say it and did not fail."""
+    took = [a for a in answers if a.error is None]
+    means = {}
+    for name in ("prompt_tokens", "visual_tokens", "seconds"):
+        values = [value for a in took if (value := getattr(a, name)) is not None]
+        if values:
+            means[name] = sum(values) / len(values)
+    return means
+
+
+def usage_line(means: Mapping[str, float]) -> str | None:
+    """What a question took, in words; None where the model counts no tokens."""
+    if "prompt_tokens" not in means:
+        return None
+    visual = f", {means['visual_tokens']:,.0f} of them visual" if "visual_tokens" in means else ""
+    return f"{means['prompt_tokens']:,.0f} prompt tokens a question{visual}; {means['seconds']:.3g} s of the model"
 
 
 def _mean_of_kinds(samples: Sequence[Sample], answers: Answers) -> dict[str, Any]:

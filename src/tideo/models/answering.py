@@ -63,15 +63,29 @@ def answers_to(
                 error = (
                     "the reply ends within a thought: set a higher max_new_tokens" if text is None else None
                 )
-                return Answer(sample_id=sample.id, text=text or "", error=error)
+                return Answer(
+                    sample_id=sample.id,
+                    text=text or "",
+                    error=error,
+                    prompt_tokens=listener.prompt_tokens,
+                    visual_tokens=listener.visual_tokens,
+                )
             if found is None:
                 [[found]] = score([(of.what, prompts(of.form, [sample]))])
             if sample.id in of.listeners:
                 listener.option_tokens = found.counts
-                listener.prompt_tokens = count(
-                    of.what, FORMS[of.form](sample.question, sample.options, words)[0]
-                )
-            return Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
+                listener.prompt_tokens = found.prompt_tokens
+                if found.prompt_tokens is None:
+                    listener.prompt_tokens = count(
+                        of.what, FORMS[of.form](sample.question, sample.options, words)[0]
+                    )
+            return Answer(
+                sample_id=sample.id,
+                loglikelihoods=found.sums,
+                num_tokens=found.counts,
+                prompt_tokens=found.prompt_tokens,
+                visual_tokens=found.visual_tokens,
+            )
         except UserError as error:
             return Answer(sample_id=sample.id, error=str(error))
 

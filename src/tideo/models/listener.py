@@ -19,7 +19,7 @@ class Listener:
     """`max_new_tokens` of a reply in words, None for the model's own limit. `on_text` gets the reply's text in pieces
     as it is written, thoughts left out; `has_left` says that nobody waits any more, so writing can end.
 
-    The model notes the tokens of the prompt, frames included, of each option or of the reply without its end token, and
+    The model notes the tokens of the prompt, frames included, those of the frames alone, those of each option or of the reply without its end token, and
     whether the reply ended at the limit. None is what it does not know.
     """
 
@@ -27,6 +27,7 @@ class Listener:
     on_text: Callable[[str], None] | None = None
     has_left: Callable[[], bool] = lambda: False
     prompt_tokens: int | None = None
+    visual_tokens: int | None = None
     option_tokens: tuple[int, ...] | None = None
     reply_tokens: int | None = None
     truncated: bool = False

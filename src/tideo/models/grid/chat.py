@@ -34,6 +34,8 @@ class _Prefix(NamedTuple):
     inputs: dict[str, torch.Tensor]
     last_image: int
     questions: Sequence[Question]
+    num_tokens: Sequence[int]  # of each question's prompt
+    num_visual: int  # of them, for images and frames
 
 
 class ImageChat:
@@ -64,7 +66,10 @@ class ImageChat:
         for together in self._stackable(prefixes):
             found = self._scores([prefixes[i] for i in together], at_once=at_once)
             for i, of_video in zip(together, found, strict=True):
-                scores[i] = of_video
+                scores[i] = [
+                    of._replace(prompt_tokens=num, visual_tokens=prefixes[i].num_visual)
+                    for of, num in zip(of_video, prefixes[i].num_tokens, strict=True)
+                ]
         return scores
 
     def _stackable(self, prefixes: Mapping[int, _Prefix]) -> list[list[int]]:
@@ -92,7 +97,7 @@ class ImageChat:
             (torch.tensor(stem[shared:], device=self.model.device), options)
             for stem, options in zip(turns.stems, turns.replies, strict=True)
         ]
-        return _Prefix(inputs, turns.last_visual, tails)
+        return _Prefix(inputs, turns.last_visual, tails, list(map(len, turns.stems)), turns.num_visual)
 
     def _scores(self, prefixes: Sequence[_Prefix], *, at_once: int) -> list[list[OptionScores]]:
         cache = DynamicCache()
@@ -139,6 +144,8 @@ class ImageChat:
         most = listener.limit(max_new_tokens, room=max(1, context(self.model) - num_prompt))
         check_length(self.model, num_prompt + most)
         listener.prompt_tokens = num_prompt
+        visual = torch.tensor(sorted(visual_tokens(self.model.config)), device=self.model.device)
+        listener.visual_tokens = int(torch.isin(inputs["input_ids"], visual).sum())
         ends = end_ids(self.processor.tokenizer, self.model) | {self.template.end_ids[-1]}
         writing = Writing(tokenizer=self.processor.tokenizer, listener=listener)
 

@@ -25,11 +25,13 @@ class Turns(NamedTuple):
     """`stems` are the tokens up to the replies of each question, `replies` those of the replies.
 
     `encoded` are the processor's inputs for the first question. The first `shared` tokens are the same of all stems,
-    the images among them, and at least one token of each stem comes behind them.
+    the images among them, and at least one token of each stem comes behind them. `num_visual` tokens stand for images
+    and frames, the last one is at `last_visual`.
     """
 
     encoded: Inputs
     last_visual: int
+    num_visual: int
     shared: int
     stems: list[list[int]]
     replies: list[list[list[int]]]
@@ -75,7 +77,8 @@ def encode_turns(
         raise UserError(
             f"model {template.name}: its chat template puts images after the question; expected them before it"
         )
-    return Turns(encoded, last, shared, stems, replies)
+    num_visual = sum(n in visual_tokens for n in first)
+    return Turns(encoded, last, num_visual, shared, stems, replies)
 
 
 def stacked(inputs: Sequence[Mapping[str, torch.Tensor]]) -> Inputs:

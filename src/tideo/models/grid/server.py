@@ -183,6 +183,7 @@ class Remote(GridModel):
             choice=choice if sample.options else None,
             text=reply.text,
             pts_s=tuple(map(float, pts_s)),
+            prompt_tokens=reply.tokens_in or None,
         )
 
     def _limit(self, sample: Sample, listener: Listener) -> int:
@@ -228,7 +229,14 @@ class Remote(GridModel):
             failure = None if choice is not None else f"the reply names no option: {text[:200]!r}"
         # What is no description must not be scored as one.
         kept = text or (reply.text if sample.options else "")
-        return Answer(sample_id=sample.id, choice=choice, text=kept, error=failure, pts_s=tuple(shown.pts_s))
+        return Answer(
+            sample_id=sample.id,
+            choice=choice,
+            text=kept,
+            error=failure,
+            pts_s=tuple(shown.pts_s),
+            prompt_tokens=reply.tokens_in or None,
+        )
 
 
 def _is_time(value: Any) -> bool:
