@@ -19,8 +19,8 @@ class Listener:
     """`max_new_tokens` of a reply in words, None for the model's own limit. `on_text` gets the reply's text in pieces
     as it is written, thoughts left out; `has_left` says that nobody waits any more, so writing can end.
 
-    The model notes the tokens of the prompt, frames included, those of the frames alone, those of each option or of the reply without its end token, and
-    whether the reply ended at the limit. None is what it does not know.
+    The model notes the tokens of the prompt, frames included, those of the frames alone, those of each option or of
+    the reply without its end token, and whether the reply ended at the limit. None is what it does not know.
     """
 
     max_new_tokens: int | None = None

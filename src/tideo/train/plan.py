@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tideo.registry import unknown
+from tideo.train.shapes import SHAPES
 from tideo.types import UserError
 
 GIB = 2**30
@@ -36,51 +37,6 @@ CARDS: dict[str, tuple[int, float]] = {
     "H200": (141, 989),
 }
 DEFAULT_CARD = "A100-40G"  # of both papers
-
-_CLIP_L_336 = {
-    "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
-    "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768, "vocab_size": 32000,
-}  # fmt: skip
-_LLAMA_7B = {
-    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-    "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32000,
-}  # fmt: skip
-_LLAMA_13B = {
-    "model_type": "llama", "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40,
-    "num_attention_heads": 40, "num_key_value_heads": 40, "vocab_size": 32000,
-}  # fmt: skip
-# The config.json of published checkpoints, so that no download is needed.
-SHAPES: dict[str, dict[str, Any]] = {
-    "openai/clip-vit-large-patch14": {
-        "model_type": "clip", "projection_dim": 768, "vision_config": _CLIP_L_336 | {"image_size": 224},
-        "text_config": {
-            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-        },
-    },
-    "meta-llama/Llama-2-7b-hf": _LLAMA_7B,
-    "meta-llama/Llama-2-13b-hf": _LLAMA_13B,
-    "meta-llama/Meta-Llama-3-8B": {
-        "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-    },
-    "llava-hf/llava-1.5-7b-hf": {
-        "model_type": "llava", "vision_config": _CLIP_L_336, "image_token_index": 32000, "vision_feature_layer": -2,
-        "text_config": _LLAMA_7B | {"vocab_size": 32064},
-    },
-    "llava-hf/llava-1.5-13b-hf": {
-        "model_type": "llava", "vision_config": _CLIP_L_336, "image_token_index": 32000, "vision_feature_layer": -2,
-        "text_config": _LLAMA_13B | {"vocab_size": 32064},
-    },
-    "llava-hf/llava-v1.6-34b-hf": {
-        "model_type": "llava_next", "vision_config": _CLIP_L_336, "image_token_index": 64000,
-        "vision_feature_layer": -2,
-        "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
-        "text_config": {
-            "model_type": "llama", "hidden_size": 7168, "intermediate_size": 20480, "num_hidden_layers": 60,
-            "num_attention_heads": 56, "num_key_value_heads": 8, "vocab_size": 64064,
-        },
-    },
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ OTHER says: question by question, with the module names that families share.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +24,9 @@ class Family:
     text and image tokens have one position each and see only what stands before them. `keeps_features`: the tower's
     output can replace the pixels. `videos_alike`: all videos of a training batch need one number of frames.
 
+    `tokens`: how many tokens one of several square images has, from the config, the side in pixels and the number of
+    images, with the processor as published. `of_frame`: the same of a frame of a video.
+
     `grid`, `panel`, `frame`: the side in pixels that suits an image of that kind, by the processor's own sizes; a
     processor that sees less gets what it sees. `frames`, `of_video`: how many frames suit look=frames and look=video.
     """
@@ -34,6 +37,8 @@ class Family:
     packs: bool = False
     keeps_features: bool = False
     videos_alike: bool = False
+    tokens: Callable[[Any, int, int], int] | None = None
+    of_frame: Callable[[Any, int], float] | None = None
     grid: int = 336
     panel: int = 336
     frame: int = 336
@@ -47,12 +52,72 @@ class Family:
         return {"image_size": self.panel if look == "panels" else self.grid}
 
 
+def _side(config: Any) -> int:
+    """Patches on a side of what the tower sees."""
+    return int(config.vision_config.image_size // config.vision_config.patch_size)
+
+
+def _one_input(config: Any, side: int, num_images: int) -> int:
+    return _side(config) ** 2
+
+
+def _tiles(config: Any, side: int) -> int:
+    """Tiles on a side of the place that LLaVA-NeXT gives a square image."""
+    from transformers.image_processing_utils import select_best_resolution
+
+    place = select_best_resolution((side, side), config.image_grid_pinpoints)
+    return int(min(place) // config.vision_config.image_size)
+
+
+def _anyres(config: Any, side: int, num_images: int) -> int:
+    """The whole image, and its tiles with an end for each line."""
+    fitted = _side(config) * _tiles(config, side)
+    return _side(config) ** 2 + fitted * (fitted + 1)
+
+
+def _anyres_of_nine(config: Any, side: int, num_images: int) -> int:
+    """As `_anyres`, of more than nine tiles no more than nine have; several images have one tile and one end each."""
+    if num_images > 1:
+        return _side(config) ** 2 + 1
+    fitted = _side(config) * _tiles(config, side)
+    ratio = fitted / (3 * _side(config))
+    fitted = int(fitted // ratio) if ratio > 1.1 else fitted
+    return _side(config) ** 2 + fitted * (fitted + 1)
+
+
+def _merged(config: Any, side: int, num_images: int) -> int:
+    vision = config.vision_config
+    return int(round(side / (vision.patch_size * vision.spatial_merge_size)) ** 2)
+
+
+def _half_merged(config: Any, side: int) -> float:
+    """Two frames share their tokens."""
+    return _merged(config, side, 1) / 2
+
+
+def _tile(config: Any) -> int:
+    return int(_side(config) // config.scale_factor) ** 2
+
+
+def _seventeen_tiles(config: Any, side: int, num_images: int) -> int:
+    return 17 * _tile(config)
+
+
 # Projectors of the families that have no row.
 OTHER = Family(
     projector=("multi_modal_projector", "connector", "image_newline", "merger", "mlp1", "modality_projection")
 )
 # Patches of 14 pixels, of which 2 x 2 become a token: 32 x 32 tokens, 8 x 8 of each of 16 cells.
-_QWEN_2 = Family(tower=("visual",), projector=("merger",), stacked=True, grid=896, panel=448, frame=448)
+_QWEN_2 = Family(
+    tower=("visual",),
+    projector=("merger",),
+    stacked=True,
+    tokens=_merged,
+    of_frame=_half_merged,
+    grid=896,
+    panel=448,
+    frame=448,
+)
 # Every image is enlarged to 4 tiles on its longer side, beside the whole: a tile is a cell of a 4 x 4 grid. A single
 # frame takes 13 tiles too, six of them about 6,500 tokens of SmolVLM2's context of 8,192; a frame of a video takes one.
 _SMOLVLM = Family(
@@ -60,6 +125,8 @@ _SMOLVLM = Family(
     projector=("connector",),
     stacked=True,
     packs=True,
+    tokens=_seventeen_tiles,
+    of_frame=lambda config, side: _tile(config),
     grid=2048,
     panel=2048,
     frame=512,
@@ -68,15 +135,18 @@ _SMOLVLM = Family(
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         # 24 x 24 patches of 14 pixels, 6 x 6 of each of 16 cells. Six frames are 3,456 tokens of a context of 4,096.
-        "llava": Family(tower=("vision_tower",), stacked=True, packs=True, keeps_features=True, frames=6),
+        "llava": Family(
+            tower=("vision_tower",), stacked=True, packs=True, keeps_features=True, tokens=_one_input, frames=6,
+        ),
         # As published for the grid; a grid of 672 is cut into 2 x 2 tiles, 2,928 tokens. A frame has about 1,176.
         "llava_next": Family(
             tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), stacked=True, packs=True,
-            keeps_features=True, frames=3,
+            keeps_features=True, tokens=_anyres, frames=3,
         ),
         # Tiles of 384 pixels, 27 x 27 tokens: a grid is 2 x 2 of them with 4 cells each. Several images have one each.
         "llava_onevision": Family(
-            tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), videos_alike=True,
+            tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), stacked=True, packs=True,
+            videos_alike=True, tokens=_anyres_of_nine, of_frame=lambda config, side: (-(-_side(config) // 2)) ** 2,
             grid=768, panel=384, frame=384,
         ),
         "qwen2_vl": _QWEN_2,

@@ -81,7 +81,8 @@ class GridVLM(GridModel, BatchedModel):
         """From a folder or a Hugging Face id. `settings`, `known`: others than the folder's.
 
         The fields that nobody has `chosen` become what suits the model's family; without names in `chosen` these are
-        the fields that the folder leaves out, or none of other `settings`. Raises UserError where it cannot be loaded, or is no image-text model, or does not take the settings.
+        the fields that the folder leaves out, or none of other `settings`. Raises UserError where it cannot be loaded,
+        or is no image-text model, or does not take the settings.
         """
         source, folder = str(source), Path(source)
         loading, batching = loading or Loading(), batching or Batching()

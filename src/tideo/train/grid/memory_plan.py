@@ -9,20 +9,23 @@ optimiser is in host memory, with the gradients.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from transformers.image_processing_utils import select_best_resolution
 
 from tideo import registry
 from tideo.bundled import located
 from tideo.loading import DTYPES
-from tideo.models.grid.template import ChatTemplate
-from tideo.pretrained import FAULTS, OWN_CODE
+from tideo.models.grid.families import family_of
+from tideo.models.grid.inputs import Visual
+from tideo.models.grid.template import ChatTemplate, Kind
+from tideo.pretrained import FAULTS, OWN_CODE, check_packages
 from tideo.train.annotated import PUBLISHED
 from tideo.train.grid.config import LLAVA, FinetuneConfig
 from tideo.train.grid.modules import module_of, train_only, with_lora
@@ -40,7 +43,7 @@ from tideo.train.plan import (
     time_line,
     training_flops,
 )
-from tideo.types import UserError
+from tideo.types import Frames, UserError
 
 TEXT_TOKENS = 80  # about as many as a question with five options and the reply has
 TABLE = ("RTX4090", "A100-40G", "A100-80G", "H100")
@@ -128,7 +131,7 @@ def memory_of(config: FinetuneConfig, model: Any, *, gpus: int) -> Memory:
     """The activations are the input that each layer keeps, one recomputed layer, and the logits in float32."""
     total, learning = (sum(counts.values()) for counts in parameters(model))
     text = model.config.get_text_config()
-    length = image_tokens(config, model.config) * config.grid.panels + TEXT_TOKENS * config.packed
+    length = visual_tokens(config, model.config) + TEXT_TOKENS * config.packed
     tokens = config.train.batch * length
     layer = 4 * text.hidden_size**2 + 3 * text.hidden_size * text.intermediate_size
     shared = sharding(config.train.parallel)
@@ -167,7 +170,7 @@ def bytes_of(config: FinetuneConfig) -> tuple[float, float, float]:
 def _flops(config: FinetuneConfig, model: Any, *, questions: float) -> float:
     """Operations of a sequence: language model and projector are trained, the tower runs once, forward if frozen."""
     total, learning = parameters(model)
-    images = image_tokens(config, model.config) * config.grid.panels
+    images = visual_tokens(config, model.config)
     read = {name: number for name, number in total.items() if name != "tower"}
     trained = {name: number for name, number in learning.items() if name != "tower"}
     flops = training_flops(
@@ -199,35 +202,44 @@ def examples_of(config: FinetuneConfig) -> Examples:
 
 
 def image_tokens(config: FinetuneConfig, settings: Any) -> int:
-    """The tokens of one square image of the grid.
+    """The tokens of one square image of the grid; frames are taken as square too.
 
-    For a shape that is known without files: its patches and, in LLaVA-NeXT, those of its crops with an end for each
-    line. Of other models the processor says it, which is read.
+    For a shape that is known without files the family's row says it, of other models the processor, which is read.
     """
-    side = config.grid.image_size
-    if config.model not in SHAPES:
-        return _counted(config.model, side)
-    vision = settings.vision_config
-    patches = (vision.image_size // vision.patch_size) ** 2
-    if not hasattr(settings, "image_grid_pinpoints"):
-        return int(patches)
-    fitted = min(select_best_resolution((side, side), settings.image_grid_pinpoints)) // vision.patch_size
-    return int(patches + fitted * (fitted + 1))
+    grid = config.grid
+    tokens = family_of(settings).tokens if config.model in SHAPES else None
+    if tokens is None:
+        images = [Image.new("RGB", (grid.image_size, grid.image_size))]
+        return _counted(config.model, images, kind="image")
+    return tokens(settings, grid.image_size, grid.panels if grid.shows_grids else grid.frames)
 
 
-def _counted(model: str, side: int) -> int:
+def visual_tokens(config: FinetuneConfig, settings: Any) -> int:
+    """The tokens of all that the model is shown of a video."""
+    grid = config.grid
+    if grid.look != "video":
+        num = grid.panels if grid.shows_grids else grid.frames
+        return num * image_tokens(config, settings)
+    of_frame = family_of(settings).of_frame if config.model in SHAPES else None
+    if of_frame is None:
+        rgb_THWC = np.zeros((grid.frames, grid.image_size, grid.image_size, 3), dtype=np.uint8)
+        video = Frames(rgb_THWC=rgb_THWC, pts_s_T=np.arange(float(grid.frames)), video_id="")
+        return _counted(config.model, [video], kind="video")
+    return round(grid.frames * of_frame(settings, grid.image_size))
+
+
+def _counted(model: str, visuals: Sequence[Visual], *, kind: Kind) -> int:
     try:
         processor = AutoProcessor.from_pretrained(located(model), **OWN_CODE)
         if getattr(processor, "image_processor", None) is None:
             raise ImportError("it has no image processor, or that needs torchvision")
-        template = ChatTemplate(processor, name=model)
-        opening = template.opening("What happens?", num_images=1)
-        encoded = template.encode(opening, [Image.new("RGB", (side, side))])
+        template = ChatTemplate(processor, name=model, kind=kind)
+        opening = template.opening("What happens?", num_images=len(visuals))
+        ids = template.encode(opening, visuals)["input_ids"]
     except UserError:
         raise
     except FAULTS as error:
-        if "torchvision" in str(error).lower():
-            registry.require("torchvision")
+        check_packages(error)
         raise UserError(f"the processor of {model!r} cannot be read: {str(error).splitlines()[0]}") from error
-    token = getattr(processor, "image_token_id", None)
-    return int((encoded["input_ids"] == token).sum()) or int(encoded["input_ids"].shape[1])
+    tokens = (getattr(processor, f"{name}_token_id", None) for name in ("image", "video"))
+    return sum(int((ids == token).sum()) for token in tokens if token is not None) or int(ids.shape[1])

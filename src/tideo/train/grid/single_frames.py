@@ -87,6 +87,6 @@ def check_alike(conversations: Sequence[Conversation], *, batch: int, alike: boo
     numbers = {c.pictures.num for c in conversations if c.pictures.look == "video"}
     if alike and batch > 1 and len(numbers) > 1:
         raise UserError(
-            f"the videos have {min(numbers)} to {max(numbers)} frames, and those of a batch need one number for {name}: "
-            f"set train.batch=1 and train.accumulate={batch}, or a smaller grid.frames"
+            f"the videos have {min(numbers)} to {max(numbers)} frames, and {name} needs one number in a batch: set "
+            f"train.batch=1 and train.accumulate={batch}, or a smaller grid.frames"
         )
