@@ -193,10 +193,10 @@ def check_options(model: nn.Module, num_prefix: int, options_ids: TokenIds) -> i
     return longest
 
 
-def check_length(model: nn.Module, num_tokens: int) -> None:
+def check_length(model: nn.Module, num_tokens: int, *, advice: str = "shorten the text") -> None:
     """Raise UserError for a sequence that is longer than the model's context."""
     if num_tokens > (limit := context(model)):
-        raise UserError(f"{num_tokens} tokens exceed the model's context of {limit}: shorten the text")
+        raise UserError(f"{num_tokens} tokens exceed the model's context of {limit}: {advice}")
 
 
 def context(model: nn.Module) -> float:

@@ -20,6 +20,4 @@ SIGLIP_2 = "google/siglip2-so400m-patch14-384"
 def qwen3_0_6b() -> PrealignConfig:
     recipe = llama2_7b()
     train = replace(recipe.train, batch=32, accumulate=8, base_lr=None, lr=2e-4, proj_lr=10.0)
-    return replace(
-        recipe, llm="Qwen/Qwen3-0.6B", encoder=SIGLIP_2, adapter="lora", lora_rank=16, train=train
-    )
+    return replace(recipe, llm="Qwen/Qwen3-0.6B", encoder=SIGLIP_2, adapter="lora", lora_rank=16, train=train)

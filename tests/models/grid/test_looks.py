@@ -13,7 +13,6 @@ from tideo.models.grid.settings import GridSettings
 from tideo.models.grid.vlm import GridVLM
 from tideo.models.interface import Asked, Controls
 from tideo.models.load import load_model
-from tideo.train.grid.config import FinetuneConfig, GridTraining
 from tideo.types import Answer, Frames, Sample, UserError, Video
 from tiny_vlms import FAMILIES, SEEN, made, saved
 from videos import encode
@@ -113,18 +112,6 @@ def test_a_model_without_video_input_says_so(tmp_path: Path) -> None:
     sample = Sample(id="q", video=video, question="why?", options=OPTIONS)
     (found,) = vlm.answer(video, [sample], seen=seen)
     assert (found.error, len(found.pts_s)) == (None, 5)
-
-
-def test_a_finetuning_shows_grids() -> None:
-    with pytest.raises(UserError, match="look=video: a finetuning shows grids"):
-        FinetuneConfig(
-            model="m",
-            data="nextqa",
-            path="p",
-            videos="v",
-            grid=GridSettings(look="video"),
-            train=GridTraining(steps=1),
-        )
 
 
 def test_grids_keep_the_keys_of_earlier_versions() -> None:

@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache, StoppingCriteriaList
 
 from tideo.models.grid.families import family_of, visual_tokens
-from tideo.models.grid.inputs import Visual, Words, encode_turns, stacked
+from tideo.models.grid.inputs import Visual, Words, encode_turns, matching_tokens, stacked
 from tideo.models.grid.template import PER_TOKEN, ChatTemplate, Kind
 from tideo.models.likelihood import OptionScores, check_length, context, one_by_one
 from tideo.models.listener import MAX_NEW_TOKENS, Listener, Writing
@@ -89,7 +89,8 @@ class ImageChat:
             encode=self._encode,
         )
         shared, encoded = turns.shared, turns.encoded
-        check_length(self.model, shared)
+        longest = [len(stem) + max(map(len, of)) for stem, of in zip(turns.stems, turns.replies, strict=True)]
+        self._check_length(max(longest), num_visual=turns.num_visual)
         inputs = encoded | {name: encoded[name][:, :shared] for name in PER_TOKEN if name in encoded}
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         # At least one token of every question stays behind the cache: it predicts the first token of the replies.
@@ -102,7 +103,8 @@ class ImageChat:
     def _scores(self, prefixes: Sequence[_Prefix], *, at_once: int) -> list[list[OptionScores]]:
         cache = DynamicCache()
         inputs = stacked([prefix.inputs for prefix in prefixes])
-        self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        with matching_tokens(self.name):
+            self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
         deltas = getattr(self.model.model, "rope_deltas", None)
         # Qwen-VL gives an image fewer positions than tokens.
         offsets = [
@@ -117,6 +119,14 @@ class ImageChat:
             offsets=offsets,
             at_once=1 if self.alone else at_once,
         )
+
+    def _check_length(self, num_tokens: int, *, num_visual: int) -> None:
+        advice = "shorten the text"
+        if num_visual:
+            advice += (
+                f", or show less: {num_visual} of them are of images (frames, panels, rows, cols, image_size)"
+            )
+        check_length(self.model, num_tokens, advice=advice)
 
     def num_prompt_tokens(self, images: Sequence[Visual], *, turn: str) -> int:
         """How many tokens the chat takes up to a reply, its images included."""
@@ -142,10 +152,10 @@ class ImageChat:
         inputs = self._encode(self.template.opening(turn, num_images=len(images)), images)
         num_prompt = inputs["input_ids"].shape[1]
         most = listener.limit(max_new_tokens, room=max(1, context(self.model) - num_prompt))
-        check_length(self.model, num_prompt + most)
-        listener.prompt_tokens = num_prompt
         visual = torch.tensor(sorted(visual_tokens(self.model.config)), device=self.model.device)
-        listener.visual_tokens = int(torch.isin(inputs["input_ids"], visual).sum())
+        num_visual = int(torch.isin(inputs["input_ids"], visual).sum())
+        self._check_length(num_prompt + most, num_visual=num_visual)
+        listener.prompt_tokens, listener.visual_tokens = num_prompt, num_visual
         ends = end_ids(self.processor.tokenizer, self.model) | {self.template.end_ids[-1]}
         writing = Writing(tokenizer=self.processor.tokenizer, listener=listener)
 
@@ -155,13 +165,14 @@ class ImageChat:
                 writing.add(token)
             return torch.tensor([listener.has_left()], device=ids.device)
 
-        ids = self.model.generate(
-            **inputs,
-            do_sample=False,
-            max_new_tokens=most,
-            eos_token_id=sorted(ends),
-            stopping_criteria=StoppingCriteriaList([stops]),
-        )
+        with matching_tokens(self.name):
+            ids = self.model.generate(
+                **inputs,
+                do_sample=False,
+                max_new_tokens=most,
+                eos_token_id=sorted(ends),
+                stopping_criteria=StoppingCriteriaList([stops]),
+            )
         return writing.end(truncated=int(ids[0, -1]) not in ends)
 
     def _encode(self, opening: str, images: Sequence[Visual]) -> dict[str, torch.Tensor]:

@@ -6,7 +6,8 @@ same up to where the questions differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -14,11 +15,13 @@ from PIL import Image
 
 from tideo.models.grid.template import ChatTemplate
 from tideo.models.prompts import common_start
-from tideo.types import Frames, UserError
+from tideo.types import Frames, Stopped, UserError
 
 Visual = Image.Image | Frames  # the frames of a video, for a chat about videos
 Words = tuple[str, Sequence[str]]  # the user's words, and the replies
 Inputs = dict[str, torch.Tensor]
+# What the models of transformers say of it; the second is Idefics3's and SmolVLM's.
+_OTHER_NUMBER = ("tokens do not match", "tokens not divisible by patch_size")
 
 
 class Turns(NamedTuple):
@@ -35,6 +38,21 @@ class Turns(NamedTuple):
     shared: int
     stems: list[list[int]]
     replies: list[list[list[int]]]
+
+
+@contextmanager
+def matching_tokens(name: str) -> Iterator[None]:
+    """Raises Stopped where a model has another number of features for its images than its processor made tokens."""
+    try:
+        yield
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        if isinstance(error, UserError) or not any(words in said for words in _OTHER_NUMBER):
+            raise
+        raise Stopped(
+            f"model {name}: its processor makes another number of tokens of an image than its vision tower has "
+            f"features ({said}): processor and weights do not belong together, get both anew"
+        ) from error
 
 
 def encode_turns(

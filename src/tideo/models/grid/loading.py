@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tideo.models.grid.template import ChatTemplate
 
 log = logging.getLogger(__name__)
+NO_IMAGES = (
+    "model {name}: it has no image processor, so it cannot be shown a grid; expected an image-text-to-text model, with "
+    "a preprocessor_config.json or processor_config.json that describes one"
+)
 TOKEN_SIDE = 64  # pixels; no family has larger tokens
 
 
@@ -121,10 +125,7 @@ def load_vlm(
 
         processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
         if getattr(processor, "image_processor", None) is None:
-            raise UserError(
-                f"model {source}: it has no image processor, so it cannot be shown a grid; "
-                "expected an image-text-to-text model"
-            )
+            raise UserError(NO_IMAGES.format(name=source))
         # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
         ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
@@ -145,6 +146,8 @@ def load_vlm(
         raise
     except FAULTS as error:
         check_packages(error)
+        if "load image processor" in str(error):
+            raise UserError(NO_IMAGES.format(name=source)) from error
         raise UserError(f"{failure}: {reason(error, source)}") from error
     check_whole(loading_info, f"the image-text model {source!r}")
     return model.eval(), processor

@@ -23,6 +23,7 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from tideo import registry
 from tideo.bundled import model_source
 from tideo.models.grid.families import family_of
+from tideo.models.grid.inputs import matching_tokens
 from tideo.models.grid.loading import check_cells, check_image_size, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.models.grid.template import ChatTemplate, Kind
@@ -84,8 +85,9 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
         base.to(device)  # the tower and the captions' loss run before the Trainer
     model = freeze(base, config)
     measured = [] if config.train.parallel else held_out  # a sharded model runs in the Trainer only
-    before = mean_loss(model, measured, processor=processor, config=config)
-    with workers.ended():
+    with matching_tokens(config.model):
+        before = mean_loss(model, measured, processor=processor, config=config)
+    with matching_tokens(config.model), workers.ended():
         trainer = run_stage(
             model, conversations, validation=validation, base=base, processor=processor, config=config,
             arguments=arguments, features_dir=out.parent / "patch_features", skipped=skipped, resume=resume,

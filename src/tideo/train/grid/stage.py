@@ -212,9 +212,9 @@ def collate(examples: Sequence[dict[str, Any]], processor: Any) -> dict[str, Any
 
 
 def pad_id(processor: Any) -> int:
-    """The tokenizer's pad token or, if it has none, its end token."""
-    pad = processor.tokenizer.pad_token_id
-    return int(processor.tokenizer.eos_token_id if pad is None else pad)
+    """The tokenizer's pad token or, if it has none, its end token; any will do if it has neither, as none is read."""
+    pad, end = processor.tokenizer.pad_token_id, processor.tokenizer.eos_token_id
+    return int(pad if pad is not None else end if end is not None else 0)
 
 
 def set_steps(

@@ -1,0 +1,148 @@
+"""Image-text models whose parts are missing or do not belong together: one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grid_training import GRID, SIDE, nextqa_in
+from tideo.models.grid.settings import GridSettings
+from tideo.models.load import load_model
+from tideo.train.grid.config import FinetuneConfig, GridTraining
+from tideo.train.grid.finetune import finetune
+from tideo.types import Answer, Sample, Stopped, UserError, Video
+from tiny_vlms import made, saved
+from videos import encode
+
+OPTIONS = ("tea", "a book")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved("llava", tmp_path_factory.mktemp("whole") / "llava")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return nextqa_in(tmp_path_factory.mktemp("data"), num=2)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Video:
+    path = tmp_path_factory.mktemp("video") / "v.mp4"
+    encode(path, num=30)
+    return Video(id="v", path=str(path))
+
+
+def changed(folder: Path, to: Path, name: str, change: Callable[[dict[str, Any]], object]) -> Path:
+    shutil.copytree(folder, to)
+    fields = json.loads((to / name).read_text())
+    change(fields)
+    (to / name).write_text(json.dumps(fields))
+    return to
+
+
+def asked(model: Path, video: Video, *args: str, options: tuple[str, ...] = OPTIONS) -> Answer:
+    vlm = load_model(str(model), args=args)
+    sample = Sample(id="q", video=video, question="what is it?", options=options)
+    (answer,) = vlm.answer(video, [sample], seen=vlm.look(video))
+    return answer
+
+
+def trained(model: Path, data: Path, out: Path, **changes: Any) -> Path:
+    config = FinetuneConfig(
+        model=str(model), data="nextqa", path=str(data), videos=str(data.parent / "videos"),
+        train=GridTraining(steps=1, batch=2, bf16=False), **{"grid": GRID, **changes},
+    )  # fmt: skip
+    return finetune(config, out=out)
+
+
+OTHER_NUMBER = (
+    r"makes another number of tokens of an image than its vision tower has features .*get both anew"
+)
+
+
+def other_patches(folder: Path, to: Path) -> Path:
+    return changed(folder, to, "processor_config.json", lambda f: f.update(patch_size=14))
+
+
+@pytest.mark.parametrize("options", [OPTIONS, ()])
+def test_tokens_that_are_not_as_many_as_the_features_end_the_run(
+    options: tuple[str, ...], folder: Path, video: Video, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped, match=OTHER_NUMBER):
+        asked(other_patches(folder, tmp_path / "m"), video, "rows=2", "cols=2", options=options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep_features", [True, False])
+def test_tokens_that_are_not_as_many_as_the_features_end_a_training(
+    keep_features: bool, folder: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=OTHER_NUMBER):
+        trained(other_patches(folder, tmp_path / "m"), data, tmp_path / "out", keep_features=keep_features)
+
+
+def test_idefics_says_it_in_other_words(video: Video, tmp_path: Path) -> None:
+    model = saved("idefics3", tmp_path / "whole")
+    other = changed(model, tmp_path / "m", "processor_config.json", lambda f: f.update(image_seq_len=5))
+    with pytest.raises(Stopped, match="another number of tokens of an image"):
+        asked(other, video)
+
+
+def test_without_an_image_processor(folder: Path, tmp_path: Path) -> None:
+    other = changed(folder, tmp_path / "m", "processor_config.json", lambda f: f.pop("image_processor"))
+    with pytest.raises(UserError, match=r"it has no image processor, .* preprocessor_config\.json"):
+        load_model(str(other))
+
+
+@pytest.mark.slow
+def test_without_a_pad_token_nothing_is_missing(
+    folder: Path, data: Path, video: Video, tmp_path: Path
+) -> None:
+    other = changed(folder, tmp_path / "m", "tokenizer_config.json", lambda f: f.pop("pad_token"))
+    assert made("llava")[1].tokenizer.pad_token is not None
+    assert asked(other, video).loglikelihoods == asked(folder, video).loglikelihoods
+    assert (trained(other, data, tmp_path / "out") / "model.safetensors").is_file()
+
+
+def shortened(folder: Path, to: Path) -> Path:
+    return changed(folder, to, "config.json", lambda f: f["text_config"].update(max_position_embeddings=60))
+
+
+def test_a_prompt_beyond_the_context_says_how_much_of_it_is_images(
+    folder: Path, video: Video, tmp_path: Path
+) -> None:
+    answer = asked(shortened(folder, tmp_path / "m"), video, "look=frames", "frames=3")
+    told = "tokens exceed the model's context of 60: shorten the text, or show less: 48 of them"
+    assert told in str(answer.error)
+
+
+@pytest.mark.slow
+def test_an_example_beyond_the_context_is_not_trained(folder: Path, data: Path, tmp_path: Path) -> None:
+    told = r"conversation \d_0: \d+ tokens exceed the model's context of 60: set a smaller packed"
+    with pytest.raises(UserError, match=told):
+        trained(shortened(folder, tmp_path / "m"), data, tmp_path / "out")
+
+
+def test_frames_that_would_vanish(folder: Path, data: Path, tmp_path: Path) -> None:
+    told = r"5 x 5 cells in 28 pixels has 16 tokens .* so 9 frames would vanish: set fewer rows and cols"
+    with pytest.raises(UserError, match=told):
+        load_model(str(folder), args=["rows=5", "cols=5"])
+    with pytest.raises(UserError, match=told):
+        trained(folder, data, tmp_path / "out", grid=GridSettings(rows=5, cols=5, image_size=SIDE))
+
+
+def test_a_processor_that_shrinks_without_cropping(folder: Path, tmp_path: Path) -> None:
+    def shrink(fields: dict[str, Any]) -> None:
+        size = {"shortest_edge": 14}
+        fields["image_processor"] |= {"do_center_crop": False, "crop_size": None, "size": size}
+
+    other = changed(folder, tmp_path / "m", "processor_config.json", shrink)
+    with pytest.raises(UserError, match=r"larger than the 14 that .* sees: set image_size=14"):
+        load_model(str(other), args=["image_size=28"])
