@@ -101,7 +101,7 @@ def test_the_times_are_those_of_the_decoded_frames(data: Path) -> None:
     _, processor = made("llava")
     examples = ChatExamples([first], processor=processor, image_size=28, num=1, settings=settings)
     words = processor.tokenizer.decode(examples[0]["input_ids"])
-    assert "The 3 images are frames of one video in the order of time, at 0:00, 0:01, 0:01." in words
+    assert "The 3 images are frames of one video in the order of time, at 0:00.3, 0:01.0, 0:01.6." in words
 
 
 def test_frames_that_cannot_be_read_are_black_and_teach_nothing(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_frames_that_cannot_be_read_are_black_and_teach_nothing(tmp_path: Path) 
     assert all(n == -100 for e in skipped for n in e["labels"])
     batch = collate_chats([examples[i] for i in range(4)], pad_id=0)
     assert len(batch["skipped"]) == len(skipped) == 2
-    assert batch["pixel_values"].shape[:2] == (4, 3)
+    assert batch["pixel_values"].shape[:2] == (4, 15)  # three frames of five tiles
 
 
 def test_what_does_not_go_with_single_frames_is_said(data: Path, tmp_path: Path) -> None:
