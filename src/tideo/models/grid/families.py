@@ -176,7 +176,7 @@ def suited(settings: GridSettings, *, config: Any, processor: Any, chosen: Colle
     No grid is larger than the processor sees it.
     """
     look = settings.look if settings.look != "auto" else "panels" if settings.panels > 1 else "grid"
-    fields = {k: v for k, v in family_of(config).suits(look).items() if k not in chosen}
+    fields: dict[str, Any] = {k: v for k, v in family_of(config).suits(look).items() if k not in chosen}
     if settings.shows_grids and (side := fields.get("image_size")) is not None:
         seen = seen_side(processor, side, num_images=settings.panels)
         fields["image_size"] = side if seen is None else seen

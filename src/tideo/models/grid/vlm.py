@@ -88,12 +88,12 @@ class GridVLM(GridModel, BatchedModel):
         loading, batching = loading or Loading(), batching or Batching()
         if chosen is None:
             chosen = recorded(folder) if settings is None else asdict(settings)
-        settings = settings or GridSettings.load(folder)
+        suits = settings or GridSettings.load(folder)
 
         def check(config: Any, processor: Any) -> None:
-            nonlocal settings
-            settings = suited(settings, config=config, processor=processor, chosen=chosen)
-            check_image_size(processor, settings, name=name or source, warns=False)
+            nonlocal suits
+            suits = suited(suits, config=config, processor=processor, chosen=chosen)
+            check_image_size(processor, suits, name=name or source, warns=False)
             batching.check(not_stacked(config))
 
         model, processor = load_vlm(source, loading=loading, check=check)
@@ -102,7 +102,7 @@ class GridVLM(GridModel, BatchedModel):
         vlm = cls(
             model,
             processor=processor,
-            settings=settings,
+            settings=suits,
             name=name or source,
             key="",
             known=known or KnownFrames.load(folder),
