@@ -49,6 +49,7 @@ FLOORS = (
     ("models.topa", "models.grid"),
     ("models",),
     ("textvid", "evaluate"),
+    ("train.shapes",),
     (
         "train.annotated",
         "train.finite",

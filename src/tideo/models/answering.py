@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tideo.models.listener import Listener
 from tideo.models.prompts import FORMS, open_prompt, style
@@ -32,11 +32,19 @@ class Shown:
     listeners: Mapping[str, Listener] = field(default_factory=dict)
 
 
+class Counted(NamedTuple):
+    """Scores, and the tokens of their prompt as an Answer has them."""
+
+    scores: OptionScores
+    prompt_tokens: int | None = None
+    visual_tokens: int | None = None
+
+
 def answers_to(
     shown: Sequence[Shown],
     *,
     prompt_style: str,
-    score: Callable[[Sequence[tuple[Any, Prompts]]], list[list[OptionScores]]],
+    score: Callable[[Sequence[tuple[Any, Prompts]]], Sequence[Sequence[OptionScores | Counted]]],
     generate: Callable[[Any, str, Listener], str],
     count: Callable[[Any, str], int],
 ) -> list[list[Answer]]:
@@ -54,7 +62,7 @@ def answers_to(
     def prompts(form: str, samples: Sequence[Sample]) -> Prompts:
         return [FORMS[form](s.question, s.options, words) for s in samples]
 
-    def answer(of: Shown, sample: Sample, found: OptionScores | None) -> Answer:
+    def answer(of: Shown, sample: Sample, found: OptionScores | Counted | None) -> Answer:
         listener = of.listeners.get(sample.id) or Listener()
         try:
             if not sample.options:
@@ -72,19 +80,20 @@ def answers_to(
                 )
             if found is None:
                 [[found]] = score([(of.what, prompts(of.form, [sample]))])
+            counted = found if isinstance(found, Counted) else Counted(found)
             if sample.id in of.listeners:
-                listener.option_tokens = found.counts
-                listener.prompt_tokens = found.prompt_tokens
-                if found.prompt_tokens is None:
+                listener.option_tokens = counted.scores.counts
+                listener.prompt_tokens = counted.prompt_tokens
+                if counted.prompt_tokens is None:
                     listener.prompt_tokens = count(
                         of.what, FORMS[of.form](sample.question, sample.options, words)[0]
                     )
             return Answer(
                 sample_id=sample.id,
-                loglikelihoods=found.sums,
-                num_tokens=found.counts,
-                prompt_tokens=found.prompt_tokens,
-                visual_tokens=found.visual_tokens,
+                loglikelihoods=counted.scores.sums,
+                num_tokens=counted.scores.counts,
+                prompt_tokens=counted.prompt_tokens,
+                visual_tokens=counted.visual_tokens,
             )
         except Stopped:
             raise
@@ -93,7 +102,7 @@ def answers_to(
 
     closed = [[s for s in of.samples if s.options] for of in shown]
     try:
-        scored: Sequence[Sequence[OptionScores | None]] = score(
+        scored: Sequence[Sequence[OptionScores | Counted | None]] = score(
             [(of.what, prompts(of.form, samples)) for of, samples in zip(shown, closed, strict=True)]
         )
     except Stopped:

@@ -35,15 +35,10 @@ LONG_PREFIX = 400  # tokens; `cached` was slower than `packed` at 150 and faster
 
 
 class OptionScores(NamedTuple):
-    """Summed log-likelihood and token count of each option, in the order given.
-
-    `prompt_tokens` and `visual_tokens` are as those of an Answer.
-    """
+    """Summed log-likelihood and token count of each option, in the order given."""
 
     sums: tuple[float, ...]
     counts: tuple[int, ...]
-    prompt_tokens: int | None = None
-    visual_tokens: int | None = None
 
 
 def option_loglikelihoods(

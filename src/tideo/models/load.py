@@ -158,13 +158,12 @@ def _fusion(folder: Path, name: str, args: Args) -> Load:
 def _server(name: str, args: Args) -> Load:
     from tideo.llms.interface import Calls
     from tideo.models.grid.server import Remote, ServerSettings
-    from tideo.models.grid.settings import with_panels
 
     of_calls, rest = split_settings(args, Calls)
     rest = [
         setting.replace("send", "look", 1) if setting.startswith("send=") else setting for setting in rest
     ]
-    settings = override(ServerSettings(), with_panels(rest), option=OPTION, unused=Remote.unused)
+    settings = override(ServerSettings(), rest, option=OPTION, unused=Remote.unused)
     settings.check_inputs()
     remote = Remote(name, settings=settings, calls=override(Calls(), of_calls, option=OPTION))
     return lambda: remote

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache, StoppingCriteriaList
 
+from tideo.models.answering import Counted
 from tideo.models.grid.families import family_of, visual_tokens
 from tideo.models.grid.inputs import Visual, Words, encode_turns, matching_tokens, stacked
 from tideo.models.grid.template import PER_TOKEN, ChatTemplate, Kind
@@ -59,15 +60,20 @@ class ImageChat:
         The images come first in a turn, so they and whatever the questions about them share are computed once, in one
         forward for all videos; then `at_once` questions share a forward.
         """
+        return [[found.scores for found in of_video] for of_video in self.counted(asked, at_once=at_once)]
+
+    @torch.inference_mode()
+    def counted(self, asked: Sequence[Asked], *, at_once: int = 1) -> list[list[Counted]]:
+        """As `loglikelihoods`, with the tokens of each prompt."""
         prefixes = {
             i: self._prefix(images, questions) for i, (images, questions) in enumerate(asked) if questions
         }
-        scores: list[list[OptionScores]] = [[] for _ in asked]
+        scores: list[list[Counted]] = [[] for _ in asked]
         for together in self._stackable(prefixes):
             found = self._scores([prefixes[i] for i in together], at_once=at_once)
             for i, of_video in zip(together, found, strict=True):
                 scores[i] = [
-                    of._replace(prompt_tokens=num, visual_tokens=prefixes[i].num_visual)
+                    Counted(of, num, prefixes[i].num_visual)
                     for of, num in zip(of_video, prefixes[i].num_tokens, strict=True)
                 ]
         return scores

@@ -145,7 +145,7 @@ class GridVLM(GridModel, BatchedModel):
             answers = answers_to(
                 [self._shown(a) for a in asked],
                 prompt_style=self.settings.prompt_style,
-                score=lambda shown: self.chat.loglikelihoods(
+                score=lambda shown: self.chat.counted(
                     [
                         (look.images, [(look.turn(prompt), options) for prompt, options in prompts])
                         for look, prompts in shown
