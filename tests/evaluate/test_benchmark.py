@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tideo.evaluate.answers import MAIN
 from tideo.evaluate.benchmark import load_benchmark
 from tideo.evaluate.controls import choose_controls
 from tideo.evaluate.run import evaluate
-from tideo.evaluate.summary import headline, summarise_run
+from tideo.evaluate.summary import headline, summarise_run, usage_line
 from tideo.models.interface import Controls, VideoModel
 from tideo.types import Answer, Sample, UserError, Video
 
@@ -85,5 +86,14 @@ def test_the_official_score_is_printed() -> None:
     plain = ["33.3% of 3 questions", "50.0%, the mean of 2 kinds"]
     assert headline(report, score="accuracy") == headline(report, score="mean_of_kinds") == plain
     assert headline(report, score="grounded") == [*plain, "33.3% right and grounded"]
+    assert usage_line(report.per_question) is None
+    took = {"prompt_tokens": 1100, "visual_tokens": 1024, "seconds": 0.25}
+    counted = {s.id: replace(answers[s.id], **took) for s in samples}
+    counted["q0"] = replace(counted["q0"], error="too long", seconds=9.0)
+    counted["q1"] = replace(counted["q1"], prompt_tokens=1102)
+    means = summarise_run(samples, {MAIN: counted}, **about).per_question
+    assert means == {"prompt_tokens": 1101, "visual_tokens": 1024, "seconds": 0.25}
+    line = "1,101 prompt tokens a question, 1,024 of them visual; 0.25 s of the model"
+    assert usage_line(means) == line
     one = summarise_run(samples[:1], {MAIN: answers}, **about)
     assert headline(one, score="accuracy") == ["100.0% of 1 questions"]

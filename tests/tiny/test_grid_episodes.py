@@ -26,6 +26,12 @@ def test_the_dollhouse_draws_grids_questions_and_captions() -> None:
         grid_conversations(num=1, settings=replace(settings, sampler="uniform"))
 
 
+def test_the_dollhouse_shows_single_frames_too() -> None:
+    settings = GridSettings(look="video", frames=5, image_size=96, prompt_style="plain", form="text")
+    first, *_ = grid_conversations(num=1, settings=settings, retrieval_tasks=0)
+    assert (first.pictures.look, first.pictures.num, len(first.pictures.open())) == ("video", 5, 5)
+
+
 def test_drills_ask_about_what_the_cells_show() -> None:
     settings = GridSettings(rows=3, cols=3, image_size=96, prompt_style="plain", form="text", intro="")
     plain, *_ = grid_conversations(num=1, settings=settings, retrieval_tasks=0)

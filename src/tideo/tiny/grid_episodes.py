@@ -18,7 +18,7 @@ from tideo.models.prompts import VIDEO, style, summary_prompt
 from tideo.store.files import key_of
 from tideo.tiny import lm_drills
 from tideo.tiny.clip_groups import scene
-from tideo.train.grid.conversations import Conversation, Pictures, Turn, image_settings, qa_turn
+from tideo.train.grid.conversations import Conversation, Pictures, Turn, image_settings, look_of, qa_turn
 from tideo.types import Frames, Sample, UserError, Video
 
 CAPTION = "What happens?"
@@ -84,8 +84,9 @@ def _conversation(
         id=name,
         pictures=Pictures(
             key=key_of(["episode", seed, name, image_settings(settings), REDUCED]),
-            num=settings.panels,
-            open=partial(_grid, item.episode, settings),
+            num=settings.panels if settings.shows_grids else settings.num_frames,
+            open=partial(_grid if settings.shows_grids else _frames, item.episode, settings),
+            look=look_of(settings),
         ),
         turns=tuple(turns),
     )

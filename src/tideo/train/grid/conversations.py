@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,7 @@ from tideo.video.samplers import count_frames, sample_frames
 log = logging.getLogger(__name__)
 AT_ONCE = 8  # files that are opened at a time: on a network's disk each waits for the first answer
 Result = TypeVar("Result")
+PicturesLook = Literal["image", "frames", "video"]
 
 
 class OtherFrames(VideoError):
@@ -60,7 +61,7 @@ class Pictures:
     num: int
     open: Callable[[], Any]
     segment: Segment | None = None
-    look: Literal["image", "frames", "video"] = "image"
+    look: PicturesLook = "image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,7 @@ def _about_frames(
             num=num_images,
             open=partial(_frames if single else _grid, video, settings, num_frames),
             segment=segment,
-            look=cast(Literal["frames", "video"], settings.look) if single else "image",
+            look=look_of(settings),
         ),
         turns=turns(num_images, num_frames),
         recount=partial(_about_frames, video, turns, id, settings, segment),
@@ -224,6 +225,11 @@ def _frames(video: Video, settings: GridSettings, num_frames: int) -> Frames:
     if len(frames) != num_frames:
         raise OtherFrames(video, len(frames))
     return frames
+
+
+def look_of(settings: GridSettings) -> PicturesLook:
+    """What `open` of Pictures gives under these settings."""
+    return "frames" if settings.look == "frames" else "video" if settings.look == "video" else "image"
 
 
 def image_settings(settings: GridSettings) -> dict[str, object]:
