@@ -15,7 +15,7 @@ from tideo.loading import DTYPES
 from tideo.types import UserError
 
 PREFIX = "vllm:"
-# Unless the user set them: its log would stand among our results on standard output, and it reports its use to its makers.
+# Unless the user set them: its log would stand among results on standard output, and it reports its use to its makers.
 _ENVIRONMENT = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr", "VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1",
 }  # fmt: skip
@@ -31,8 +31,8 @@ _ADVICE = (
 
 # What Tideo sets, or its likelihoods rest on.
 OURS = (
-    "limit_mm_per_prompt", "logprobs_mode", "mm_processor_kwargs", "model", "runner", "skip_tokenizer_init", "tokenizer",
-    "trust_remote_code",
+    "limit_mm_per_prompt", "logprobs_mode", "mm_processor_kwargs", "model", "runner", "skip_tokenizer_init",
+    "tokenizer", "trust_remote_code",
 )  # fmt: skip
 # How models of transformers are loaded → what vLLM has instead.
 INSTEAD = {

@@ -33,7 +33,8 @@ def load_model(name: str, *, args: Args = ()) -> VideoModel:
     """Load the model of that name.
 
     `args` are key=value pairs for fields of the model's settings; a model that runs here also has those of `Loading`
-    and `Batching`, a server those of `Calls`. Raises UserError for an unknown name, with similar ones.
+    and `Batching`, a server those of `Calls`, one of vLLM those of `Batching` and of its engine. Raises UserError for
+    an unknown name, with similar ones.
     """
     return find_model(name, args=args)()
 
@@ -58,7 +59,7 @@ def find_model(name: str, *, args: Args = ()) -> Load:
         )
     raise UserError(
         registry.unknown(name, known=model_names(), what="model")
-        + "; or give a folder that training wrote, a Hugging Face id, or openai:NAME@URL"
+        + "; or give a folder that training wrote, a Hugging Face id, openai:NAME@URL or vllm:ID"
     )
 
 

@@ -69,7 +69,7 @@ def check_image_size(processor: Any, settings: GridSettings, *, name: str, warns
 
 
 def load_processor(source: str) -> Any:
-    """The processor of an image-text model, from a folder or an id. Raises UserError without images, FAULTS otherwise."""
+    """The processor of an image-text model. Raises UserError if it takes no images, and FAULTS."""
     from transformers import AutoImageProcessor, AutoProcessor
 
     processor = AutoProcessor.from_pretrained(source, **OWN_CODE)

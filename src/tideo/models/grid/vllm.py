@@ -92,17 +92,14 @@ class GridVLLM(GridVLM):
         check_image_size(processor, settings, name=name, warns=False)
         saved = config.dtype or config.get_text_config().dtype or "auto"  # vLLM's auto is half precision
         given = {"dtype": str(saved).removeprefix("torch."), **options}
-        of_ours = {
-            "limit_mm_per_prompt": limits(settings),
-            # The local path's, whose pixels do not depend on whether torchvision is there.
-            "mm_processor_kwargs": {"backend": "pil"},
-        }
         if all(given.get(f"{kind}_parallel_size", 1) == 1 for kind in ("tensor", "pipeline", "data")):
             given.setdefault("distributed_executor_backend", "uni")
         try:
-            _check_look(vllm.EngineArgs(model=source, **of_ours, **given), settings, name=name)
+            shown = {"limit_mm_per_prompt": limits(settings)}
+            _check_look(vllm.EngineArgs(model=source, **shown, **given), settings, name=name)
             with _in_this_process():
-                engine = vllm.LLM(model=source, **of_ours, **given)
+                engine = vllm.LLM(model=source, **shown, **given)
+            _share_images(engine, processor)
         except UserError:
             raise
         except Exception as error:  # of any kind, and from any of its parts
@@ -140,6 +137,14 @@ def _check_look(args: Any, settings: GridSettings, *, name: str) -> None:
             raise UserError(
                 f"{name}: vLLM's class of it takes {most} {kind}s a prompt, not {number}: set {other}"
             )
+
+
+def _share_images(engine: Any, processor: Any) -> None:
+    """Have vLLM make pixels as the local path does: it would take torchvision's, which resizes otherwise."""
+    info = engine.llm_engine.renderer.get_mm_processor().info
+    info.get_hf_processor().image_processor = processor.image_processor
+    if info.get_hf_processor().image_processor is not processor.image_processor:
+        raise RuntimeError("it keeps no processor, so its pixels are not those of the model without vllm:")
 
 
 def _in_words(of: Mapping[str, int]) -> str:

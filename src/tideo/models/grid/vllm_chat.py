@@ -1,4 +1,4 @@
-"""One turn with an image-text model that vLLM runs in this process: the prompts, likelihoods and replies of `ImageChat`.
+"""One turn with an image-text model that vLLM runs in this process: prompts, likelihoods and replies as `ImageChat`'s.
 
 The prompt's tokens are those of the model's own processor and template, as on the local path (models/grid/template.py);
 vLLM itself puts in the tokens of the images. All requests of a call are handed over together: vLLM batches them, and
@@ -123,7 +123,7 @@ class VLLMChat:
         return plain if plain[: len(begin)] == begin else [*begin, *plain]
 
     def _check(self, images: Sequence[Visual], opening: str, stem: list[int], *, lost: int) -> None:
-        """Raises UserError unless vLLM puts the processor's tokens for images of these sizes; once for the same sizes."""
+        """Raises UserError unless vLLM puts in the processor's tokens, for images of sizes that are new."""
         sizes = tuple(i.rgb_THWC.shape if isinstance(i, Frames) else i.size for i in images)
         if sizes in self._checked:
             return

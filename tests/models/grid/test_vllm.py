@@ -1,0 +1,356 @@
+"""Image-text models that vLLM runs in this process: what their names and settings may be, and the prompts they get.
+
+vLLM is no part of CI: a stand-in takes its place that runs the model of transformers. The slow tests need the real one
+(tests/llms/test_vllm.py says how to have it), and torchvision and num2words.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Sequence
+from dataclasses import make_dataclass
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tideo.llms.load import load_language_model
+from tideo.models.grid.chat import ImageChat
+from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.vllm import GridVLLM
+from tideo.models.grid.vllm_chat import VLLMChat
+from tideo.models.grid.vlm import GridVLM
+from tideo.models.interface import Asked, Controls
+from tideo.models.listener import Listener
+from tideo.models.load import find_model, load_model
+from tideo.types import Frames, Sample, Stopped, UserError, Video
+from tiny_vlms import SEEN, made, saved
+
+FIELDS = ("max_model_len", "gpu_memory_utilization", "tensor_parallel_size", "dtype", "quantization", "model")
+QUESTIONS = [
+    ("what is the man doing?\nA. washing dishes\nB. reading", ("A", "B")),
+    ("why does he pour tea?", ("to wash dishes", "a tea", "to read")),
+]
+OF_CPU = ["max_model_len=1024", "enforce_eager=true"]
+needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
+
+
+def picture(seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (28, 28, 3), dtype=np.uint8))
+
+
+class StandIn:
+    """vLLM's `LLM`, as far as it is used, over a tiny LLaVA: image tokens are put in, and log-probabilities given."""
+
+    def __init__(self, model: Any, processor: Any, *, context: int = 1024, first: Sequence[int] = ()) -> None:
+        self.model, self.processor, self.first, self.calls = model, processor, first, 0
+        self.model_config = SimpleNamespace(max_model_len=context)
+        self.llm_engine = SimpleNamespace(has_unfinished_requests=lambda: False)
+
+    def get_default_sampling_params(self) -> Any:
+        return SimpleNamespace(repetition_penalty=1.0)
+
+    def generate(self, prompts: Sequence[Any], params: Sequence[Any], *, use_tqdm: bool) -> list[Any]:
+        self.calls += 1
+        return [self._one(prompt, vars(of)) for prompt, of in zip(prompts, params, strict=True)]
+
+    def _one(self, prompt: Any, params: dict[str, Any]) -> Any:
+        images, image = (
+            prompt.get("multi_modal_data", {}).get("image", []),
+            self.model.config.image_token_index,
+        )
+        ids = [*self.first, *(n for t in prompt["prompt_token_ids"] for n in [t] * (16 if t == image else 1))]
+        if len(ids) >= (most := self.model_config.max_model_len):
+            raise ValueError(
+                f"The decoder prompt (length {len(ids)}) is longer than the maximum model length of {most}."
+            )
+        pixels = dict(self.processor.image_processor(images=images, return_tensors="pt")) if images else {}
+        start = len(ids)
+        with torch.no_grad():
+            for _ in range(params["max_tokens"]):
+                logits_LV = self.model(input_ids=torch.tensor([ids]), **pixels).logits[0]
+                ids.append(int(logits_LV[-1].argmax()))
+                if ids[-1] in params.get("stop_token_ids", ()):
+                    break
+        logprobs_LV = logits_LV.log_softmax(-1)
+        of = [
+            {ids[i + 1]: SimpleNamespace(logprob=float(logprobs_LV[i, ids[i + 1]]))} for i in range(start - 1)
+        ]
+        first = {
+            n: SimpleNamespace(logprob=float(logprobs_LV[-1, n])) for n in params.get("logprob_token_ids", ())
+        }
+        ended = ids[-1] in params.get("stop_token_ids", ())
+        completion = SimpleNamespace(
+            token_ids=ids[start:], logprobs=[first], finish_reason="stop" if ended else "length"
+        )
+        return SimpleNamespace(
+            prompt_token_ids=ids[:start], prompt_logprobs=[None, *of], outputs=[completion]
+        )
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package vllm without an engine."""
+    module: Any = ModuleType("vllm")
+    module.AsyncEngineArgs = make_dataclass("AsyncEngineArgs", FIELDS)
+    module.SamplingParams = SimpleNamespace
+    monkeypatch.setitem(sys.modules, "vllm", module)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved("llava", tmp_path_factory.mktemp("llava"))
+
+
+def chats(**options: Any) -> tuple[VLLMChat, ImageChat]:
+    model, processor = made("llava")
+    engine = StandIn(model, processor, **options)
+    return VLLMChat(engine, processor=processor, name="vllm:m"), ImageChat(
+        model, processor=processor, name="m"
+    )
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("num_images", [0, 1, 2])
+def test_likelihoods_and_replies_are_those_of_the_local_path(num_images: int) -> None:
+    ours, local = chats()
+    asked = [([picture(i) for i in range(num_images)], QUESTIONS), ([picture(7)], QUESTIONS[:1])]
+    both = [chain.from_iterable(chat.loglikelihoods(asked)) for chat in (ours, local)]
+    for found, expected in zip(*both, strict=True):
+        assert found.counts == expected.counts
+        assert found.sums == pytest.approx(expected.sums, abs=1e-4)
+    heard = [Listener(max_new_tokens=5), Listener(max_new_tokens=5)]
+    replies = [
+        chat.generate(asked[0][0], turn="why?", listener=of)
+        for chat, of in zip((ours, local), heard, strict=True)
+    ]
+    assert replies[0] == replies[1]
+    assert [(of.prompt_tokens, of.reply_tokens, of.truncated) for of in heard[:1]] == [
+        (of.prompt_tokens, of.reply_tokens, of.truncated) for of in heard[1:]
+    ]
+
+
+@pytest.mark.usefixtures("package")
+def test_all_questions_are_handed_over_at_once_and_options_of_one_token_share_a_request() -> None:
+    ours, _ = chats()
+    images = [picture()]
+    ours.loglikelihoods([(images, QUESTIONS)])  # also checks the tokens of images of this size
+    ours.engine.calls = 0
+    requests: list[int] = []
+    once = ours.engine.generate
+    ours.engine.generate = lambda prompts, *rest, **options: (
+        requests.append(len(prompts)) or once(prompts, *rest, **options)  # type: ignore[func-returns-value]
+    )
+    turn, _ = QUESTIONS[0]
+    single = [
+        text
+        for text in ("A", "B", "a", "0", "9")
+        if len(ours.template.tokens(ours.template.opening(turn, num_images=1), [text])[1][0]) == 1
+    ]
+    assert len(single) > 1
+    ours.loglikelihoods([(images, [(turn, single), QUESTIONS[1]])] * 2)
+    assert requests == [2 * (1 + 3)]
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"first": [1]},
+            r"vLLM reads \d+ tokens and its processor makes \d+, .* name the model without vllm:",
+        ),
+        ({"context": 20}, r"length of 20.*max_model_len=20: raise it"),
+    ],
+)
+def test_other_tokens_than_the_processors_and_a_prompt_that_is_too_long(options: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        chats(**options)[0].loglikelihoods([([picture()], QUESTIONS)])
+
+
+@pytest.mark.usefixtures("package")
+def test_no_room_for_a_reply() -> None:
+    with pytest.raises(UserError, match=r"64 tokens of a reply and room for .*max_model_len=60: raise it"):
+        chats(context=60)[0].generate([picture()], turn="why?")
+
+
+@pytest.mark.usefixtures("package")
+def test_an_engine_that_breaks_down_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = made("llava")
+    engine = StandIn(model, processor)
+    vlm = GridVLLM(engine, processor=processor, settings=GridSettings(image_size=28), name="vllm:m", key="k")
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(engine, "generate", broken)
+    video = Video(id="v", path="v.mp4")
+    sample = Sample(id="q", video=video, question="why?", options=("tea", "a"))
+    with pytest.raises(Stopped, match=r"vLLM broke down \(RuntimeError.*set gpu_memory_utilization"):
+        vlm.answer(video, [sample], seen=None, controls=Controls(blind=True))
+
+
+@pytest.mark.usefixtures("package")
+def test_more_images_than_the_engine_was_started_for() -> None:
+    model, processor = made("llava")
+    settings = GridSettings(look="frames", frames=2, image_size=28)
+    vlm = GridVLLM(StandIn(model, processor), processor=processor, settings=settings, name="vllm:m", key="k")
+    vlm.settings = GridSettings(image_size=28)
+    assert vlm.batch_size().now == 64
+    with pytest.raises(UserError, match=r"started for 2 images and 0 videos.* show 3 images and 0 videos"):
+        vlm.settings = GridSettings(look="frames", frames=3, image_size=28)
+    assert vlm.settings == GridSettings(image_size=28)
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("load_4bit=true", "load_4bit; set quantization=bitsandbytes"),
+        ("load_8bit=true", "load_8bit; set quantization=fp8"),
+        ("device=cuda:1", "CUDA_VISIBLE_DEVICES"),
+        ("device_map=auto", "tensor_parallel_size=N spreads"),
+        ("attn=sdpa", "attention_backend"),
+        ("limit_mm_per_prompt=3", "Tideo sets limit_mm_per_prompt itself"),
+        ("model=other", "Tideo sets model itself"),
+        ("max_modellen=9", "did you mean max_model_len"),
+        ("row=3", "did you mean rows"),
+        ("xyzzy=3", "unknown key 'xyzzy'; vllm serve --help"),
+        ("max_model_len", "expected key=value"),
+        ("rows=0", "a grid of 0 x 4"),
+        ("batch=0", "batch=0"),
+    ],
+)
+def test_settings_that_vllm_has_not_are_refused(setting: str, message: str, folder: Path) -> None:
+    find_model(f"vllm:{folder}", args=["max_model_len=512", "dtype=bf16", "batch=8", "image_size=28"])
+    with pytest.raises(UserError, match=message):
+        find_model(f"vllm:{folder}", args=[setting])
+
+
+@pytest.mark.usefixtures("package")
+def test_the_writers_settings_are_checked_too() -> None:
+    with pytest.raises(UserError, match=r"--llm-args max_modellen=9: .* did you mean max_model_len"):
+        load_language_model("vllm:any", ["max_modellen=9"])
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vllm:", r"expected vllm:MODEL"),
+        ("vllm:dollhouse-topa", r"vLLM runs image-text models, which dollhouse-topa is none of"),
+        ("vllm:./none", r"there is no folder \./none"),
+    ],
+)
+def test_names_of_no_model(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_model(name)
+
+
+@pytest.mark.usefixtures("package")
+def test_several_processes_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="each of 2 processes would start vLLM on the same GPU"):
+        load_model(f"vllm:{folder}")
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed")
+def test_without_vllm_the_extra_is_named() -> None:
+    with pytest.raises(UserError, match=r"pip install 'tideo\[vllm\]'"):
+        find_model("vllm:dollhouse-grid")
+
+
+# --- with vLLM itself -----------------------------------------------------------------------------
+
+
+def for_vllm(family: str, folder: Path) -> Path:
+    """Heads of 32, the least that vLLM's attention takes on a CPU, and CLIP's weights by the names it reads."""
+    model, processor = made(family)
+    config = copy.deepcopy(model.config)
+    text = config.text_config
+    text.num_attention_heads = text.num_key_value_heads = 1
+    text.head_dim = 32
+    if "mrope_section" in (text.rope_parameters or {}):
+        text.rope_parameters["mrope_section"] = [4, 6, 6]
+    torch.manual_seed(0)
+    model = type(model)(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    GridSettings(image_size=SEEN[family]).save(folder)
+    weights = load_file(folder / "model.safetensors")
+    renamed = {
+        n.replace("vision_tower.embeddings", "vision_tower.vision_model.embeddings")
+        .replace("vision_tower.encoder", "vision_tower.vision_model.encoder")
+        .replace("vision_tower.p", "vision_tower.vision_model.p"): w
+        for n, w in weights.items()
+    }
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+LOOKS = {
+    "grid": ["look=grid", "rows=2", "cols=2"],
+    "panels": ["look=panels", "panels=2", "rows=1", "cols=2"],
+    "frames": ["look=frames", "frames=4"],
+    "video": ["look=video", "frames=4"],
+}
+
+
+@needs_vllm
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "look"),
+    [
+        ("llava", "grid"), ("llava", "frames"), ("smolvlm", "panels"), ("qwen2_5_vl", "frames"),
+        ("qwen2_5_vl", "video"), ("qwen3_vl", "grid"),
+    ],
+)  # fmt: skip
+def test_vllm_answers_as_transformers(family: str, look: str, tmp_path: Path) -> None:
+    folder = for_vllm(family, tmp_path)
+    local = load_model(str(folder), args=LOOKS[look])
+    ours = load_model(f"vllm:{folder}", args=[*LOOKS[look], *OF_CPU])
+    assert isinstance(local, GridVLM)
+    rgb_THWC = np.random.default_rng(0).integers(0, 255, (4, 28, 56, 3), dtype=np.uint8)
+    # Qwen2.5-VL's text follows its video at other positions where a video lasts longer than it is wide (docs).
+    frames = Frames(rgb_THWC=rgb_THWC, pts_s_T=1 + 0.25 * np.arange(4.0), video_id="v")
+    video = Video(id="v", path="v.mp4")
+    samples = [
+        Sample(id="letters", video=video, question="what is the man doing?", options=("washing", "reading")),
+        Sample(id="words", video=video, question="what happens?"),
+    ]
+    for form in ("letter", "text"):
+        for controls, seen in (({}, frames), ({"blind": True}, None)):
+            asked = [Asked(video=video, samples=samples, seen=seen, controls=Controls(form=form, **controls))]
+            (expected,), (found,) = (model.answer_many(asked, at_once=1) for model in (local, ours))
+            assert [a.error for a in found] == [None, None]
+            assert found[0].loglikelihoods == pytest.approx(expected[0].loglikelihoods, abs=1e-4)
+            assert (found[0].num_tokens, found[1].text) == (expected[0].num_tokens, expected[1].text)
+
+
+@needs_vllm
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "args", "message"),
+    [
+        ("llava", ["max_model_len=100000"], r"vLLM does not start \(.*max_model_len"),
+        ("llava", ["tensor_parallel_size=0"], r"vLLM does not start"),
+        ("smolvlm", ["quantization=none_such"], r"vLLM does not start"),
+    ],
+)
+def test_what_vllm_cannot_start_is_one_line(
+    family: str, args: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        load_model(f"vllm:{for_vllm(family, tmp_path)}", args=args)
+    assert "\n" not in str(raised.value)
