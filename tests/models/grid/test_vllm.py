@@ -313,7 +313,7 @@ LOOKS = {
     ("family", "look"),
     [
         ("llava", "grid"), ("llava", "frames"), ("smolvlm", "panels"), ("qwen2_5_vl", "frames"),
-        ("qwen2_5_vl", "video"), ("qwen3_vl", "grid"),
+        ("qwen2_5_vl", "video"), ("qwen3_vl", "video"),
     ],
 )  # fmt: skip
 def test_vllm_answers_as_transformers(family: str, look: str, tmp_path: Path) -> None:

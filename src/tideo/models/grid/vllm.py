@@ -23,6 +23,8 @@ from tideo.types import UserError
 
 log = logging.getLogger(__name__)
 TOGETHER = 64  # questions that `batch=auto` hands over together; vLLM has batches of its own
+# Qwen3-VL's videos get other likelihoods where vLLM normalises the pixels (0.32: by 0.1 of 25, in float32).
+_EXACT = {"mm_device_do_normalize": False}
 # Options that say how much memory and how many devices are used, and not what is computed.
 _OF_MACHINE = (
     "data_parallel_size", "distributed_executor_backend", "enable_chunked_prefill", "enable_prefix_caching",
@@ -91,7 +93,7 @@ class GridVLLM(GridVLM):
         ChatTemplate(processor, name=name, kind="video" if settings.look == "video" else "image")
         check_image_size(processor, settings, name=name, warns=False)
         saved = config.dtype or config.get_text_config().dtype or "auto"  # vLLM's auto is half precision
-        given = {"dtype": str(saved).removeprefix("torch."), **options}
+        given = {"dtype": str(saved).removeprefix("torch."), **_EXACT, **options}
         if all(given.get(f"{kind}_parallel_size", 1) == 1 for kind in ("tensor", "pipeline", "data")):
             given.setdefault("distributed_executor_backend", "uni")
         try:
