@@ -12,6 +12,7 @@ from typing import Any
 
 from tideo import registry
 from tideo.loading import DTYPES
+from tideo.startup import end_deferring
 from tideo.types import UserError
 
 PREFIX = "vllm:"
@@ -26,6 +27,7 @@ _ADVICE = (
     (("memory", "kv cache", "cache blocks"),
      "set gpu_memory_utilization to the share that is free, a smaller max_model_len, or tensor_parallel_size=N to "
      "spread the model over N GPUs (without a GPU VLLM_CPU_KVCACHE_SPACE, in GiB)"),
+    (("user-specified max_model_len",), "set a max_model_len that the model was made for"),
     (("engine core initialization",), "its own lines above say why"),
 )  # fmt: skip
 
@@ -48,6 +50,7 @@ def library() -> ModuleType:
     """The package vllm. Raises UserError if it is missing or does not import."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    end_deferring()
     vllm = registry.require("vllm")
     try:
         vllm.AsyncEngineArgs  # noqa: B018  it imports on use

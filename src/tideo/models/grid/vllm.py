@@ -23,7 +23,7 @@ from tideo.types import UserError
 
 log = logging.getLogger(__name__)
 TOGETHER = 64  # questions that `batch=auto` hands over together; vLLM has batches of its own
-# Qwen3-VL's videos get other likelihoods where vLLM normalises the pixels (0.32: by 0.1 of 25, in float32).
+# Qwen3-VL's videos get other likelihoods where vLLM normalises the pixels (0.32: by up to 0.3, in float32).
 _EXACT = {"mm_device_do_normalize": False}
 # Options that say how much memory and how many devices are used, and not what is computed.
 _OF_MACHINE = (
@@ -75,7 +75,7 @@ class GridVLLM(GridVLM):
         if processes > 1:
             raise UserError(
                 f"{name}: each of {processes} processes would start vLLM on the same GPU: start one process and set "
-                "tensor_parallel_size or data_parallel_size"
+                "tensor_parallel_size"
             )
         failure = f"the image-text model {source!r} cannot be loaded"
         source = model_source(source, failure=failure)
