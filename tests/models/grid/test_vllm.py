@@ -31,6 +31,7 @@ from tideo.models.grid.vlm import GridVLM
 from tideo.models.interface import Asked, Controls
 from tideo.models.listener import Listener
 from tideo.models.load import find_model, load_model
+from tideo.models.parts import parts
 from tideo.types import Frames, Sample, Stopped, UserError, Video
 from tiny_vlms import SEEN, made, saved
 
@@ -233,6 +234,11 @@ def test_settings_that_vllm_has_not_are_refused(setting: str, message: str, fold
     find_model(f"vllm:{folder}", args=["max_model_len=512", "dtype=bf16", "batch=8", "image_size=28"])
     with pytest.raises(UserError, match=message):
         find_model(f"vllm:{folder}", args=[setting])
+
+
+@pytest.mark.usefixtures("package")
+def test_the_doctor_says_who_places_it(folder: Path) -> None:
+    assert parts(f"vllm:{folder}", args=["max_model_len=9"]) == ["image-text model, which vLLM places itself"]
 
 
 @pytest.mark.usefixtures("package")
