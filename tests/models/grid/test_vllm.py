@@ -1,6 +1,6 @@
 """Image-text models that vLLM runs in this process: what their names and settings may be, and the prompts they get.
 
-vLLM is no part of CI: a stand-in takes its place that runs the model of transformers. test_with_vllm.py has the real one.
+vLLM is no part of CI: a stand-in that runs the model of transformers takes its place, but for test_with_vllm.py.
 """
 
 from __future__ import annotations
