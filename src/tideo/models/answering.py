@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tideo.models.listener import Listener
 from tideo.models.prompts import FORMS, open_prompt, style
 from tideo.replies import without_thoughts
-from tideo.types import Answer, Sample, UserError
+from tideo.types import Answer, Sample, Stopped, UserError
 
 if TYPE_CHECKING:
     from tideo.models.likelihood import OptionScores
@@ -45,7 +45,7 @@ def answers_to(
     `generate` gets what is shown, the prompt and who waits for the reply. `score` gets all questions at once. If it
     raises UserError, it gets half of them, in the end each alone, and a question that the model cannot take (too long,
     no text) becomes an Answer with its error. `count` gives a prompt's tokens to a listener. Raises UserError for an
-    unknown form.
+    unknown form, and Stopped if one of these functions does.
     """
     for form in {s.form for s in shown} - set(FORMS):
         raise UserError(f"unknown scoring form {form!r}; expected one of {', '.join(FORMS)}")
@@ -72,6 +72,8 @@ def answers_to(
                     of.what, FORMS[of.form](sample.question, sample.options, words)[0]
                 )
             return Answer(sample_id=sample.id, loglikelihoods=found.sums, num_tokens=found.counts)
+        except Stopped:
+            raise
         except UserError as error:
             return Answer(sample_id=sample.id, error=str(error))
 
@@ -80,6 +82,8 @@ def answers_to(
         scored: Sequence[Sequence[OptionScores | None]] = score(
             [(of.what, prompts(of.form, samples)) for of, samples in zip(shown, closed, strict=True)]
         )
+    except Stopped:
+        raise
     except UserError:
         if (half := len(shown) // 2) > 0:  # the error is about one question: scoring it alone finds it
             parts = partial(

@@ -68,6 +68,21 @@ def check_image_size(processor: Any, settings: GridSettings, *, name: str, warns
     )
 
 
+def load_processor(source: str) -> Any:
+    """The processor of an image-text model. Raises UserError if it takes no images, and FAULTS."""
+    from transformers import AutoImageProcessor, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
+    if getattr(processor, "image_processor", None) is None:
+        raise UserError(
+            f"model {source}: it has no image processor, so it cannot be shown a grid; "
+            "expected an image-text-to-text model"
+        )
+    # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
+    processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
+    return processor
+
+
 def load_vlm(
     source: str,
     *,
@@ -84,18 +99,11 @@ def load_vlm(
     failure = f"the image-text model {source!r} cannot be loaded"
     source = model_source(source, failure=failure)
     try:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoConfig, AutoModelForImageTextToText
 
         from tideo.models.grid.template import ChatTemplate
 
-        processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
-        if getattr(processor, "image_processor", None) is None:
-            raise UserError(
-                f"model {source}: it has no image processor, so it cannot be shown a grid; "
-                "expected an image-text-to-text model"
-            )
-        # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
-        processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
+        processor = load_processor(source)
         ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
         config = AutoConfig.from_pretrained(source, **OWN_CODE)
         check(config, processor)
