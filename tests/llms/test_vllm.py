@@ -145,7 +145,9 @@ def test_what_a_model_that_cannot_write_says_is_kept_aside_with_the_reason(
     done = generate(engine, num=3, out=tmp_path, settings=WriterSettings(max_tokens=64, tries=2))
     assert (done.accepted, done.rejected, done.requests) == (0, 3, 6)
     rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
-    assert {r["reason"] for r in rejected} == {"WrittenVideo: it was cut at 64 tokens"}
+    assert {r["reason"] for r in rejected} == {
+        "WrittenVideo: it was cut at 64 tokens, the limit that max_tokens sets"
+    }
 
 
 @needs_vllm

@@ -134,7 +134,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="M",
-        help="A bundled name (tideo list models), a folder that training wrote, or a Hugging Face id.",
+        help="A bundled name (tideo list models), a folder that training wrote, a Hugging Face id, openai:NAME@URL or "
+        "vllm:ID.",
     ),
 ]
 ModelArgs = Annotated[

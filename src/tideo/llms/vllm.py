@@ -9,11 +9,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tideo import registry
 from tideo.llms.interface import Calls, LanguageModel, Reply, Unanswered
+from tideo.llms.vllm_library import PREFIX, does_not_start, library, one_line
 from tideo.types import Stopped, UserError
 
-PREFIX = "vllm:"
 CALLS = Calls(concurrency=64, timeout_s=600.0)  # many at once: they wait in the engine's own queue
 START_S = 3600.0  # the limit for a start; reading and compiling a large model takes minutes
 
@@ -46,7 +45,7 @@ class Engine(LanguageModel):
                 f"{name} runs on this machine, without rate limits, prices, retries or a protocol: leave out "
                 f"{', '.join(given)}"
             )
-        registry.require("vllm")
+        library()
         from vllm import AsyncEngineArgs, SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -65,7 +64,7 @@ class Engine(LanguageModel):
             self._engine = self._run(start(), timeout_s=START_S)
             self._tokenizer = self._engine.get_tokenizer()
         except (ValueError, TypeError, OSError, RuntimeError) as error:
-            raise UserError(f"{name}: vLLM does not start ({_one_line(error)})") from error
+            raise does_not_start(name, error) from error
         atexit.register(self.close)
         if not getattr(self._tokenizer, "chat_template", None):
             raise UserError(f"{name}: the model has no chat template: give a model that was trained to chat")
@@ -95,11 +94,11 @@ class Engine(LanguageModel):
         except TimeoutError as error:
             raise Unanswered(f"{self.name}: no answer within {self.calls.timeout_s} s") from error
         except ValueError as error:  # the prompt is too long, or the schema is unsupported
-            raise Unanswered(f"{self.name}: {_one_line(error)}") from error
+            raise Unanswered(f"{self.name}: {one_line(error)}") from error
         except Exception as error:
             if self._engine.errored:
-                raise Stopped(f"{self.name}: vLLM broke down ({_one_line(error)})") from error
-            raise Unanswered(f"{self.name}: {_one_line(error)}") from error
+                raise Stopped(f"{self.name}: vLLM broke down ({one_line(error)})") from error
+            raise Unanswered(f"{self.name}: {one_line(error)}") from error
         completion = output.outputs[0]
         tokens_in, tokens_out = len(output.prompt_token_ids or ()), len(completion.token_ids)
         self._add(tokens_in, tokens_out)
@@ -130,7 +129,3 @@ class Engine(LanguageModel):
         except TimeoutError:
             waiting.cancel()  # so the engine stops working on it, too
             raise
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,6 +1,6 @@
 """The name of a model → the model, by two tables of loaders: one by the name's prefix, one by files in the folder.
 
-A name is one of `tideo list models`, a folder that training wrote, a Hugging Face id, or `openai:NAME@URL`.
+A name is one of `tideo list models`, a folder that training wrote, a Hugging Face id, `openai:NAME@URL` or `vllm:ID`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from tideo import registry
@@ -32,7 +33,8 @@ def load_model(name: str, *, args: Args = ()) -> VideoModel:
     """Load the model of that name.
 
     `args` are key=value pairs for fields of the model's settings; a model that runs here also has those of `Loading`
-    and `Batching`, a server those of `Calls`. Raises UserError for an unknown name, with similar ones.
+    and `Batching`, a server those of `Calls`, one of vLLM those of `Batching` and of its engine. Raises UserError for
+    an unknown name, with similar ones.
     """
     return find_model(name, args=args)()
 
@@ -57,7 +59,7 @@ def find_model(name: str, *, args: Args = ()) -> Load:
         )
     raise UserError(
         registry.unknown(name, known=model_names(), what="model")
-        + "; or give a folder that training wrote, a Hugging Face id, or openai:NAME@URL"
+        + "; or give a folder that training wrote, a Hugging Face id, openai:NAME@URL or vllm:ID"
     )
 
 
@@ -144,7 +146,7 @@ def _fusion(folder: Path, name: str, args: Args) -> Load:
     of_batching, rest = split_settings(rest, Batching)
     settings = override(FusionSettings.load(folder), rest, option=OPTION, unused=Fusion.unused)
     for model in settings.models:
-        if model.startswith(tuple(BY_PREFIX)):
+        if model.startswith("openai:"):
             raise UserError(
                 f"{name}: {model} replies in words, and a fusion adds likelihoods: fuse other models"
             )
@@ -169,8 +171,50 @@ def _server(name: str, args: Args) -> Load:
     return lambda: remote
 
 
+def _vllm(name: str, args: Args) -> Load:
+    from tideo.llms.vllm_library import PREFIX, check_keys, engine_options, library
+    from tideo.models.grid.settings import GridSettings, name_of, recorded, with_panels
+
+    model = name.removeprefix(PREFIX)
+    if not model:
+        raise UserError(f"model {name!r}: expected vllm:MODEL, as in vllm:Qwen/Qwen3-VL-8B-Instruct")
+    folder, find = _folder(model)
+    if find not in (None, _grid):
+        raise UserError(
+            f"{name}: vLLM runs image-text models, which {model} is none of: name it without vllm:"
+        )
+    of_batching, rest = split_settings(args, Batching)
+    of_grid, rest = split_settings(rest, GridSettings)
+    check_keys(rest, option=OPTION)
+    settings = GridSettings.load(folder)
+    chosen = {*recorded(folder), *map(name_of, of_grid)}
+    settings = override(settings, with_panels(of_grid, chosen=chosen), option=OPTION)
+    settings.check_inputs()
+    batching = override(Batching(), of_batching, option=OPTION)
+    library()
+    ours = [field.name for kind in (GridSettings, Batching) for field in fields(kind)]
+    options = engine_options(rest, option=OPTION, ours=ours)
+
+    def load() -> VideoModel:
+        from tideo.encoders.known_frames import KnownFrames
+        from tideo.models.grid.vllm import GridVLLM
+
+        known = KnownFrames.load(folder)
+        return GridVLLM.start(
+            located(model),
+            name=name,
+            settings=settings,
+            chosen=chosen,
+            options=options,
+            batching=batching,
+            known=known,
+        )
+
+    return load
+
+
 # The start of a name → its loader.
-BY_PREFIX: dict[str, Callable[[str, Args], Load]] = {"openai:": _server}
+BY_PREFIX: dict[str, Callable[[str, Args], Load]] = {"openai:": _server, "vllm:": _vllm}
 # A file in a folder → its loader; the first file found decides.
 BY_FILE: dict[str, Callable[[Path, str, Args], Load]] = {
     SETTINGS_FILE: _topa,

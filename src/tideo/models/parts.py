@@ -10,6 +10,7 @@ from tideo import registry
 from tideo.bundled import located, model_source
 from tideo.config import override, split_settings
 from tideo.fitting import BITS_4BIT, BITS_8BIT, gigabytes
+from tideo.llms.vllm_library import PREFIX
 from tideo.loading import DTYPES, Loading
 from tideo.models.fusion import FUSION_FILE, FusionSettings
 from tideo.models.load import BY_PREFIX, OPTION, find_model, folder_of
@@ -24,6 +25,8 @@ def parts(name: str, *, args: Sequence[str] = ()) -> list[str]:
     Raises UserError for what `load_model` refuses before it reads weights, and for what this machine cannot do.
     """
     find_model(name, args=args)
+    if name.startswith(PREFIX):
+        return ["image-text model, which vLLM places itself"]
     if name.startswith(tuple(BY_PREFIX)):
         return [f"runs on the server {name.partition('@')[2]}"]
     if name in registry.targets("models"):

@@ -103,6 +103,23 @@ def check_cells(template: ChatTemplate, settings: GridSettings) -> None:
         )
 
 
+def load_processor(source: str) -> Any:
+    """The processor of an image-text model. Raises UserError if it takes no images, and FAULTS."""
+    from transformers import AutoImageProcessor, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
+    if getattr(processor, "image_processor", None) is None:
+        raise UserError(NO_IMAGES.format(name=source))
+    # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
+    try:
+        processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
+    except OSError as error:
+        if "load image processor" in str(error):
+            raise UserError(NO_IMAGES.format(name=source)) from error
+        raise
+    return processor
+
+
 def load_vlm(
     source: str,
     *,
@@ -119,15 +136,11 @@ def load_vlm(
     failure = f"the image-text model {source!r} cannot be loaded"
     source = model_source(source, failure=failure)
     try:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoConfig, AutoModelForImageTextToText
 
         from tideo.models.grid.template import ChatTemplate
 
-        processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
-        if getattr(processor, "image_processor", None) is None:
-            raise UserError(NO_IMAGES.format(name=source))
-        # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
-        processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
+        processor = load_processor(source)
         ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
         config = AutoConfig.from_pretrained(source, **OWN_CODE)
         check(config, processor)
@@ -146,8 +159,6 @@ def load_vlm(
         raise
     except FAULTS as error:
         check_packages(error)
-        if "load image processor" in str(error):
-            raise UserError(NO_IMAGES.format(name=source)) from error
         raise UserError(f"{failure}: {reason(error, source)}") from error
     check_whole(loading_info, f"the image-text model {source!r}")
     return model.eval(), processor

@@ -103,7 +103,7 @@ class ChatTemplate:
         videos = [frames for frames in images if isinstance(frames, Frames)]
         return {
             "videos": [list(map(Image.fromarray, frames.rgb_THWC)) for frames in videos],
-            "video_metadata": [_metadata(frames) for frames in videos],
+            "video_metadata": [video_metadata(frames) for frames in videos],
             "do_sample_frames": False,  # the sampler has chosen them
         }
 
@@ -266,7 +266,7 @@ class ChatTemplate:
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _metadata(frames: Frames) -> VideoMetadata:
+def video_metadata(frames: Frames) -> VideoMetadata:
     """The frames' times as indices of a video with a frame each millisecond: processors state times by these."""
     times_s = frames.pts_s_T.tolist()
     step_s = (times_s[-1] - times_s[0]) / max(1, len(times_s) - 1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -60,11 +61,17 @@ class GridVLM(GridModel, BatchedModel):
     @settings.setter
     def settings(self, settings: GridSettings) -> None:
         kind: Kind = "video" if settings.look == "video" else "image"
-        chat = ImageChat(self.model, processor=self.processor, name=self.name, kind=kind)
+        chat = self._chat(settings, kind)
         check_image_size(self.processor, settings, name=self.name)
         check_cells(chat.template, settings)
         self.chat = chat
         self._settings = settings
+
+    def _chat(self, settings: GridSettings, kind: Kind) -> ImageChat:
+        return ImageChat(self.model, processor=self.processor, name=self.name, kind=kind)
+
+    def _threads(self) -> AbstractContextManager[None]:
+        return threads_for(self.model)
 
     @classmethod
     def load(
@@ -97,8 +104,7 @@ class GridVLM(GridModel, BatchedModel):
             batching.check(not_stacked(config))
 
         model, processor = load_vlm(source, loading=loading, check=check)
-        commit = getattr(model.config, "_commit_hash", None)
-        content = files_key(folder, _MODEL_FILES) if folder.is_dir() else f"{source}@{commit}"
+        content = content_of(source, model.config)
         vlm = cls(
             model,
             processor=processor,
@@ -141,7 +147,7 @@ class GridVLM(GridModel, BatchedModel):
     def answer_many(self, asked: Sequence[Asked], *, at_once: int) -> list[list[Answer]]:
         """The images of all segments in one forward pass, then the questions about them."""
         started_s = time.perf_counter()
-        with threads_for(self.model):
+        with self._threads():
             answers = answers_to(
                 [self._shown(a) for a in asked],
                 prompt_style=self.settings.prompt_style,
@@ -179,6 +185,13 @@ class GridVLM(GridModel, BatchedModel):
         if frames is not None and self.settings.look == "video":
             visuals = [video_of(images, frames)]
         return Shown(what=_Look(visuals, turn), samples=of.samples, form=form, listeners=of.listeners)
+
+
+def content_of(source: str, config: Any) -> str:
+    """What the keys of answers hash of a model's files; `config` is that of transformers."""
+    if Path(source).is_dir():
+        return files_key(Path(source), _MODEL_FILES)
+    return f"{source}@{getattr(config, '_commit_hash', None)}"
 
 
 class _Look(NamedTuple):
