@@ -107,13 +107,14 @@ def load_processor(source: str) -> Any:
     """The processor of an image-text model. Raises UserError if it takes no images, and FAULTS."""
     from transformers import AutoImageProcessor, AutoProcessor
 
-    processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
-    if getattr(processor, "image_processor", None) is None:
-        raise UserError(NO_IMAGES.format(name=source))
-    # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
     try:
+        processor = AutoProcessor.from_pretrained(source, **OWN_CODE)
+        if getattr(processor, "image_processor", None) is None:
+            raise UserError(NO_IMAGES.format(name=source))
+        # PIL even if torchvision is installed: answers must not depend on the other packages of a machine.
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
     except OSError as error:
+        check_packages(error)
         if "load image processor" in str(error):
             raise UserError(NO_IMAGES.format(name=source)) from error
         raise
