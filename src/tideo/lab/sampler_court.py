@@ -16,9 +16,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -29,26 +29,16 @@ import numpy as np
 from tideo.benchmarks.dollhouse import dollhouse
 from tideo.dollhouse.day import LEAST_S
 from tideo.dollhouse.export import make
-from tideo.encoders.dual import DualEncoder, load_encoder
-from tideo.encoders.relevance import Chooser
 from tideo.evaluate.grounding import in_evidence
+from tideo.lab.court_frames import SAMPLERS, SELECTORS, chooser, frames_of
 from tideo.lab.court_table import Cell, page, plot, table
 from tideo.models.interface import Asked, VideoModel
 from tideo.models.load import load_model
-from tideo.models.selecting import stem
 from tideo.parallel import in_processes
 from tideo.scoring import decide
 from tideo.store.files import atomic_write_text, key_of
-from tideo.types import Frames, Sample, UserError, Video
-from tideo.video.decode import decode_at
-from tideo.video.pool import PoolSettings
-from tideo.video.samplers import sample_frames
+from tideo.types import Frames, Sample, UserError
 
-ENCODER = "dollhouse-clip"
-ORACLE = "oracle"
-EVEN = ("middle", "uniform", "keyframes", "scenes")  # the same frames for all questions about a video
-SELECTORS = ("question", "bolt", "aks", "coverage")
-SAMPLERS = (*EVEN, *SELECTORS, ORACLE)
 LENGTHS_S = (LEAST_S, 60, 600, 1800, 3600, 10800)
 # Number of frames → settings of the grid model, which was trained on one panel of 4 x 4.
 GRIDS = {8: ("rows=2",), 16: (), 32: ("panels=2",)}
@@ -126,8 +116,9 @@ def court(
 def computed(unit: Unit) -> None:
     """Choose the frames for all questions of a unit, ask both models, write the unit's file."""
     samples = questions(unit.out, unit.seconds)[unit.video]
-    look, look_s = _look(unit, samples)
-    shown = [look(sample) for sample in samples]
+    shown, look_s = frames_of(
+        samples, sampler=unit.sampler, num=unit.budget, pools=_pools(unit.out, unit.seconds)
+    )
     choices = {name: _right(_model(name, unit.budget), samples, shown) for name in (TEXT_ONLY, GRID)}
     rows = [
         {
@@ -174,7 +165,7 @@ def joined(units: Sequence[Unit]) -> Cell:
 def pool_cost(out: Path, seconds: int, video: str) -> None:
     """Make the pool of a day, and write what it took: decoding beside encoding, in seconds."""
     sample, *_ = questions(out, seconds)[video]
-    pools = _chooser(out, seconds, SELECTORS[0]).pools
+    pools = chooser(SELECTORS[0], _pools(out, seconds)).pools
     started_s = time.perf_counter()
     if failed := pools.make([sample.video]):
         raise UserError(next(iter(failed.values())).reason)
@@ -191,78 +182,22 @@ def questions(out: Path, seconds: int) -> dict[str, list[Sample]]:
     return by_video
 
 
-def _look(unit: Unit, samples: Sequence[Sample]) -> tuple[Callable[[Sample], Frames], float]:
-    """A function from a question to its frames, and the seconds that choosing and decoding takes for the first one.
-
-    The frames of a selector are then taken from the day's pool, which is decoded once for all its units.
-    """
-    first = samples[0]
-    started_s = time.perf_counter()
-    if unit.sampler in SELECTORS:
-        chooser = _chooser(unit.out, unit.seconds, unit.sampler)
-        chooser.pools.pool(first.video)  # reading the folder is no part of the time
-        started_s = time.perf_counter()
-        frames = chooser.frames(first.video, unit.budget, question=stem(first))
-
-        def look(sample: Sample) -> Frames:
-            choice = chooser.choice(sample.video, unit.budget, question=stem(sample))
-            if choice is None:
-                return frames
-            pool = _decoded(unit.out, unit.seconds, sample.video)
-            return pool.at(np.searchsorted(pool.pts_s_T, choice.times_s))
-
-    elif unit.sampler == ORACLE:
-        frames = _of_evidence(first, unit.budget)
-
-        def look(sample: Sample) -> Frames:
-            return _of_evidence(sample, unit.budget)
-
-    else:
-        frames = sample_frames(first.video, unit.budget, sampler=unit.sampler)
-
-        def look(sample: Sample) -> Frames:
-            return frames
-
-    return look, time.perf_counter() - started_s
-
-
-def _of_evidence(sample: Sample, budget: int) -> Frames:
-    ((start_s, end_s),) = sample.evidence_s
-    return sample_frames(replace(sample.video, start_s=start_s, end_s=end_s), budget)
-
-
-@cache
-def _chooser(out: Path, seconds: int, sampler: str) -> Chooser:
-    encoder = _encoder()
-    return Chooser(encoder, sampler=sampler, settings=PoolSettings(), folder=_pools(out, seconds))
-
-
-@cache
-def _encoder() -> DualEncoder:
-    encoder = load_encoder(ENCODER)
-    encoder.encode_text(["warm"])  # so that the first question takes no longer than others
-    return encoder
-
-
-@lru_cache(maxsize=1)
-def _decoded(out: Path, seconds: int, video: Video) -> Frames:
-    """The frames of a day's pool."""
-    times_s_P = _chooser(out, seconds, SELECTORS[0]).pools.pool(video).times_s_P
-    return decode_at(video.path, times_s_P.tolist(), video_id=video.id)
-
-
 def _right(model: VideoModel, samples: Sequence[Sample], shown: Sequence[Frames]) -> list[int]:
     """1 or 0 for each question about its frames; a failure is wrong."""
     num = model.num_frames()
-    groups: dict[int, list[Sample]] = {}  # the questions about the same frames are asked together
-    for sample, frames in zip(samples, shown, strict=True):
-        groups.setdefault(id(frames), []).append(sample)
+    groups: dict[int, list[int]] = {}  # the questions about the same frames are asked together
+    for i, frames in enumerate(shown):
+        groups.setdefault(id(frames), []).append(i)
     asked = [
-        Asked(video=group[0].video, samples=group, seen=_thinned(frames, num))
-        for group, frames in zip(groups.values(), {id(f): f for f in shown}.values(), strict=True)
+        Asked(
+            video=samples[group[0]].video,
+            samples=[samples[i] for i in group],
+            seen=_thinned(shown[group[0]], num),
+        )
+        for group in groups.values()
     ]
-    answers = [answer for of in model.answer_many(asked, at_once=AT_ONCE) for answer in of]
-    decided = [decide(answer, reduction=model.settings.reduction) for answer in answers]
+    answers = {a.sample_id: a for of in model.answer_many(asked, at_once=AT_ONCE) for a in of}
+    decided = [decide(answers[sample.id], reduction=model.settings.reduction) for sample in samples]
     return [int(answer.choice == sample.answer) for answer, sample in zip(decided, samples, strict=True)]
 
 
