@@ -14,6 +14,7 @@ import numpy as np
 
 from tideo import registry
 from tideo.encoders.dual import DualEncoder
+from tideo.encoders.moment import moment
 from tideo.encoders.pools import Pool, Pools
 from tideo.loading import Loading
 from tideo.parallel import Failure
@@ -94,13 +95,13 @@ class Chooser:
         )
 
     def relevance(self, pool: Pool, *, question: str, cues: Sequence[Cue] = ()) -> np.ndarray:
-        """[P] how similar each frame of the pool is to the question.
+        """[P] how similar each frame of the pool is to the `moment` that the question names.
 
         With subtitles, the mean of that and of how similar what is said then is to the question, each rescaled to 0–1;
         a frame at which nothing is said has the least of the latter.
         """
         encoder = self.pools.encoder
-        question_D = encoder.encode_text([question])[0]
+        question_D = encoder.encode_text([moment(question)])[0]
         relevance_P: np.ndarray = pool.features.values_TD @ question_D
         if not self.subtitles or not cues:
             return relevance_P
