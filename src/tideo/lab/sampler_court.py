@@ -8,7 +8,7 @@ frames from the evidence. Without --minutes and --budgets it is the whole matrix
 
 OUT/units has a small file for each cell and day, and what has a file is not computed again: a killed court continues,
 and a larger number of days adds to those that are there.
-Writes OUT/table.md, OUT/table.json and OUT/plot.svg.
+Writes OUT/table.md, OUT/table.json, OUT/plot.svg, and OUT/separation.json: how well the encoder tells evidence apart.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tideo.dollhouse.day import LEAST_S
 from tideo.dollhouse.export import make
 from tideo.evaluate.grounding import in_evidence
 from tideo.lab.court_frames import SAMPLERS, SELECTORS, chooser, frames_of
+from tideo.lab.court_separation import separation
 from tideo.lab.court_table import Cell, page, plot, table
 from tideo.models.interface import Asked, VideoModel
 from tideo.models.load import load_model
@@ -110,6 +111,10 @@ def court(
     atomic_write_text(out / "table.json", json.dumps(figures, indent=1) + "\n")
     atomic_write_text(out / "table.md", page(figures))
     atomic_write_text(out / "plot.svg", plot(figures))
+    found = {
+        seconds: separation(questions(out, seconds), pools=_pools(out, seconds)) for seconds in lengths_s
+    }
+    atomic_write_text(out / "separation.json", json.dumps(found, indent=1) + "\n")
     return cells
 
 
