@@ -44,6 +44,14 @@ def test_the_table_compares_the_same_questions() -> None:
     assert figures[1]["hit_minus_middle"]["difference"] == pytest.approx(1 / 3)
     assert figures[1]["grid_minus_middle"] == {"difference": 0.0, "ci95": [0.0, 0.0]}
     lines = page(figures).splitlines()
+    assert lines[:6] == [
+        "16 frames: evidence recall, text-only, grid, in percent",
+        "",
+        "| sampler | 1 min |",
+        "|---|---|",
+        "| middle | 33 · 25 · 100 |",
+        "| bolt | 67 · 50 · 100 |",
+    ]
     assert lines[-2] == "| 1 min | 16 | middle | 4 (2) | 33.3 | 25.0 | 100.0 | 0.50 |  |"
     assert lines[-1].startswith("| 1 min | 16 | bolt | 4 (2) | 66.7 (+33.3: ")
     assert lines[-1].endswith("| 0.50 | 2.0 |")
