@@ -1,8 +1,8 @@
 """What of a question is compared with frames.
 
 A dual encoder compares a picture with a caption. Of "what does he do after he pours the tea?" a picture can show "he
-pours the tea"; what the other words ask for is beside it. On dollhouse days that were made for this choice, comparing
-the clause alone found the evidence twice as often as comparing the whole question.
+pours the tea"; what the other words ask for is beside it. On drawn days that were made for this choice (docs/long.md),
+comparing the clause alone found the evidence twice as often as comparing the whole question.
 """
 
 from __future__ import annotations

@@ -89,8 +89,8 @@ def frames_at(
     rgb = _FrameBlock(video, size=size, num=len(set(ticks)))
     if video.indexed:
         try:
-            for found, stretch in plan_stretches(video, sorted(set(ticks))):
-                shown |= found
+            for known, stretch in plan_stretches(video, sorted(set(ticks))):
+                shown |= known
                 for at, frame in decode_stretch(video, stretch) if stretch.wanted else ():
                     rgb.keep(at, frame)
         except _OutOfOrder:
