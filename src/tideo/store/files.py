@@ -95,7 +95,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except Exception as error:
         # A write by a descriptor names no file, safetensors has the system's number in its words alone.
         number = next(
-            (n for n in FULL if getattr(error, "errno", None) == n or f"os error {n}" in str(error)), None
+            (n for n in FULL if getattr(error, "errno", None) == n or f"(os error {n})" in str(error)), None
         )
         if number is None:
             raise
