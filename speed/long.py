@@ -28,8 +28,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -213,21 +215,31 @@ def opencv_loop(path: str, times_s: Sequence[float]) -> int:
     return found
 
 
-PEERS: dict[str, Callable[[str, Sequence[float]], int]] = {
-    "torchcodec, exact": torchcodec_frames, "decord": decord_frames, "OpenCV, grab and retrieve": opencv_loop,
-}  # fmt: skip
+Peer = Callable[[str, Sequence[float]], int]
+PEERS: dict[str, tuple[str, Peer]] = {  # name → package, and what decodes
+    "torchcodec, exact": ("torchcodec", torchcodec_frames),
+    "decord": ("decord", decord_frames),
+    "OpenCV, grab and retrieve": ("opencv-python-headless", opencv_loop),
+}
 
 
-def decoding(path: str, minutes: float, *, rounds: int, peers: bool) -> dict[str, float]:
+def peers_here(path: str) -> dict[str, Peer]:
+    """Those that decode the video here, with their versions; one line for each of the others."""
+    found = {}
+    for name, (package, peer) in PEERS.items():
+        try:
+            peer(path, [0.5])
+            found[f"{name} ({version(package)})"] = peer
+        except (ImportError, OSError, RuntimeError) as error:
+            print(f"left out: {name} ({package}: {str(error).splitlines()[0]})", file=sys.stderr)
+    return found
+
+
+def decoding(path: str, minutes: float, *, rounds: int, peers: Mapping[str, Peer]) -> dict[str, float]:
     """CPU seconds of each method, the least of the rounds."""
     times_s = pool_of(path, minutes)
     methods: dict[str, Callable[[], int]] = {"Tideo": lambda: ours(path, minutes)}
-    for name, peer in PEERS.items() if peers else ():
-        try:
-            peer(path, times_s[:1])
-            methods[name] = lambda peer=peer: peer(path, times_s)
-        except (ImportError, OSError, RuntimeError) as error:
-            print(f"left out: {name} ({str(error).splitlines()[0]})", file=sys.stderr)
+    methods |= {name: partial(peer, path, times_s) for name, peer in peers.items()}
     found: dict[str, float] = {}
     for _ in range(rounds):
         found["floor"] = min(floor_s(path, times_s), found.get("floor", np.inf))
@@ -281,7 +293,8 @@ def main() -> None:
     for name, took in commands.items():
         print(f"| {name} | {took['s']} | {took['cpu_s']} | {took['mb']} |", flush=True)
     lengths = [given.minutes / 100, given.minutes / 10, given.minutes]
-    results = {m: decoding(path, m, rounds=given.rounds, peers=not given.no_peers) for m in lengths}
+    peers = {} if given.no_peers else peers_here(path)
+    results = {m: decoding(path, m, rounds=given.rounds, peers=peers) for m in lengths}
     names = [name for name in results[lengths[-1]] if name != "frames"]
     print(f"\n| minutes | frames | {' | '.join(f'{name}, CPU s (÷ floor)' for name in names)} |")
     print("|---|---|" + "---|" * len(names))

@@ -311,6 +311,17 @@ def test_an_interrupted_day_goes_on_where_it_stopped(tmp_path: Path, number: sig
     assert not parts.exists()
 
 
+@pytest.mark.slow
+def test_parts_of_a_day_that_is_not_wanted_now_stay(tmp_path: Path) -> None:
+    left = tmp_path / "parts" / "test_0_000001_10s" / "000.mp4"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of a run with more days, which was ended")
+    assert make(split="test", num=1, seconds=10, out=tmp_path).num_rendered == 1
+    assert left.exists()
+    assert make(split="test", num=2, seconds=10, out=tmp_path).num_rendered == 1
+    assert not (tmp_path / "parts").exists()
+
+
 def test_two_seeds_ask_differently() -> None:
     first, second = (ask_days("val", num=1, seconds=120, seed=seed)[0][1] for seed in (0, 1))
     assert first != second

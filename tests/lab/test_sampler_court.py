@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tideo.benchmarks.dollhouse import dollhouse
+from tideo.dollhouse.export import make
+from tideo.encoders.relevance import Chooser
+from tideo.lab.court_frames import frames_of
 from tideo.lab.court_table import Cell, page, paired_bootstrap, table
 from tideo.lab.sampler_court import court
 from tideo.types import UserError
+from tideo.video.pool import PoolSettings
 
 
 def cell(sampler: str, hits: list[int | None], *, seconds: int = 60) -> Cell:
@@ -38,6 +44,14 @@ def test_the_table_compares_the_same_questions() -> None:
     assert figures[1]["hit_minus_middle"]["difference"] == pytest.approx(1 / 3)
     assert figures[1]["grid_minus_middle"] == {"difference": 0.0, "ci95": [0.0, 0.0]}
     lines = page(figures).splitlines()
+    assert lines[:6] == [
+        "16 frames: evidence recall, text-only, grid, in percent",
+        "",
+        "| sampler | 1 min |",
+        "|---|---|",
+        "| middle | 33 · 25 · 100 |",
+        "| bolt | 67 · 50 · 100 |",
+    ]
     assert lines[-2] == "| 1 min | 16 | middle | 4 (2) | 33.3 | 25.0 | 100.0 | 0.50 |  |"
     assert lines[-1].startswith("| 1 min | 16 | bolt | 4 (2) | 66.7 (+33.3: ")
     assert lines[-1].endswith("| 0.50 | 2.0 |")
@@ -48,7 +62,8 @@ def test_the_table_compares_the_same_questions() -> None:
     [
         ({"budgets": [9]}, "unknown budget 9: expected some of 8, 16, 32"),
         ({"samplers": ["bold"]}, "unknown sampler bold: expected some of middle, uniform"),
-        ({"days": 0}, "a split of 0 episodes: expected at least 1"),
+        ({"days": [0]}, "a split of 0 episodes: expected at least 1"),
+        ({"days": [1, 2]}, "2 numbers of days for 1 lengths: expected one, or one of each"),
         ({"lengths_s": [5]}, "a day of 5 s: expected 10 to 10800 s"),
     ],
 )
@@ -58,8 +73,22 @@ def test_what_no_court_has_is_an_error(tmp_path: Path, wrong: dict[str, Any], me
 
 
 @pytest.mark.slow
+def test_frames_of_a_selector_are_those_that_a_model_sees(tmp_path: Path) -> None:
+    make(split="test", num=1, seconds=60, out=tmp_path)
+    samples = dollhouse(tmp_path, videos=tmp_path / "videos")
+    shown, look_s = frames_of(samples, sampler="bolt", num=8, pools=tmp_path / "pools")
+    assert look_s > 0
+    assert len({tuple(frames.pts_s_T) for frames in shown}) > 1
+    choosing = Chooser("dollhouse-clip", sampler="bolt", settings=PoolSettings())
+    for sample, frames in zip(samples, shown, strict=True):
+        expected = choosing.frames(sample.video, 8, question=sample.question)
+        np.testing.assert_array_equal(frames.pts_s_T, expected.pts_s_T)
+        np.testing.assert_array_equal(frames.rgb_THWC, expected.rgb_THWC)
+
+
+@pytest.mark.slow
 def test_a_court_runs_and_what_is_there_is_not_computed_again(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"lengths_s": [60], "budgets": [8], "days": 1}
+    settings: dict[str, Any] = {"lengths_s": [60], "budgets": [8], "days": [1]}
     cells = court(out=tmp_path, samplers=["middle", "aks", "oracle"], **settings)
     by_sampler = {c.sampler: c for c in cells}
     assert all(row["hit"] in (1, None) for row in by_sampler["oracle"].rows)
@@ -68,10 +97,13 @@ def test_a_court_runs_and_what_is_there_is_not_computed_again(tmp_path: Path) ->
     drawn = (tmp_path / "plot.svg").read_bytes()
     assert court(out=tmp_path, samplers=["middle", "aks", "oracle"], **settings) == cells
     assert (tmp_path / "plot.svg").read_bytes() == drawn
-    units = {path: path.stat().st_mtime_ns for path in (tmp_path / "units").iterdir()}
+    units = {path: path.stat().st_mtime_ns for path in (tmp_path / "units").rglob("*.json")}
     more = court(out=tmp_path, samplers=["middle", "aks", "oracle", "uniform"], **settings)
     assert [c for c in more if c.sampler != "uniform"] == cells
     assert all(path.stat().st_mtime_ns == before for path, before in units.items())
+    two = court(out=tmp_path, samplers=["aks"], **settings | {"days": [2]})
+    assert [row for row in two[0].rows if row in by_sampler["aks"].rows] == by_sampler["aks"].rows
+    assert len({row["video"] for row in two[0].rows}) == 2
     path = next(iter(units))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"key": "another"}))
     with pytest.raises(UserError, match="is of other questions: remove it, or give another --out"):

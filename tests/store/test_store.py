@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from tideo.store.features import FeatureStore
 from tideo.store.files import atomic_path, atomic_write_text, content_key, key_of
@@ -218,6 +220,28 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(os, "write", write)
         store.append({"id": "b"})
     assert [record["id"] for record in read_records(tmp_path / "a.jsonl")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_leaves_no_shard_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    store = FeatureStore(tmp_path, dim=2)
+    monkeypatch.setattr("tideo.store.features.save_file", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*shard-[0-9a-f]+\.safetensors'$") as caught:
+        store.write({"a": np.ones((1, 2), np.float32)})
+    assert caught.value.errno == errno.ENOSPC
+    assert [path.name for path in tmp_path.iterdir()] == ["store.json"]
 
 
 WRITER = """

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tideo.types import UserError, VideoError
-from tideo.video import decode, streams
+from tideo.video import decode
 from tideo.video.bitstream import droppable, only_refreshes
 from tideo.video.decode import decode_at, probe
 from videos import SHARED, encode, encode_audio, index_of, picture, read_all, sequential
@@ -221,23 +221,6 @@ def test_the_best_stream_is_taken() -> None:
 
 
 # ------------------------------------------------------------ less work
-
-
-def test_only_what_a_target_needs_is_decoded(plain: Path) -> None:
-    with streams.OpenVideo(plain) as video:
-        ticks = [
-            video.floor_tick(time_s) for time_s in (0.6, 1.7, 1.8)
-        ]  # frame 17 is a B-frame; keys at 12, 24
-        shown, stretches = decode.plan_stretches(video, ticks)
-        assert list(shown.values()) == ticks
-        sent = [
-            [
-                p.pts // ticks[0] * 6 + p.pts % ticks[0] * 6 // ticks[0]
-                for p in decode._packets_needed(video, s)
-            ]
-            for s in stretches
-        ]
-    assert sent == [[0, 2, 4, 6], [12, 14, 16, 18, 17]]
 
 
 H264 = bytes([1, 100, 0, 30, 0xFF, *[0] * 20])  # avcC with sizes of four bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sysconfig
 from collections.abc import Sequence
@@ -11,9 +10,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from typer.exceptions import TyperException
 
+from tideo.store.files import FULL
 from tideo.types import UserError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_text(args: Sequence[str]) -> None:

@@ -63,7 +63,7 @@ def render_missing_days(days: Sequence[Day], *, folder: Path, parts: Path) -> in
         if not left[day.id]:  # all parts are there
             finish(day)
     _render(render_part, units, folders=[folder, *(parts / name for name in missing)], each=count)
-    if missing:
+    if missing and not any(parts.iterdir()):  # there may be parts of other days, from a run that was ended
         parts.rmdir()
     return len(missing)
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tideo import registry
 from tideo.encoders.dual import DualEncoder
+from tideo.encoders.moment import moment
 from tideo.encoders.pools import Pool, Pools
 from tideo.loading import Loading
 from tideo.parallel import Failure
@@ -27,6 +28,14 @@ from tideo.video.streams import OpenVideo
 
 log = logging.getLogger(__name__)
 MOMENTS = 200  # of the relevance that is kept with the frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The times of chosen frames, ascending, and the relevance of the video as `moments` gives it."""
+
+    times_s: tuple[float, ...]
+    relevance: tuple[tuple[float, float], ...]
 
 
 class Chooser:
@@ -57,6 +66,13 @@ class Chooser:
         A pool of no more frames than that leaves no choice: these are even frames, and one line says so, as one names
         what of the pool is lost. Raises UserError for an empty question, VideoError for a video without frames.
         """
+        if (choice := self.choice(video, num, question=question, cues=cues)) is None:
+            return sample_frames(video, num)
+        frames = decode_at(video.path, choice.times_s, video_id=video.id)
+        return replace(frames, relevance=choice.relevance)
+
+    def choice(self, video: Video, num: int, *, question: str, cues: Sequence[Cue] = ()) -> Choice | None:
+        """Which frames `frames` decodes; None where the pool leaves no choice."""
         if not question.strip():
             raise UserError("the question is empty: say what the frames are for, or use another sampler")
         settings = self.pools.settings
@@ -68,23 +84,24 @@ class Chooser:
                 f"its pool has {size} frames (pool_fps={settings.pool_fps:g}, pool_max={settings.pool_max}), and {num} "
                 "are to be chosen: even frames are taken; a higher pool_fps leaves a choice",
             )
-            return sample_frames(video, num)
+            return None
         pool = self.pools.pool(video)
         if pool.missing_s:
             self._warn(video, pool.lost())
         relevance_P = self.relevance(pool, question=question, cues=cues)
         kept = self._select(relevance_P, pool.features.values_TD, pool.times_s_P, num)
-        frames = decode_at(video.path, pool.times_s_P[kept].tolist(), video_id=video.id)
-        return replace(frames, relevance=moments(pool.times_s_P, relevance_P))
+        return Choice(
+            times_s=tuple(pool.times_s_P[kept].tolist()), relevance=moments(pool.times_s_P, relevance_P)
+        )
 
     def relevance(self, pool: Pool, *, question: str, cues: Sequence[Cue] = ()) -> np.ndarray:
-        """[P] how similar each frame of the pool is to the question.
+        """[P] how similar each frame of the pool is to the `moment` that the question names.
 
         With subtitles, the mean of that and of how similar what is said then is to the question, each rescaled to 0–1;
         a frame at which nothing is said has the least of the latter.
         """
         encoder = self.pools.encoder
-        question_D = encoder.encode_text([question])[0]
+        question_D = encoder.encode_text([moment(question)])[0]
         relevance_P: np.ndarray = pool.features.values_TD @ question_D
         if not self.subtitles or not cues:
             return relevance_P

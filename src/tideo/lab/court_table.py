@@ -69,8 +69,19 @@ def paired_bootstrap(
 
 
 def page(figures: Sequence[Mapping[str, Any]]) -> str:
-    """table.md."""
+    """table.md: an overview for each number of frames, then all figures."""
+    budgets = sorted({f["frames"] for f in figures})
     lines = [
+        line
+        for num in budgets
+        for line in (
+            f"{num} frames: {', '.join(MEASURES.values())}, in percent",
+            "",
+            *overview(figures, num),
+            "",
+        )
+    ]
+    lines += [
         "Shares in percent; in brackets the difference from `middle` with its 95% interval, a paired bootstrap over "
         "videos. Chance is 20. The text-only model is shown at most 10 of the frames, evenly.",
         "",
@@ -85,6 +96,18 @@ def page(figures: Sequence[Mapping[str, Any]]) -> str:
         place = [_length(figure["seconds"]), str(figure["frames"]), figure["sampler"]]
         lines.append("| " + " | ".join([*place, about, *shares, *costs]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def overview(figures: Sequence[Mapping[str, Any]], frames: int) -> list[str]:
+    """The lines of a table with a row for each sampler and a column for each length, for one number of frames."""
+    chosen = {(f["sampler"], f["seconds"]): f for f in figures if f["frames"] == frames}
+    lengths = sorted({seconds for _, seconds in chosen})
+    lines = ["| sampler | " + " | ".join(map(_length, lengths)) + " |", "|---" * (1 + len(lengths)) + "|"]
+    for sampler in dict.fromkeys(name for name, _ in chosen):
+        of_sampler = [chosen.get((sampler, seconds), {}) for seconds in lengths]
+        cells = [" · ".join(_percent(figure.get(measure)) for measure in MEASURES) for figure in of_sampler]
+        lines.append("| " + " | ".join([sampler, *cells]) + " |")
+    return lines
 
 
 def plot(figures: Sequence[Mapping[str, Any]]) -> str:
@@ -111,7 +134,9 @@ def plot(figures: Sequence[Mapping[str, Any]]) -> str:
             axis.set(xscale="log", xlabel="minutes", ylim=(0, 101), title=f"{title}, {budget} frames, %")
     axes[0][-1].legend(fontsize=7)
     file = io.StringIO()
-    with rc_context({"svg.hashsalt": "court"}):  # the same figures give the same bytes
+    with rc_context(
+        {"svg.hashsalt": "court", "svg.fonttype": "none"}
+    ):  # the same figures give the same bytes
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return file.getvalue()
 
@@ -136,6 +161,10 @@ def _share(figure: Mapping[str, Any], measure: str) -> str:
         return share
     low, high = (100 * bound for bound in less["ci95"])
     return f"{share} ({100 * less['difference']:+.1f}: {low:+.1f} to {high:+.1f})"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f}"
 
 
 def _length(seconds: int) -> str:

@@ -6,8 +6,9 @@ For each length, number of frames and sampler: the share of questions with a fra
 text-only and of the grid model on the same frames, and what choosing and decoding took. The sampler `oracle` takes its
 frames from the evidence. Without --minutes and --budgets it is the whole matrix, 10 s to 3 h, 8 to 32 frames.
 
-OUT/units has a small file for each cell, and a cell with a file is not computed again: a killed court continues.
-Writes OUT/table.md, OUT/table.json and OUT/plot.svg.
+OUT/units has a small file for each cell and day, and what has a file is not computed again: a killed court continues,
+and a larger number of days adds to those that are there.
+Writes OUT/table.md, OUT/table.json, OUT/plot.svg, and OUT/separation.json: how well the encoder tells evidence apart.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -27,45 +29,38 @@ import numpy as np
 from tideo.benchmarks.dollhouse import dollhouse
 from tideo.dollhouse.day import LEAST_S
 from tideo.dollhouse.export import make
-from tideo.encoders.pools import Pools
-from tideo.encoders.relevance import Chooser
 from tideo.evaluate.grounding import in_evidence
+from tideo.lab.court_frames import SAMPLERS, SELECTORS, chooser, frames_of
+from tideo.lab.court_separation import separation
 from tideo.lab.court_table import Cell, page, plot, table
-from tideo.models.interface import VideoModel
+from tideo.models.interface import Asked, VideoModel
 from tideo.models.load import load_model
-from tideo.models.selecting import stem
 from tideo.parallel import in_processes
 from tideo.scoring import decide
 from tideo.store.files import atomic_write_text, key_of
 from tideo.types import Frames, Sample, UserError
-from tideo.video.pool import PoolSettings
-from tideo.video.samplers import sample_frames
 
-ENCODER = "dollhouse-clip"
-ORACLE = "oracle"
-EVEN = ("middle", "uniform", "keyframes", "scenes")  # the same frames for all questions about a video
-SELECTORS = ("question", "bolt", "aks", "coverage")
-SAMPLERS = (*EVEN, *SELECTORS, ORACLE)
 LENGTHS_S = (LEAST_S, 60, 600, 1800, 3600, 10800)
 # Number of frames → settings of the grid model, which was trained on one panel of 4 x 4.
 GRIDS = {8: ("rows=2",), 16: (), 32: ("panels=2",)}
 TEXT_ONLY, GRID = "dollhouse-topa", "dollhouse-grid"
+AT_ONCE = 16  # questions in a forward pass
 MOST_TEXT_ONLY = 10  # frames that the text-only model takes; of more it is shown an even share
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One cell of the matrix, about `days` days of `seconds`."""
+    """A day's part of a cell: its questions, answered from the frames of one sampler."""
 
     out: Path
     seconds: int
-    days: int
+    video: str  # the day's id
     budget: int
     sampler: str
 
     @property
     def file(self) -> Path:
-        return self.out / "units" / f"{self.seconds}s_{self.budget}_{self.sampler}.json"
+        return self.out / "units" / f"{self.seconds}s" / f"{self.video}_{self.budget}_{self.sampler}.json"
 
 
 def court(
@@ -74,136 +69,147 @@ def court(
     lengths_s: Sequence[int] = LENGTHS_S,
     budgets: Sequence[int] = tuple(GRIDS),
     samplers: Sequence[str] = SAMPLERS,
-    days: int = 10,
+    days: Sequence[int] = (10,),
     jobs: int = 1,
 ) -> list[Cell]:
-    """Make the days and their pools, compute the cells that are missing, write table and plot."""
+    """Make the days and their pools, compute the units that are missing, write table and plot.
+
+    `days`: of each length, or one number for all.
+    """
     for what, given, known in (("budget", budgets, tuple(GRIDS)), ("sampler", samplers, SAMPLERS)):
         for one in given:
             if one not in known:
                 raise UserError(f"unknown {what} {one}: expected some of {', '.join(map(str, known))}")
+    if len(days) not in (1, len(lengths_s)):
+        raise UserError(
+            f"{len(days)} numbers of days for {len(lengths_s)} lengths: expected one, or one of each"
+        )
     out = Path(out)
-    for seconds in lengths_s:
-        make(split="test", num=days, seconds=seconds, out=_data(out, seconds))
-    for _ in in_processes(
-        pool_cost, [(out, s) for s in lengths_s if not _pool_file(out, s).is_file()], jobs=jobs
-    ):
+    videos: dict[int, list[str]] = {}
+    for seconds, num in zip(lengths_s, days if len(days) > 1 else [*days] * len(lengths_s), strict=True):
+        make(split="test", num=num, seconds=seconds, out=_data(out, seconds))
+        questions.cache_clear()
+        videos[seconds] = list(questions(out, seconds))
+    pools = [(out, seconds, video) for seconds in lengths_s for video in videos[seconds]]
+    for _ in in_processes(pool_cost, [pool for pool in pools if not _pool_file(*pool).is_file()], jobs=jobs):
         pass
+    # A day after the other, so that a process keeps the frames of one.
     units = [
-        Unit(out=out, seconds=seconds, days=days, budget=budget, sampler=sampler)
-        for seconds, budget, sampler in product(lengths_s, budgets, samplers)
+        Unit(out=out, seconds=seconds, video=video, budget=budget, sampler=sampler)
+        for seconds in lengths_s
+        for video in videos[seconds]
+        for budget, sampler in product(budgets, samplers)
     ]
     missing = [(unit,) for unit in units if kept(unit) is None]
-    if missing:
-        for _ in in_processes(computed, missing, jobs=jobs):
-            pass
-    cells = [cell for unit in units if (cell := kept(unit)) is not None]
+    for _ in in_processes(computed, missing, jobs=jobs):
+        pass
+    cells = [
+        joined([unit for unit in units if (unit.seconds, unit.budget, unit.sampler) == cell])
+        for cell in product(lengths_s, budgets, samplers)
+    ]
     figures = table(cells)
     atomic_write_text(out / "table.json", json.dumps(figures, indent=1) + "\n")
     atomic_write_text(out / "table.md", page(figures))
     atomic_write_text(out / "plot.svg", plot(figures))
+    found = {
+        seconds: separation(questions(out, seconds), pools=_pools(out, seconds)) for seconds in lengths_s
+    }
+    atomic_write_text(out / "separation.json", json.dumps(found, indent=1) + "\n")
     return cells
 
 
 def computed(unit: Unit) -> None:
-    """Choose the frames for all questions of a cell, ask both models, write the cell's file."""
-    rows: list[dict[str, Any]] = []
-    look_s = 0.0
-    samples = questions(unit.out, unit.seconds)
-    chooser = None
-    if unit.sampler in SELECTORS:
-        chooser = Chooser(
-            ENCODER, sampler=unit.sampler, settings=PoolSettings(), folder=_pools(unit.out, unit.seconds)
-        )
-        chooser.pools.make([])  # the encoder is no part of the time
-        chooser.pools.encoder.encode_text(["warm"])
-    for group in _groups(samples, shared=unit.sampler in EVEN):
-        started_s = time.perf_counter()
-        frames = _frames(unit, group[0], chooser)
-        look_s += time.perf_counter() - started_s
-        choices = {name: _right(_model(name, unit.budget), group, frames) for name in (TEXT_ONLY, GRID)}
-        for i, sample in enumerate(group):
-            hit = any(in_evidence(float(t), sample) for t in frames.pts_s_T)
-            rows.append(
-                {
-                    "id": sample.id,
-                    "video": sample.video.id,
-                    "kind": sample.kind,
-                    "hit": None if sample.kind == "Purpose" else int(hit),
-                    "text_only": choices[TEXT_ONLY][i],
-                    "grid": choices[GRID][i],
-                }
-            )
-    looks = len({s.video.id for s in samples}) if unit.sampler in EVEN else len(samples)
-    content = {"key": _key(unit, samples), "look_s": look_s / looks, "rows": rows}
+    """Choose the frames for all questions of a unit, ask both models, write the unit's file."""
+    samples = questions(unit.out, unit.seconds)[unit.video]
+    shown, look_s = frames_of(
+        samples, sampler=unit.sampler, num=unit.budget, pools=_pools(unit.out, unit.seconds)
+    )
+    choices = {name: _right(_model(name, unit.budget), samples, shown) for name in (TEXT_ONLY, GRID)}
+    rows = [
+        {
+            "id": sample.id,
+            "video": unit.video,
+            "kind": sample.kind,
+            "hit": None
+            if sample.kind == "Purpose"
+            else int(any(in_evidence(float(t), sample) for t in frames.pts_s_T)),
+            "text_only": choices[TEXT_ONLY][i],
+            "grid": choices[GRID][i],
+        }
+        for i, (sample, frames) in enumerate(zip(samples, shown, strict=True))
+    ]
+    content = {"key": _key(unit, samples), "look_s": look_s, "rows": rows}
     atomic_write_text(unit.file, json.dumps(content) + "\n")
 
 
-def kept(unit: Unit) -> Cell | None:
-    """The cell that `computed` wrote, None if there is none. Raises UserError for one of other questions."""
+def kept(unit: Unit) -> dict[str, Any] | None:
+    """What `computed` wrote, None if there is nothing. Raises UserError for a file of other questions."""
     if not unit.file.is_file():
         return None
-    content = json.loads(unit.file.read_text(encoding="utf-8"))
-    if content["key"] != _key(unit, questions(unit.out, unit.seconds)):
+    content: dict[str, Any] = json.loads(unit.file.read_text(encoding="utf-8"))
+    if content["key"] != _key(unit, questions(unit.out, unit.seconds)[unit.video]):
         raise UserError(f"{unit.file} is of other questions: remove it, or give another --out")
-    pool_s = 0.0
-    if unit.sampler in SELECTORS:
-        pool_s = json.loads(_pool_file(unit.out, unit.seconds).read_text(encoding="utf-8"))["seconds"]
+    return content
+
+
+def joined(units: Sequence[Unit]) -> Cell:
+    """The cell of units that are computed, one a day."""
+    contents = [content for unit in units if (content := kept(unit)) is not None]
+    files = [_pool_file(u.out, u.seconds, u.video) for u in units if u.sampler in SELECTORS]
+    pools_s = [json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files]
     return Cell(
-        seconds=unit.seconds,
-        budget=unit.budget,
-        sampler=unit.sampler,
-        look_s=content["look_s"],
-        pool_s=pool_s,
-        rows=content["rows"],
+        seconds=units[0].seconds,
+        budget=units[0].budget,
+        sampler=units[0].sampler,
+        look_s=fmean(content["look_s"] for content in contents),
+        pool_s=fmean(pools_s) if pools_s else 0.0,
+        rows=[row for content in contents for row in content["rows"]],
     )
 
 
-def pool_cost(out: Path, seconds: int) -> None:
-    """Make the pools of all days of a length, and write what one took: decoding beside encoding, in seconds."""
-    videos = list(dict.fromkeys(s.video for s in questions(out, seconds)))
-    pools = Pools(ENCODER, settings=PoolSettings(), folder=_pools(out, seconds))
-    pools.encoder.encode_text(["warm"])
+def pool_cost(out: Path, seconds: int, video: str) -> None:
+    """Make the pool of a day, and write what it took: decoding beside encoding, in seconds."""
+    sample, *_ = questions(out, seconds)[video]
+    pools = chooser(SELECTORS[0], _pools(out, seconds)).pools
     started_s = time.perf_counter()
-    if failed := pools.make(videos):
+    if failed := pools.make([sample.video]):
         raise UserError(next(iter(failed.values())).reason)
-    took_s = (time.perf_counter() - started_s) / len(videos)
-    atomic_write_text(_pool_file(out, seconds), json.dumps({"seconds": took_s}) + "\n")
+    took_s = time.perf_counter() - started_s
+    atomic_write_text(_pool_file(out, seconds, video), json.dumps({"seconds": took_s}) + "\n")
 
 
 @cache
-def questions(out: Path, seconds: int) -> list[Sample]:
-    """The questions about all days of that length."""
-    return dollhouse(_data(out, seconds), videos=_data(out, seconds) / "videos")
-
-
-def _frames(unit: Unit, sample: Sample, chooser: Chooser | None) -> Frames:
-    if chooser is not None:
-        return chooser.frames(sample.video, unit.budget, question=stem(sample))
-    if unit.sampler != ORACLE:
-        return sample_frames(sample.video, unit.budget, sampler=unit.sampler)
-    ((start_s, end_s),) = sample.evidence_s
-    return sample_frames(replace(sample.video, start_s=start_s, end_s=end_s), unit.budget)
-
-
-def _groups(samples: Sequence[Sample], *, shared: bool) -> list[list[Sample]]:
-    """The questions that are answered from the same frames."""
-    if not shared:
-        return [[sample] for sample in samples]
+def questions(out: Path, seconds: int) -> dict[str, list[Sample]]:
+    """The questions about the days of that length, by the days' ids."""
     by_video: dict[str, list[Sample]] = {}
-    for sample in samples:
+    for sample in dollhouse(_data(out, seconds), videos=_data(out, seconds) / "videos"):
         by_video.setdefault(sample.video.id, []).append(sample)
-    return list(by_video.values())
+    return by_video
 
 
-def _right(model: VideoModel, samples: Sequence[Sample], frames: Frames) -> list[int]:
-    """1 or 0 for each question; a failure is wrong."""
+def _right(model: VideoModel, samples: Sequence[Sample], shown: Sequence[Frames]) -> list[int]:
+    """1 or 0 for each question about its frames; a failure is wrong."""
     num = model.num_frames()
-    if len(frames) > num:
-        frames = frames.at(np.linspace(0, len(frames) - 1, num).round().astype(int))
-    answers = model.answer(samples[0].video, samples, seen=frames)
-    decided = [decide(answer, reduction=model.settings.reduction) for answer in answers]
+    groups: dict[int, list[int]] = {}  # the questions about the same frames are asked together
+    for i, frames in enumerate(shown):
+        groups.setdefault(id(frames), []).append(i)
+    asked = [
+        Asked(
+            video=samples[group[0]].video,
+            samples=[samples[i] for i in group],
+            seen=_thinned(shown[group[0]], num),
+        )
+        for group in groups.values()
+    ]
+    answers = {a.sample_id: a for of in model.answer_many(asked, at_once=AT_ONCE) for a in of}
+    decided = [decide(answers[sample.id], reduction=model.settings.reduction) for sample in samples]
     return [int(answer.choice == sample.answer) for answer, sample in zip(decided, samples, strict=True)]
+
+
+def _thinned(frames: Frames, num: int) -> Frames:
+    if len(frames) <= num:
+        return frames
+    return frames.at(np.linspace(0, len(frames) - 1, num).round().astype(int))
 
 
 @cache
@@ -215,7 +221,7 @@ def _model(name: str, budget: int) -> VideoModel:
 
 def _key(unit: Unit, samples: Sequence[Sample]) -> str:
     asked = [[s.id, s.question, s.options, s.answer] for s in samples]
-    return key_of([unit.seconds, unit.days, unit.budget, unit.sampler, asked])
+    return key_of([unit.seconds, unit.budget, unit.sampler, asked])
 
 
 def _data(out: Path, seconds: int) -> Path:
@@ -226,8 +232,8 @@ def _pools(out: Path, seconds: int) -> Path:
     return out / "pools" / f"{seconds}s"
 
 
-def _pool_file(out: Path, seconds: int) -> Path:
-    return out / "pools" / f"{seconds}s.json"
+def _pool_file(out: Path, seconds: int, video: str) -> Path:
+    return out / "pools" / f"{seconds}s-cost" / f"{video}.json"
 
 
 def main() -> None:
@@ -236,7 +242,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[s / 60 for s in LENGTHS_S])
     parser.add_argument("--budgets", type=int, nargs="+", default=list(GRIDS))
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
-    parser.add_argument("--days", type=int, default=10, help="of each length")
+    parser.add_argument("--days", type=int, nargs="+", default=[10], help="of each length, or of all")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     lengths_s = [round(60 * minutes) for minutes in args.minutes]

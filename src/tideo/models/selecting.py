@@ -45,9 +45,14 @@ class Selecting(PoolSettings):
     def keyed(self) -> dict[str, Any]:
         """What an answer depends on: what only a selector uses is left out with another sampler."""
         fields = vars(self).copy()
-        return fields if self.chooses else {k: v for k, v in fields.items() if k not in FIELDS}
+        if self.chooses:
+            return fields | {"compared": COMPARED}
+        return {k: v for k, v in fields.items() if k not in FIELDS}
 
 
+COMPARED = (
+    "moment"  # of a question, with the frames: answers of before, when it was the whole question, are others
+)
 _LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s")  # "A. pours tea", "(B) reads"
 FIELDS = tuple(field.name for field in dataclasses.fields(Selecting))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import numpy as np
 
 from tideo.types import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK = 65536  # bytes that `content_key` reads at a file's beginning, middle and end
 
 
@@ -78,7 +80,10 @@ def jsonable(obj: Any) -> Any:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; it replaces `path` when the block ends without an error."""
+    """A temporary path beside `path`; it replaces `path` when the block ends without an error.
+
+    Raises OSError with the path if the disk is full, whatever the library that writes raises.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.parent / f".{uuid.uuid4().hex}.tmp"  # of any name: a long one has no room for more
@@ -87,6 +92,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _fsync(tmp)
         os.replace(tmp, path)
         _fsync(path.parent)  # the rename itself must outlive a power cut
+    except Exception as error:
+        # A write by a descriptor names no file, safetensors has the system's number in its words alone.
+        number = next(
+            (n for n in FULL if getattr(error, "errno", None) == n or f"(os error {n})" in str(error)), None
+        )
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         tmp.unlink(missing_ok=True)
 

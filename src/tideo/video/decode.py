@@ -12,16 +12,15 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
 import av
 import numpy as np
 
 from tideo.types import Frames, UserError, VideoError
-from tideo.video.bitstream import droppable
-from tideo.video.clock import LOOKAHEAD
 from tideo.video.demux import PYAV_ERRORS
 from tideo.video.streams import OpenVideo, Source
+from tideo.video.stretches import Stretch, packets_needed, plan_stretches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +35,6 @@ class VideoInfo:
     codec: str
     format: str
     stream_index: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """Frames to decode from one key frame. All values are ticks."""
-
-    seek: int | None  # where to seek; None is the start of the file
-    num_before: int  # packets from there to the key frame's, the first one to decode
-    wanted: frozenset[int]  # decoding ends after the last of these
 
 
 def probe(source: Source) -> VideoInfo:
@@ -98,10 +88,10 @@ def frames_at(
     shown: dict[int, int | None] = {}
     rgb = _FrameBlock(video, size=size, num=len(set(ticks)))
     if video.indexed:
-        shown, stretches = plan_stretches(video, sorted(set(ticks)))
         try:
-            for stretch in stretches:
-                for at, frame in decode_stretch(video, stretch):
+            for known, stretch in plan_stretches(video, sorted(set(ticks))):
+                shown |= known
+                for at, frame in decode_stretch(video, stretch) if stretch.wanted else ():
                     rgb.keep(at, frame)
         except _OutOfOrder:
             shown, rgb = {}, _FrameBlock(video, size=size, num=len(set(ticks)))
@@ -165,68 +155,13 @@ class _FrameBlock:
         return self._block_THWC[: len(rows)] if in_order else self._block_THWC[rows]
 
 
-def plan_stretches(video: OpenVideo, ticks: Sequence[int]) -> tuple[dict[int, int | None], list[Stretch]]:
-    """Which frame is on display at each of the sorted ticks, and the stretches that decode them all.
-
-    Reads packets and decodes nothing. Leaves out the ticks that the packets cannot settle.
-    """
-    shown: dict[int, int | None] = {}
-    stretches = []
-    while len(shown) < len(ticks):
-        seek = video.seek_point(ticks[len(shown)])
-        num_before, found = _scan(video, seek, ticks[len(shown) :])
-        if not found:
-            break
-        if wanted := frozenset(at for at in found.values() if at is not None):
-            stretches.append(Stretch(seek=seek, num_before=num_before, wanted=wanted))
-        shown |= found
-    return shown, stretches
-
-
-def _scan(video: OpenVideo, seek: int | None, ticks: Sequence[int]) -> tuple[int, dict[int, int | None]]:
-    """The packets before the key frame of the first tick, and what is on display until the next key frame.
-
-    Finds nothing where the packets do not prove it.
-    """
-    key: int | None = None  # how many packets come before the key frame's
-    pts: list[int] = []  # of the frames that are displayed, sorted
-    longest = 0
-    for num, packet in enumerate(video.packets(seek)):
-        if packet.pts is None:
-            return 0, {}
-        if packet.is_keyframe and packet.pts <= ticks[0]:
-            # Hidden key frames lead in to a later part of an edit list; frames before them may still be on display.
-            if not packet.is_discard or not pts:
-                key = num
-                pts.clear()
-        elif packet.is_keyframe and key is not None:
-            ticks = ticks[: bisect.bisect_left(ticks, packet.pts)]
-        elif key is None and seek is None:
-            key = num
-        if key is not None and not packet.is_discard:
-            place = bisect.bisect_left(pts, packet.pts)
-            if pts[place : place + 1] == [packet.pts]:
-                return 0, {}  # which of two frames of one time is on display, the order of decoding settles
-            pts.insert(place, packet.pts)
-            longest = max(longest, packet.duration or 0)
-        if len(pts) - bisect.bisect_right(pts, ticks[-1]) >= LOOKAHEAD:
-            cut_off = []
-            break
-    else:
-        cut_off = [tick for tick in ticks if pts and video.is_cut_off(tick, last=pts[-1], duration=longest)]
-    if key is None or not pts or (seek is not None and pts[0] > max(ticks[0], video.start)):
-        return 0, {}
-    found: dict[int, int | None] = {tick: pts[max(bisect.bisect_right(pts, tick) - 1, 0)] for tick in ticks}
-    return key, found | dict.fromkeys(cut_off)
-
-
 def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av.VideoFrame]]:
     """The wanted frames with their ticks, up to the first damage: frames after it may differ from a full decode.
 
     Raises _OutOfOrder if the frames' times contradict the order in which the decoder displays them.
     """
     last: int | None = None
-    for packet in chain(_packets_needed(video, stretch), [None]):  # None drains the decoder
+    for packet in chain(packets_needed(video, stretch), [None]):  # None drains the decoder
         if packet is not None and packet.is_corrupt:
             return
         try:
@@ -241,19 +176,6 @@ def decode_stretch(video: OpenVideo, stretch: Stretch) -> Iterator[tuple[int, av
             last = frame.pts
             if frame.pts in stretch.wanted:
                 yield frame.pts, frame
-
-
-def _packets_needed(video: OpenVideo, stretch: Stretch) -> Iterator[av.Packet]:
-    is_droppable = droppable(video.decoder.codec.canonical_name, video.decoder.extradata)
-    unsent = set(stretch.wanted)
-    for packet in islice(video.packets(stretch.seek), stretch.num_before, None):
-        if packet.pts in unsent and not packet.is_discard:
-            yield packet
-            unsent.remove(packet.pts)
-            if not unsent:
-                return
-        elif not is_droppable(packet):
-            yield packet
 
 
 def decode_from_start(video: OpenVideo, ticks: Sequence[int]) -> Iterator[tuple[int, int, av.VideoFrame]]:

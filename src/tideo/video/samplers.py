@@ -11,8 +11,9 @@ import numpy as np
 from tideo import registry
 from tideo.types import Frames, UserError, Video
 from tideo.video.clip import segment_bounds
-from tideo.video.decode import frames_at, plan_stretches
+from tideo.video.decode import frames_at
 from tideo.video.streams import OpenVideo, Source
+from tideo.video.stretches import plan_stretches
 
 MAX_FPS = 1.0  # of the sampler `fps`; the usual rate of video language models
 DECODING = ("scenes",)  # samplers that look at the pictures
@@ -87,7 +88,9 @@ def count_frames(video: Video | str | Path | bytes, num: int, *, sampler: str = 
         if (times_s[-1] - times_s[0]) * opened.fps >= PLENTY * len(times_s):
             return len(times_s)
         ticks = [opened.floor_tick(time_s) for time_s in times_s]
-        shown, _ = plan_stretches(opened, ticks) if opened.indexed else ({}, [])
+        shown: dict[int, int | None] = {}
+        for found, _ in plan_stretches(opened, ticks) if opened.indexed else ():
+            shown |= found
         if len(shown) < len(ticks):
             every = opened.frame_ticks()
             shown = {tick: max(bisect.bisect_right(every, tick) - 1, 0) for tick in ticks}

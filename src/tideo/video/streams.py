@@ -236,9 +236,22 @@ class OpenVideo(Demuxer):
         """When the key frames of an mp4 are decoded, if its header lists all frames and an edit list hides none."""
         if self.format != MP4 or not self.steady:
             return []
-        entries = list(self.stream.index_entries)
-        hides = any(each.is_discard for each in entries)
-        return [] if hides else [each.timestamp for each in entries if each.is_keyframe]
+        keys = []
+        for each in self.stream.index_entries:
+            if each.is_discard:
+                return []
+            if each.is_keyframe:
+                keys.append(each.timestamp)
+        return keys
+
+    def next_key(self, tick: int) -> int | None:
+        """About when the first key frame after a tick is displayed, by the index of an mp4; None if it is not known."""
+        if self.format != MP4 or not self.steady:
+            return None
+        entries = self.stream.index_entries
+        lead = self.start - entries[0].timestamp if len(entries) else 0
+        at = entries.search_timestamp(tick - lead + 1, backward=False)
+        return None if at < 0 else entries[at].timestamp + lead
 
     @cached_property
     def _whole(self) -> list[_Time]:
