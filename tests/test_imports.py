@@ -56,6 +56,7 @@ FLOORS = (
         "train.parallel",
         "train.plan",
         "train.saving",
+        "train.uneven",
         "train.workers",
     ),
     ("train.reporting",),

@@ -18,6 +18,7 @@ from tideo.encoders.pools import Pool, Pools
 from tideo.loading import Loading
 from tideo.parallel import Failure
 from tideo.types import Cue, Frames, Grid, UserError, Video
+from tideo.video.clip import segment_bounds
 from tideo.video.decode import decode_at
 from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, warn_of_blanks
 from tideo.video.pool import PoolSettings, pool_times
@@ -61,6 +62,7 @@ class Chooser:
             raise UserError("the question is empty: say what the frames are for, or use another sampler")
         settings = self.pools.settings
         with OpenVideo(video.path) as opened:
+            bounds_s = segment_bounds(opened, video)
             size = len(pool_times(opened, video, replace(settings, pool="exact")))
         if size <= num:
             self._warn(
@@ -75,7 +77,7 @@ class Chooser:
         relevance_P = self.relevance(pool, question=question, cues=cues)
         kept = self._select(relevance_P, pool.features.values_TD, pool.times_s_P, num)
         frames = decode_at(video.path, pool.times_s_P[kept].tolist(), video_id=video.id)
-        return replace(frames, relevance=moments(pool.times_s_P, relevance_P))
+        return replace(frames, relevance=moments(pool.times_s_P, relevance_P), bounds_s=bounds_s)
 
     def relevance(self, pool: Pool, *, question: str, cues: Sequence[Cue] = ()) -> np.ndarray:
         """[P] how similar each frame of the pool is to the question.

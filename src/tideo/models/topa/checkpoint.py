@@ -23,7 +23,7 @@ from tideo.types import UserError
 
 MODEL_TYPE = "tideo-prefix-lm"
 Adapter = Literal["llama-adapter", "lora", "none"]
-PadFrames = Literal["zeros", "spread"]
+PadFrames = Literal["zeros", "spread", "time"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,10 @@ class PrefixLMConfig:
     """What a PrefixLM is made of.
 
     `llm`: a Hugging Face id, or a directory, absolute or relative to the directory of this config.
-    `pad_frames`: how fewer frames than `max_frames` fill the slots. "zeros": missing frames are zero vectors, as in
-    TOPA. "spread": T frames take T evenly spread slots, so a single frame takes the middle slot.
+    `pad_frames`: which of the `max_frames` slots frames take. "zeros": the first ones; missing frames are zero vectors,
+    as in TOPA. "spread": T frames take T evenly spread slots, so a single frame takes the middle slot. "time": each
+    frame takes the slot of its time in the segment, between two slots a mean of their embeddings; `max_frames` even
+    frames take one each.
     `init_std`: initial standard deviation of the temporal embedding and the adapter's vectors; TOPA's is 1
     (nn.Embedding).
     `gate_bias`: gate2 starts at -gate_bias; 3.5 in TOPA's training.

@@ -27,7 +27,7 @@ from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
 from tideo.train import workers
 from tideo.train.grid.config import LLAVA, FinetuneConfig
-from tideo.train.grid.conversations import Conversation, annotated, pasted
+from tideo.train.grid.conversations import Conversation, annotated, pasted, with_uneven
 from tideo.train.grid.examples import check_packing
 from tideo.train.grid.llava_json import read_llava, write_llava
 from tideo.train.grid.skipped import SKIPPED_FILE, Skipped
@@ -126,6 +126,7 @@ def training_set(
     conversations = _conversations(
         config, path=config.path, videos=config.videos, num=config.num, split="train", failed=failed
     )
+    conversations = with_uneven(conversations, share=config.uneven, seed=config.seed)
     if not config.captions_path:
         return conversations, []
     captions, held_out = _captions(config)

@@ -110,7 +110,8 @@ class PrealignConfig(Loading):
     of frames; they set the threshold of familiarity. `memory` is what the rows of the projection's memory are:
     single captions, as published, or whole textual frames. `from_llm` initialises the projection by ridge
     regression onto the LLM's own embeddings of the captions. `projected` is the share of examples whose text
-    features are projected onto the memory, as image features are.
+    features are projected onto the memory, as image features are. `uneven` is the share of examples whose frames are at
+    uneven times, as a selector chooses them; `pad_frames` says whether the model sees these times (PrefixLMConfig).
     """
 
     llm: str
@@ -123,7 +124,7 @@ class PrealignConfig(Loading):
     adapter_len: int = 50
     lora_rank: int = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
-    pad_frames: Literal["zeros", "spread"] = "zeros"
+    pad_frames: Literal["zeros", "spread", "time"] = "zeros"
     max_frames: int = 10
     init_std: float = 1.0
     from_llm: bool = False
@@ -131,6 +132,7 @@ class PrealignConfig(Loading):
     choose_form: str = "letter"
     noise_std: float = 0.0
     projected: float = 0.0
+    uneven: float = 0.0
     memory: Literal["captions", "frames"] = "captions"
     memory_rows: int = 1_000_000
     form: str = "letter"
@@ -164,6 +166,8 @@ class PrealignConfig(Loading):
                 f"projected={self.projected} with memory={self.memory}: expected a share of the examples, from 0 to 1, "
                 "and memory=frames for any share but 0"
             )
+        if not 0 <= self.uneven <= 1:
+            raise UserError(f"uneven={self.uneven}: expected a share of the examples, from 0 to 1")
 
     def check_inputs(self) -> None:
         """Raises UserError for a file, folder or model that is not there, before any of them is read."""

@@ -199,6 +199,7 @@ def _trainer(
         noise_std=config.noise_std,
         projected=projected,
         share_projected=config.projected,
+        uneven=config.uneven,
         seed=config.seed,
     )
     return PrealignTrainer(model=model, args=arguments, train_dataset=examples, training=train)
