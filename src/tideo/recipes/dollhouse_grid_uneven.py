@@ -13,4 +13,9 @@ from tideo.train.grid.config import FinetuneConfig
 
 def dollhouse_grid_uneven() -> FinetuneConfig:
     recipe = dollhouse_grid()
-    return replace(recipe, model="dollhouse-grid", uneven=0.5, train=replace(recipe.train, steps=200, lr=2.5e-4, muon_lr=0.001))
+    return replace(
+        recipe,
+        model="dollhouse-grid",
+        uneven=0.5,
+        train=replace(recipe.train, steps=200, lr=2.5e-4, muon_lr=0.001),
+    )

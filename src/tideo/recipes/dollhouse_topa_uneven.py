@@ -1,6 +1,6 @@
 """Pre-alignment of the dollhouse's language model for frames that a selector chooses for each question.
 
-    tideo prealign dollhouse_topa_uneven
+tideo prealign dollhouse_topa_uneven
 """
 
 from dataclasses import replace

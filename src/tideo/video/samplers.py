@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,8 +64,9 @@ def sample_frames(
 ) -> Frames:
     """At most `num` distinct frames of a video, or of its segment, in time order; `size` is (width, height).
 
-    `sampler`: the name of one, or one itself. No frame comes twice: a segment with fewer than `num` frames (for `keyframes`, key frames) gives fewer. A
-    segment is cut to the video's own start and end. Raises UserError for a segment without frames.
+    `sampler`: the name of one, or one itself. No frame comes twice: a segment with fewer than `num` frames (for
+    `keyframes`, key frames) gives fewer. A segment is cut to the video's own start and end. Raises UserError for a
+    segment without frames.
     """
     if num < 1:
         raise UserError(f"{num} frames: expected at least 1")

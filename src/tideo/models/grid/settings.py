@@ -40,7 +40,8 @@ class GridSettings(Selecting):
     model's own video input. `sampler` is one of `tideo list samplers`; one that chooses for each question needs a
     `selector`, whose earlier name is `encoder`. `intro` comes before the question and may have the fields {frames} and
     {times}, of grids also {panels}, {rows} and {cols}; None is a sentence that states these, for grids without the
-    times, or nothing for a video, of which processors state the times. `prompt_style` and `form` are names in models/prompts.py.
+    times, or nothing for a video, of which processors state the times. `prompt_style` and `form` are names in
+    models/prompts.py.
     """
 
     look: Look = "auto"

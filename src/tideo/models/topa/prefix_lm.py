@@ -38,7 +38,7 @@ from tideo.models.topa.checkpoint import (
     write_tensors,
 )
 from tideo.models.topa.greedy import greedy
-from tideo.models.topa.slots import even_places, temporal_vectors
+from tideo.models.topa.slots import even_places, in_slots, places_of
 from tideo.types import Features, UserError
 
 VideoFeatures: TypeAlias = Features | np.ndarray | torch.Tensor | None  # [T, D]; None: the blind control
@@ -105,7 +105,7 @@ class PrefixLM(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Frame features to their vectors [B, S, H] in the sequence, and how many of them each row uses.
 
-        `places_BT`: where in the segment the frames lie, from 0 to 1; without them they are even.
+        `places_BT` as in `in_slots`.
         """
         config = self.prefix_config
         num_frames, width, limit = video_BTD.shape[1], video_BTD.shape[2], config.max_frames
@@ -117,16 +117,11 @@ class PrefixLM(nn.Module):
         if not 1 <= num_frames <= limit:
             raise UserError(f"{num_frames} frames given, but this model takes 1 to {limit}: sample as many")
         video_BTD = video_BTD.to(self.device, self.visual_proj.weight.dtype)
-        num_slots_B = num_frames_B
-        if config.pad_frames == "zeros":
-            slot_T, num_slots_B = torch.arange(num_frames, device=self.device), torch.full_like(num_frames_B, limit)
-            video_BTD = video_BTD * (slot_T < num_frames_B[:, None])[..., None]
-            video_BTD = F.pad(video_BTD, (0, 0, 0, limit - num_frames))
-        temporal_BSH = temporal_vectors(
-            self.temporal_emb, num_frames_B, pad_frames=config.pad_frames, num_frames=num_frames, places_BT=places_BT
+        video_BSD, temporal_BSH, num_slots_B = in_slots(
+            video_BTD, num_frames_B, places_BT, table=self.temporal_emb, pad_frames=config.pad_frames
         )
-        vectors_BSH = (self.visual_proj(video_BTD) + temporal_BSH).to(self.llm.get_input_embeddings().weight.dtype)
-        return vectors_BSH, num_slots_B
+        vectors_BSH = self.visual_proj(video_BSD) + temporal_BSH
+        return vectors_BSH.to(self.llm.get_input_embeddings().weight.dtype), num_slots_B
 
     def loglikelihoods(
         self,
@@ -176,7 +171,7 @@ class PrefixLM(nn.Module):
     ) -> dict[str, Any]:
         """One training example for `collate_examples`: only the answer and the end token have labels.
 
-        `places_T` as in `video_vectors`.
+        `places_T`: where in the segment the frames lie, from 0 to 1; by default they are even.
 
         Raises UserError if the tokenizer has no end token: the model would not learn to end.
         """
@@ -264,7 +259,9 @@ class PrefixLM(nn.Module):
         """
         videos = [self._values(features).to(self.device) for features, _ in shown]
         num_frames_B = torch.tensor([len(video_TD) for video_TD in videos], device=self.device)
-        places = [self._places(features) for features, _ in shown]
+        places = [
+            places_of(features, num) for (features, _), num in zip(shown, num_frames_B.tolist(), strict=True)
+        ]
         vectors_BSH, num_slots_B = self.video_vectors(
             pad_sequence(videos, batch_first=True), num_frames_B, pad_sequence(places, batch_first=True)
         )
@@ -290,11 +287,6 @@ class PrefixLM(nn.Module):
         return {
             "gated_video": self.adapter(video_start_B=video_start_B, video_end_B=video_start_B + num_slots_B)
         }
-
-    def _places(self, features: VideoFeatures) -> torch.Tensor:
-        places_T = features.places_T if isinstance(features, Features) else None
-        num_frames = self.prefix_config.max_frames if features is None else len(features)
-        return torch.tensor(even_places(num_frames) if places_T is None else places_T, dtype=torch.float32)
 
     def _values(self, features: VideoFeatures) -> torch.Tensor:
         if features is None:

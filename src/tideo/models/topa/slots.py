@@ -1,12 +1,15 @@
-"""The temporal embeddings of a video's frames: by their number, or by their time.
+"""Which slots the frames of a video take, and their temporal embeddings: by number or by time.
 
-Shapes: B batch, T frames, S positions of the sequence, H hidden width.
+Shapes: B batch, T frames, S slots, D feature width, H hidden width.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+
+from tideo.types import Features
 
 
 def even_places(num_frames: int) -> list[float]:
@@ -14,31 +17,41 @@ def even_places(num_frames: int) -> list[float]:
     return [(i + 0.5) / num_frames for i in range(num_frames)]
 
 
-def temporal_vectors(
-    table: nn.Embedding,
-    num_frames_B: torch.Tensor,
-    *,
-    pad_frames: str,
-    num_frames: int,
-    places_BT: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """[B, S, H] of rows of at most `num_frames` frames; `pad_frames` is as in PrefixLMConfig.
+def places_of(features: object, num_frames: int) -> torch.Tensor:
+    """Where in the segment the frames of a video lie, float32 [T]; even if the features do not say it."""
+    places_T = features.places_T if isinstance(features, Features) else None
+    return torch.tensor(even_places(num_frames) if places_T is None else places_T, dtype=torch.float32)
 
-    `places_BT`: where in the segment the frames lie, from 0 to 1; without them they are even.
+
+def in_slots(
+    video_BTD: torch.Tensor,
+    num_frames_B: torch.Tensor,
+    places_BT: torch.Tensor | None,
+    *,
+    table: nn.Embedding,
+    pad_frames: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features [B, S, D] and temporal embeddings [B, S, H] of all slots, and how many of them each row uses.
+
+    `pad_frames` as in PrefixLMConfig. `places_BT`: where in the segment the frames lie, from 0 to 1; by default even.
     """
-    limit = table.num_embeddings
-    slot_T = torch.arange(num_frames, device=num_frames_B.device)
+    num_frames, limit = video_BTD.shape[1], table.num_embeddings
+    slot_T = torch.arange(num_frames, device=video_BTD.device)
     if pad_frames == "zeros":
-        return table(torch.arange(limit, device=num_frames_B.device).expand(len(num_frames_B), -1))
+        video_BTD = video_BTD * (slot_T < num_frames_B[:, None])[..., None]
+        slots_BS = torch.arange(limit, device=video_BTD.device).expand(len(video_BTD), -1)
+        every_B = torch.full_like(num_frames_B, limit)
+        return F.pad(video_BTD, (0, 0, 0, limit - num_frames)), table(slots_BS), every_B
     if pad_frames == "spread":  # frame i of n takes the middle of the i-th of n equal parts of the slots
-        return table(((2 * slot_T + 1) * limit // (2 * num_frames_B[:, None])).clamp(max=limit - 1))
+        slots_BT = ((2 * slot_T + 1) * limit // (2 * num_frames_B[:, None])).clamp(max=limit - 1)
+        return video_BTD, table(slots_BT), num_frames_B
     if places_BT is None:
         places_BT = (slot_T + 0.5) / num_frames_B[:, None]
-    return _between(table, places_BT.to(num_frames_B.device))
+    return video_BTD, _between(table, places_BT.to(video_BTD.device)), num_frames_B
 
 
 def _between(table: nn.Embedding, places_BT: torch.Tensor) -> torch.Tensor:
-    """The embeddings at these places by linear interpolation; slot i of S is at the middle of the i-th equal part."""
+    """The embeddings at these places by linear interpolation; slot i lies in the middle of the i-th equal part."""
     last = table.num_embeddings - 1
     slots_BT = (places_BT * (last + 1) - 0.5).clamp(0, last)
     below_BT = slots_BT.long()

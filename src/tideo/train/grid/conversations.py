@@ -226,9 +226,8 @@ def _about_frames(
     pts_s: Sequence[float],
 ) -> Conversation:
     num_images = -(-len(pts_s) // (settings.rows * settings.cols))
-    depends = [segment.content, video.start_s, video.end_s, image_settings(settings), len(pts_s)]
-    if not isinstance(sampler, str):
-        depends.append(list(pts_s))
+    times = [] if isinstance(sampler, str) else [list(pts_s)]
+    depends = [segment.content, video.start_s, video.end_s, image_settings(settings), len(pts_s), *times]
     return Conversation(
         id=id,
         pictures=Pictures(
@@ -242,9 +241,7 @@ def _about_frames(
     )
 
 
-def _grid(
-    video: Video, settings: GridSettings, sampler: str | Sampler, num_frames: int
-) -> list[Image.Image]:
+def _grid(video: Video, settings: GridSettings, sampler: str | Sampler, num_frames: int) -> list[Image.Image]:
     frames = sample_frames(video, settings.num_frames, sampler=sampler)
     if len(frames) != num_frames:
         raise OtherFrames(video, frames.pts_s_T.tolist())
@@ -257,15 +254,12 @@ def image_settings(settings: GridSettings) -> dict[str, object]:
     return {name: value for name, value in asdict(settings).items() if name in names}
 
 
-def with_uneven(
-    conversations: Sequence[Conversation], *, share: float, seed: int
-) -> list[Conversation]:
+def with_uneven(conversations: Sequence[Conversation], *, share: float, seed: int) -> list[Conversation]:
     """The conversations, about `share` of which show their frames at uneven times."""
+    drawn = [random.Random(f"uneven/{seed}/{c.id}").random() < share for c in conversations]
     return [
-        c.uneven(f"{seed}/{c.id}")
-        if c.uneven is not None and random.Random(f"uneven/{seed}/{c.id}").random() < share
-        else c
-        for c in conversations
+        c.uneven(f"{seed}/{c.id}") if uneven and c.uneven is not None else c
+        for c, uneven in zip(conversations, drawn, strict=True)
     ]
 
 
