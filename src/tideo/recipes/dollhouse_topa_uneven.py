@@ -1,6 +1,8 @@
-"""Pre-alignment of the dollhouse's language model for frames that a selector chooses for each question.
+"""Pre-alignment of `dollhouse-topa` for frames that a selector chooses for each question.
 
-tideo prealign dollhouse_topa_uneven
+    tideo prealign dollhouse_topa_uneven
+
+It goes on from the bundled model, whose temporal embeddings even frames keep; half of the examples have uneven frames.
 """
 
 from dataclasses import replace
@@ -10,4 +12,12 @@ from tideo.train.topa.config import PrealignConfig
 
 
 def dollhouse_topa_uneven() -> PrealignConfig:
-    return replace(dollhouse_topa(), pad_frames="time", uneven=0.5)
+    recipe = dollhouse_topa()
+    return replace(
+        recipe,
+        model="dollhouse-topa",
+        from_llm=False,
+        pad_frames="time",
+        uneven=0.5,
+        train=replace(recipe.train, steps=600, lr=1e-3),
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from tideo import registry
-from tideo.bundled import check_encoder, model_source
+from tideo.bundled import check_encoder, located, model_source
 from tideo.device import has_bfloat16
 from tideo.loading import Loading
 from tideo.train.parallel import check_loading, deepspeed_file
@@ -102,7 +102,8 @@ class PrealignTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class PrealignConfig(Loading):
-    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
+    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids; `model` is a bundled name
+    or a directory of a model that an earlier one of the same `llm` and `adapter` wrote, which this one goes on from.
 
     `tideos` is a TextVid file, a folder that `tideo textvid` wrote or a registered source of Tideos; at most
     `num_tideos` of them are used. `features` is a folder that `tideo encode` made of them; without it the training
@@ -116,6 +117,7 @@ class PrealignConfig(Loading):
 
     llm: str
     encoder: str
+    model: str | None = None
     tideos: str
     num_tideos: int | None = None
     features: str | None = None
@@ -146,6 +148,8 @@ class PrealignConfig(Loading):
     def unused(self) -> dict[str, str]:
         """Field that changes nothing → the reason."""
         unused = {}
+        if self.model is not None:
+            unused |= dict.fromkeys(("from_llm", "init_std"), "model brings its weights")
         if self.adapter != "llama-adapter":
             unused["adapter_len"] = f"adapter={self.adapter} has no length"
         if self.adapter != "lora":
@@ -175,6 +179,7 @@ class PrealignConfig(Loading):
             registry.require(self.train.report_to)
         for field_name, kind in (("tideos", "tideos"), ("calibration", "frames"), ("features", None)):
             registry.check_path(getattr(self, field_name), field=field_name, kind=kind)
+        registry.check_path(self.model and located(self.model), field="model")
         model_source(self.llm, failure=f"the language model {self.llm!r} cannot be loaded")
         check_encoder(self.encoder)
 

@@ -24,7 +24,7 @@ from tideo.encoders.familiarity import calibrated
 from tideo.encoders.features import frame_features, sampled
 from tideo.encoders.memory import Memory, write_memory
 from tideo.loading import Loading
-from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm
+from tideo.models.topa.checkpoint import PrefixLMConfig, load_llm, read_config
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE, Settings
 from tideo.processes import Processes
@@ -82,8 +82,11 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
             device=getattr(encoder, "device", "cpu"),
         )
     del encoder  # its memory is the training's
-    if resume and (last := last_checkpoint(out / "steps")) is not None:
-        model.load_trained(last)
+    start = last_checkpoint(out / "steps") if resume else None
+    if start is None and config.model is not None:
+        start = started_from(config.model, encoder=model.prefix_config.encoder)
+    if start is not None:
+        model.load_trained(start)
     trainer = _trainer(config, model, tideos, features, projected, out=out / "steps")
     fit(
         trainer,
@@ -106,6 +109,17 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
         shutil.rmtree(out / "steps", ignore_errors=True)
     processes.wait()
     return out
+
+
+def started_from(model: str, *, encoder: str | None = None) -> Path:
+    """The folder of a model that a training goes on from. Raises UserError if it has another encoder, or is no model."""
+    folder = Path(located(model))
+    recorded = read_config(folder).encoder
+    if encoder not in (None, recorded):
+        raise UserError(
+            f"model={model} was trained on encoder {recorded}, not {encoder}: set encoder to that one"
+        )
+    return folder
 
 
 def read_tideos(config: PrealignConfig) -> list[Tideo]:
