@@ -19,5 +19,5 @@ def dollhouse_topa_uneven() -> PrealignConfig:
         from_llm=False,
         pad_frames="time",
         uneven=0.5,
-        train=replace(recipe.train, steps=600, lr=1e-3),
+        train=replace(recipe.train, steps=200, lr=1e-3),
     )

@@ -21,8 +21,8 @@ from tideo.train.grid.conversations import (
     adapted,
     annotated,
     pasted,
-    with_uneven,
 )
+from tideo.train.grid.finetune import with_uneven
 from tideo.types import UserError
 from tideo.video.grid import time_stamps
 from tideo.video.samplers import sample_frames
@@ -82,7 +82,7 @@ def test_a_turn_states_the_times_of_the_frames_that_are_shown(tmp_path: Path) ->
     settings = replace(GRID, intro="{frames} frames at {times}.\n")
     for pts_ms in (
         range(0, 1320, 66),
-        [*range(0, 950, 50), 9000],
+        [*range(0, 950, 50), 2500],
     ):  # times between those of the sampler; a long last one
         encode(video, num=20, pts_ms=list(pts_ms))
         (only,) = annotated("nextqa", data=str(path), videos=str(video.parent), settings=settings)
@@ -90,6 +90,14 @@ def test_a_turn_states_the_times_of_the_frames_that_are_shown(tmp_path: Path) ->
         frames = sample_frames(video, 4)
         times = ", ".join(time_stamps(frames.pts_s_T.tolist()))
         assert conversation.turns[0].user.startswith(f"{len(frames)} frames at {times}.\n")
+
+
+def test_pictures_have_no_uneven_times() -> None:
+    pictures = Pictures(key="k", num=1, open=lambda: [Image.new("RGB", (14, 14))])
+    picture = Conversation(id="p", pictures=pictures, turns=(Turn(user="what?", reply="red"),))
+    assert with_uneven([picture], share=0.0, seed=0) == [picture]
+    with pytest.raises(UserError, match=r"uneven=0\.5: none of the conversations is about a video"):
+        with_uneven([picture], share=0.5, seed=0)
 
 
 def test_a_share_of_the_videos_is_shown_at_uneven_times(tmp_path: Path) -> None:

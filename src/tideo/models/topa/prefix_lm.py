@@ -171,9 +171,8 @@ class PrefixLM(nn.Module):
     ) -> dict[str, Any]:
         """One training example for `collate_examples`: only the answer and the end token have labels.
 
-        `places_T`: where in the segment the frames lie, from 0 to 1; by default they are even.
-
-        Raises UserError if the tokenizer has no end token: the model would not learn to end.
+        `places_T`: where in the segment the frames lie, from 0 to 1; even by default. Raises UserError if the
+        tokenizer has no end token: the model would not learn to end.
         """
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {self.prefix_config.llm} has no end token: set its eos_token")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -252,15 +251,6 @@ def image_settings(settings: GridSettings) -> dict[str, object]:
     """The settings that the pixels of an image depend on."""
     names = ("rows", "cols", "panels", "image_size", "sampler", "fit", "stamps")
     return {name: value for name, value in asdict(settings).items() if name in names}
-
-
-def with_uneven(conversations: Sequence[Conversation], *, share: float, seed: int) -> list[Conversation]:
-    """The conversations, about `share` of which show their frames at uneven times."""
-    drawn = [random.Random(f"uneven/{seed}/{c.id}").random() < share for c in conversations]
-    return [
-        c.uneven(f"{seed}/{c.id}") if uneven and c.uneven is not None else c
-        for c, uneven in zip(conversations, drawn, strict=True)
-    ]
 
 
 # --- captioned pictures, pasted --------------------------------------------------------------------

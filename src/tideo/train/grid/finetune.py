@@ -27,7 +27,7 @@ from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
 from tideo.train import workers
 from tideo.train.grid.config import LLAVA, FinetuneConfig
-from tideo.train.grid.conversations import Conversation, annotated, pasted, with_uneven
+from tideo.train.grid.conversations import Conversation, annotated, pasted
 from tideo.train.grid.examples import check_packing
 from tideo.train.grid.llava_json import read_llava, write_llava
 from tideo.train.grid.skipped import SKIPPED_FILE, Skipped
@@ -187,6 +187,20 @@ def _captioned_images(
     if len(rows) <= HELD_OUT_CAPTIONS:
         raise UserError(f"{path}: expected more than {HELD_OUT_CAPTIONS} rows, found {len(rows)}")
     return rows[HELD_OUT_CAPTIONS:][:num], rows[:HELD_OUT_CAPTIONS]
+
+
+def with_uneven(conversations: Sequence[Conversation], *, share: float, seed: int) -> list[Conversation]:
+    """The conversations, about `share` of which show their frames at uneven times.
+
+    Raises UserError if none can, as pictures cannot.
+    """
+    if share and not any(c.uneven for c in conversations):
+        raise UserError(f"uneven={share}: none of the conversations is about a video; set uneven=0")
+    drawn = [random.Random(f"uneven/{seed}/{c.id}").random() < share for c in conversations]
+    return [
+        c.uneven(f"{seed}/{c.id}") if uneven and c.uneven is not None else c
+        for c, uneven in zip(conversations, drawn, strict=True)
+    ]
 
 
 def mix(

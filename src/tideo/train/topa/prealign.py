@@ -112,7 +112,7 @@ def prealign(config: PrealignConfig, *, out: str | Path, resume: bool = False) -
 
 
 def started_from(model: str, *, encoder: str | None = None) -> Path:
-    """The folder of a model that a training goes on from. Raises UserError if it has another encoder, or is no model."""
+    """The folder of a model that a training goes on from. Raises UserError if it is none, or has another encoder."""
     folder = Path(located(model))
     recorded = read_config(folder).encoder
     if encoder not in (None, recorded):
