@@ -61,16 +61,12 @@ def evaluated(
     out: Path,
     run: str,
     controls: list[str] | None,
-    features: Path | None = None,
 ) -> dict[str, Rates]:
-    """1 or 0 for each question under each control. The answers are in OUT/eval/RUN; missing ones are computed.
-
-    `features` keeps the pools of a model that chooses frames.
-    """
+    """1 or 0 for each question under each control. The answers are in OUT/eval/RUN; missing ones are computed."""
     folder = out / "eval" / run
     evaluate(
         benchmark="dollhouse", data=out / split, videos=out / split / "videos", model=model, out=folder,
-        controls=controls, features=features,
+        controls=controls,
     )  # fmt: skip
     return rates_in(folder, samples, reduction=model.settings.reduction)
 

@@ -2,7 +2,7 @@
 
     tideo finetune dollhouse_grid_uneven
 
-It goes on from the bundled model.
+It goes on from the bundled model; half of the episodes have their frames at uneven times.
 """
 
 from dataclasses import replace
@@ -16,6 +16,7 @@ def dollhouse_grid_uneven() -> FinetuneConfig:
     return replace(
         recipe,
         model="dollhouse-grid",
+        num=1_200,
         uneven=0.5,
-        train=replace(recipe.train, steps=200, lr=2.5e-4, muon_lr=0.001),
+        train=replace(recipe.train, steps=80, lr=2.5e-4, muon_lr=0.001, warmup=0.1),
     )
