@@ -303,8 +303,8 @@ def test_spread_frames_take_the_middle_of_equal_parts(
 
 
 def test_a_frame_takes_the_slot_of_its_time(llm_dir: Path) -> None:
-    by_time = build(llm_dir, pad_frames="time", init_std=1.0)
-    by_number = build(llm_dir, pad_frames="spread")
+    by_time = build(llm_dir, adapter="none", pad_frames="time", init_std=1.0)
+    by_number = build(llm_dir, adapter="none", pad_frames="spread")
     by_number.load_state_dict(by_time.state_dict())
     table = by_time.temporal_emb.weight
     places = torch.tensor([[0.0, 1 / 12, 4 / 12, 1.0]])  # slot i is at (i + 1/2) / 6
@@ -322,7 +322,7 @@ def test_a_frame_takes_the_slot_of_its_time(llm_dir: Path) -> None:
         for features in (even, early)
     ]
     assert scores[0] == pytest.approx(scores[2], abs=1e-4)
-    assert scores[1] != pytest.approx(scores[0], abs=1e-2)
+    assert scores[1] != pytest.approx(scores[0], abs=1e-3)
     assert scores[3] == scores[2]
 
 
