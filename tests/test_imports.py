@@ -59,6 +59,7 @@ FLOORS = (
         "train.plan",
         "train.saving",
         "train.skipped",
+        "train.uneven",
         "train.workers",
     ),
     ("train.reporting",),

@@ -57,7 +57,7 @@ class Frames:
     """Decoded frames in time order. `missing_s` are the requested times whose frames could not be decoded.
 
     `relevance`: of frames that were chosen for a question, the times of moments of the video and how relevant each is,
-    from 0 to 1.
+    from 0 to 1. `bounds_s`: where the video or segment starts and ends; None for pictures without a video.
     """
 
     rgb_THWC: np.ndarray  # uint8
@@ -65,6 +65,7 @@ class Frames:
     video_id: str
     missing_s: tuple[float, ...] = ()
     relevance: tuple[tuple[float, float], ...] = ()
+    bounds_s: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         rgb, pts = self.rgb_THWC, self.pts_s_T
@@ -79,6 +80,21 @@ class Frames:
     @property
     def num_bytes(self) -> int:
         return int(self.rgb_THWC.nbytes)
+
+    @property
+    def places_T(self) -> np.ndarray:
+        """Where in the video or segment each frame lies, from 0 at its start to 1 at its end.
+
+        Pictures without a video are taken to begin and to end half a mean step before the first and behind the last.
+        """
+        pts = self.pts_s_T
+        start_s, end_s = self.bounds_s or (pts[0], pts[-1])
+        if self.bounds_s is None and len(pts) > 1:
+            half_s = (end_s - start_s) / (len(pts) - 1) / 2
+            start_s, end_s = start_s - half_s, end_s + half_s
+        if end_s <= start_s:
+            return np.full(len(pts), 0.5)
+        return np.clip((pts - start_s) / (end_s - start_s), 0.0, 1.0)
 
     def at(self, places: slice | Sequence[int] | np.ndarray) -> Frames:
         """The frames at these places."""
@@ -161,12 +177,16 @@ class Tideo:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Features:
-    """Unit-length vectors of one encoder, one per frame. A Tideo and a Video both become this."""
+    """Unit-length vectors of one encoder, one per frame. A Tideo and a Video both become this.
+
+    `places_T`: where in the segment each frame lies, from 0 to 1; None for even frames, as those of a Tideo are.
+    """
 
     values_TD: np.ndarray  # float32, every row of length 1
     pts_s_T: np.ndarray | None  # None for a Tideo, which has no clock
     modality: Modality
     encoder: str
+    places_T: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         values = self.values_TD

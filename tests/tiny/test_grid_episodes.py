@@ -44,3 +44,18 @@ def test_drills_ask_about_what_the_cells_show() -> None:
     (back,) = [turn for turn in more if turn.user.startswith("Video:\nBackwards: ")]
     assert len(again.reply.split(", ")) == len(back.reply.split(", ")) > 1
     assert all(turn.reply.endswith(".") and turn.user.endswith(" ") for turn in more)
+
+
+def test_episodes_are_shown_at_uneven_times() -> None:
+    settings = GridSettings(
+        rows=3, cols=3, image_size=96, prompt_style="plain", form="text", intro="{times}|"
+    )
+    plain, *_ = grid_conversations(num=2, settings=settings)
+    assert plain.uneven is not None
+    one, same, other = (plain.uneven(seed) for seed in ("a", "a", "b"))
+    assert one.pictures.key == same.pictures.key
+    assert len({c.pictures.key for c in (plain, one, other)}) == 3
+    words = [turn.user.partition("|")[2] for turn in plain.turns]
+    assert [turn.user.partition("|")[2] for turn in one.turns][: len(words) // 2] == words[: len(words) // 2]
+    assert len({turn.user.partition("|")[0] for c in (plain, one, other) for turn in c.turns}) == 3
+    assert not np.array_equal(plain.pictures.open()[0], one.pictures.open()[0])

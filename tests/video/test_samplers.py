@@ -10,7 +10,7 @@ import pytest
 from tideo.models.grid.settings import GridSettings
 from tideo.registry import BUILTIN
 from tideo.types import UserError, Video
-from tideo.video.samplers import sample_frames
+from tideo.video.samplers import frame_times, sample_frames
 from tideo.video.selectors import is_selector
 from videos import SHARED, encode, index_of, read_all
 
@@ -145,3 +145,23 @@ def test_a_sampler_of_another_package(tmp_path: Path, monkeypatch: pytest.Monkey
     encode(tmp_path / "v.mp4", num=20)
     assert sample_frames(tmp_path / "v.mp4", 4, sampler="first").pts_s_T.tolist() == [0.0]
     assert GridSettings(sampler="first").sampler == "first"
+
+
+@pytest.mark.parametrize("num", [1, 3, 16, 64])
+@pytest.mark.parametrize("sampler", EVEN)
+def test_the_times_of_frames_are_known_before_they_are_decoded(forty: Path, sampler: str, num: int) -> None:
+    for video in (forty, Video(id="v", path=str(forty), start_s=1.03, end_s=3.55)):
+        if sampler == "scenes":  # the pictures differ too little
+            continue
+        frames = sample_frames(video, num, sampler=sampler)
+        exact = frame_times(video, num, sampler=sampler, exact=True)
+        assert exact == pytest.approx(frames.pts_s_T.tolist())
+        assert len(frame_times(video, num, sampler=sampler)) == len(frames)
+        bounds_s = (0.0, 4.0) if video is forty else (1.03, 3.55)
+        assert frames.bounds_s == pytest.approx(bounds_s)
+
+
+def test_a_sampler_may_be_a_function(forty: Path) -> None:
+    frames = sample_frames(forty, 2, sampler=lambda video, num, start_s, end_s: [start_s + 1, end_s - 1])
+    assert [index_of(rgb) for rgb in frames.rgb_THWC] == [10, 30]
+    assert frames.places_T == pytest.approx([0.25, 0.75])

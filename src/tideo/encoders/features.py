@@ -36,7 +36,13 @@ def frames_features(many: Sequence[Frames], encoder: DualEncoder) -> list[Featur
     values_ND = encoder.encode_images([rgb_HWC for frames in many for rgb_HWC in frames.rgb_THWC])
     parts = np.split(values_ND, np.cumsum([len(frames) for frames in many])[:-1]) if many else []
     return [
-        Features(values_TD=values_TD, pts_s_T=frames.pts_s_T, modality="image", encoder=encoder.id)
+        Features(
+            values_TD=values_TD,
+            pts_s_T=frames.pts_s_T,
+            modality="image",
+            encoder=encoder.id,
+            places_T=frames.places_T,
+        )
         for frames, values_TD in zip(many, parts, strict=True)
     ]
 

@@ -19,6 +19,7 @@ from tideo.encoders.pools import Pool, Pools
 from tideo.loading import Loading
 from tideo.parallel import Failure
 from tideo.types import Cue, Frames, Grid, UserError, Video
+from tideo.video.clip import segment_bounds
 from tideo.video.decode import decode_at
 from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, warn_of_blanks
 from tideo.video.pool import PoolSettings, pool_times
@@ -32,10 +33,11 @@ MOMENTS = 200  # of the relevance that is kept with the frames
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The times of chosen frames, ascending, and the relevance of the video as `moments` gives it."""
+    """The times of chosen frames, ascending; the video's relevance as `moments` gives it, its start and its end."""
 
     times_s: tuple[float, ...]
     relevance: tuple[tuple[float, float], ...]
+    bounds_s: tuple[float, float]
 
 
 class Chooser:
@@ -69,7 +71,7 @@ class Chooser:
         if (choice := self.choice(video, num, question=question, cues=cues)) is None:
             return sample_frames(video, num)
         frames = decode_at(video.path, choice.times_s, video_id=video.id)
-        return replace(frames, relevance=choice.relevance)
+        return replace(frames, relevance=choice.relevance, bounds_s=choice.bounds_s)
 
     def choice(self, video: Video, num: int, *, question: str, cues: Sequence[Cue] = ()) -> Choice | None:
         """Which frames `frames` decodes; None where the pool leaves no choice."""
@@ -77,6 +79,7 @@ class Chooser:
             raise UserError("the question is empty: say what the frames are for, or use another sampler")
         settings = self.pools.settings
         with OpenVideo(video.path) as opened:
+            bounds_s = segment_bounds(opened, video)
             size = len(pool_times(opened, video, replace(settings, pool="exact")))
         if size <= num:
             self._warn(
@@ -91,7 +94,9 @@ class Chooser:
         relevance_P = self.relevance(pool, question=question, cues=cues)
         kept = self._select(relevance_P, pool.features.values_TD, pool.times_s_P, num)
         return Choice(
-            times_s=tuple(pool.times_s_P[kept].tolist()), relevance=moments(pool.times_s_P, relevance_P)
+            times_s=tuple(pool.times_s_P[kept].tolist()),
+            relevance=moments(pool.times_s_P, relevance_P),
+            bounds_s=bounds_s,
         )
 
     def relevance(self, pool: Pool, *, question: str, cues: Sequence[Cue] = ()) -> np.ndarray:

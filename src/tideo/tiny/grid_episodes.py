@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from tideo.store.files import key_of
 from tideo.tiny import lm_drills
 from tideo.tiny.clip_groups import scene
 from tideo.train.grid.conversations import Conversation, Pictures, Turn, image_settings, look_of, qa_turn
+from tideo.train.uneven import uneven_times
 from tideo.types import Frames, Sample, UserError, Video
 
 CAPTION = "What happens?"
@@ -55,15 +56,24 @@ def grid_conversations(
 
 
 def _conversation(
-    item: EpisodeQuestions, *, settings: GridSettings, summaries: bool, retrieval_tasks: int, seed: int
+    item: EpisodeQuestions,
+    uneven_seed: str | None = None,
+    *,
+    settings: GridSettings,
+    summaries: bool,
+    retrieval_tasks: int,
+    seed: int,
 ) -> Conversation:
+    """With `uneven_seed` the frames are at uneven times."""
     name = f"{item.episode.id}{'_cut' if item.is_cut else ''}"
-    in_words = partial(settings.turn, num_images=settings.panels, num_frames=settings.num_frames)
+    times = _times(item.episode, settings, uneven_seed)
+    num_images = settings.panels if settings.shows_grids else settings.num_frames
+    in_words = partial(settings.turn, num_images=num_images, pts_s=times)
     video = Video(id=name, path="")
     turns = [
         qa_turn(
             Sample(id=f"{name}_{i}", video=video, question=q.question, options=q.options, answer=q.answer, kind=q.kind),
-            settings=settings, num_images=settings.panels, num_frames=settings.num_frames,
+            settings=settings, num_images=num_images, pts_s=times,
         )
         for i, q in enumerate(item.questions)
     ]  # fmt: skip
@@ -73,30 +83,40 @@ def _conversation(
         turns.append(Turn(user=user, reply=tideo_of(item, seed=seed).summary + words.end))
     if retrieval_tasks:
         for prompt, reply in _drills(
-            item.episode,
-            settings,
+            [item.episode.state_at(t) for t in times],
             retrieval_tasks=retrieval_tasks,
             rng=random.Random(f"lessons/{seed}/{name}"),
         ):
             user = in_words(f"Video:{VIDEO}{prompt} ")
             turns.append(Turn(user=user, reply=reply.lstrip()))
+    depends = ["episode", seed, name, image_settings(settings), REDUCED]
+    again = partial(
+        _conversation,
+        item,
+        settings=settings,
+        summaries=summaries,
+        retrieval_tasks=retrieval_tasks,
+        seed=seed,
+    )
     return Conversation(
         id=name,
         pictures=Pictures(
-            key=key_of(["episode", seed, name, image_settings(settings), REDUCED]),
-            num=settings.panels if settings.shows_grids else settings.num_frames,
-            open=partial(_grid if settings.shows_grids else _frames, item.episode, settings),
+            key=key_of([*depends, *([times] if uneven_seed else [])]),
+            num=num_images,
+            open=partial(_grid, item.episode, times, settings)
+            if settings.shows_grids
+            else partial(_frames, item.episode, times),
             look=look_of(settings),
         ),
         turns=tuple(turns),
+        uneven=None if uneven_seed else again,
     )
 
 
 def _drills(
-    episode: Episode, settings: GridSettings, *, retrieval_tasks: int, rng: random.Random
+    states: Sequence[FrameState], *, retrieval_tasks: int, rng: random.Random
 ) -> Iterator[tuple[str, str]]:
     """Prompts and replies about the cells, in the words of the language model's drills."""
-    states = [episode.state_at(t) for t in _times(episode, settings)]
     actions = list(dict.fromkeys(state.action for state in states))
     name = partial(action_phrase, rng=rng)
     task = lm_drills.fact_task(states, lm_drills.FACTS["full"], rng)
@@ -112,13 +132,15 @@ def _drills(
             yield prompt + ",", reply.removeprefix(",")
 
 
-def _times(episode: Episode, settings: GridSettings) -> np.ndarray:
-    num = settings.num_frames
-    return np.array([(k + 0.5) * episode.duration_s / num for k in range(num)])
+def _times(episode: Episode, settings: GridSettings, uneven_seed: str | None = None) -> tuple[float, ...]:
+    num, end_s = settings.num_frames, episode.duration_s
+    if uneven_seed is not None:
+        return tuple(uneven_times(None, num, 0.0, end_s, seed=uneven_seed))
+    return tuple((k + 0.5) * end_s / num for k in range(num))
 
 
-def _grid(episode: Episode, settings: GridSettings) -> list[Image.Image]:
-    return settings.images(_frames(episode, settings))
+def _grid(episode: Episode, times: tuple[float, ...], settings: GridSettings) -> list[Image.Image]:
+    return settings.images(_frames(episode, times))
 
 
 def grids_with_frames(
@@ -128,18 +150,19 @@ def grids_with_frames(
     return [
         (
             _conversation(item, settings=settings, summaries=False, retrieval_tasks=0, seed=seed),
-            partial(_frames, item.episode, settings),
+            partial(_frames, item.episode, _times(item.episode, settings)),
         )
         for item in ask_split("train", num=num, seed=seed)
     ]
 
 
 @lru_cache(maxsize=1)  # since the teacher encodes the frames of the grid that was drawn last
-def _frames(episode: Episode, settings: GridSettings) -> Frames:
-    times = _times(episode, settings)
+def _frames(episode: Episode, times: tuple[float, ...]) -> Frames:
     width, height = episode.style.width // REDUCED, episode.style.height // REDUCED
     rgb = np.stack([draw_frame(episode.state_at(t), width=width, height=height) for t in times])
-    return Frames(rgb_THWC=rgb, pts_s_T=times, video_id=episode.id)
+    return Frames(
+        rgb_THWC=rgb, pts_s_T=np.array(times), video_id=episode.id, bounds_s=(0.0, episode.duration_s)
+    )
 
 
 def captioned_pictures(

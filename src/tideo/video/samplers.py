@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,42 +60,51 @@ def sample_frames(
     video: Video | str | Path | bytes,
     num: int,
     *,
-    sampler: str = "middle",
+    sampler: str | Sampler = "middle",
     size: tuple[int, int] | None = None,
 ) -> Frames:
     """At most `num` distinct frames of a video, or of its segment, in time order; `size` is (width, height).
 
-    No frame comes twice: a segment with fewer than `num` frames (for `keyframes`, key frames) gives fewer. A
-    segment is cut to the video's own start and end. Raises UserError for a segment without frames.
+    `sampler`: the name of one, or one itself. No frame comes twice: a segment with fewer than `num` frames (for
+    `keyframes`, key frames) gives fewer. A segment is cut to the video's own start and end. Raises UserError for a
+    segment without frames.
     """
     if num < 1:
         raise UserError(f"{num} frames: expected at least 1")
     source, video_id = _named(video)
     with OpenVideo(source) as opened:
-        times_s = _times(opened, video, num, sampler=sampler)
-        frames = frames_at(opened, times_s, size=size, video_id=video_id)
+        bounds_s = segment_bounds(opened, video if isinstance(video, Video) else None)
+        times_s = _times(opened, bounds_s, num, sampler=sampler)
+        frames = replace(frames_at(opened, times_s, size=size, video_id=video_id), bounds_s=bounds_s)
     _, distinct = np.unique(frames.pts_s_T, return_index=True)
     return frames if len(distinct) == len(frames) else frames.at(distinct)
 
 
-def count_frames(video: Video | str | Path | bytes, num: int, *, sampler: str = "middle") -> int:
-    """How many frames `sample_frames` gives, for little work: nothing is decoded if packets have times.
+def frame_times(
+    video: Video | str | Path | bytes, num: int, *, sampler: str | Sampler = "middle", exact: bool = False
+) -> list[float]:
+    """The times of the frames that `sample_frames` gives, for little work: nothing is decoded if packets have times.
 
-    A video with many frames for each that is wanted is taken to give all of them. The count is wrong where frames are
-    damaged, or stand still in most of a video. Raises as `sample_frames` does, but for damaged frames.
+    Unless they are to be `exact`, a video with many frames for each that is wanted is taken to give all of them at the
+    sampler's own times, and one that would decode counts as `middle`. They are wrong where frames are damaged, or stand
+    still in most of a video. Raises as `sample_frames` does, but for damaged frames.
     """
     with OpenVideo(_named(video)[0]) as opened:
-        times_s = _times(opened, video, num, sampler="middle" if sampler in DECODING else sampler)
-        if (times_s[-1] - times_s[0]) * opened.fps >= PLENTY * len(times_s):
-            return len(times_s)
+        bounds_s = segment_bounds(opened, video if isinstance(video, Video) else None)
+        times_s = _times(
+            opened, bounds_s, num, sampler="middle" if sampler in DECODING and not exact else sampler
+        )
+        if not exact and (times_s[-1] - times_s[0]) * opened.fps >= PLENTY * len(times_s):
+            return list(times_s)
         ticks = [opened.floor_tick(time_s) for time_s in times_s]
+        ticks = sorted(set(ticks))
         shown: dict[int, int | None] = {}
         for found, _ in plan_stretches(opened, ticks) if opened.indexed else ():
             shown |= found
         if len(shown) < len(ticks):
             every = opened.frame_ticks()
-            shown = {tick: max(bisect.bisect_right(every, tick) - 1, 0) for tick in ticks}
-        return max(1, len({at for at in shown.values() if at is not None}))
+            shown = {tick: every[max(bisect.bisect_right(every, tick) - 1, 0)] for tick in ticks}
+        return sorted({opened.seconds(at) for at in shown.values() if at is not None}) or times_s[:1]
 
 
 def _named(video: Video | str | Path | bytes) -> tuple[Source, str]:
@@ -105,15 +115,15 @@ def _named(video: Video | str | Path | bytes) -> tuple[Source, str]:
 
 
 def _times(
-    opened: OpenVideo, video: Video | str | Path | bytes, num: int, *, sampler: str
-) -> Sequence[float]:
+    opened: OpenVideo, bounds_s: tuple[float, float], num: int, *, sampler: str | Sampler
+) -> list[float]:
     """The times that a sampler chooses, at least one."""
-    chosen: Sampler = registry.load("samplers", sampler)
+    chosen: Sampler = registry.load("samplers", sampler) if isinstance(sampler, str) else sampler
     if hasattr(chosen, "of_selector"):
         raise UserError(
             f"the sampler {sampler!r} chooses frames for a question, from a pool: use it where questions are asked"
         )
-    start_s, end_s = segment_bounds(opened, video if isinstance(video, Video) else None)
+    start_s, end_s = bounds_s
     times_s = chosen(opened, num, start_s, end_s)
     if not times_s:
         raise opened.error(

@@ -94,7 +94,7 @@ def test_single_frames_are_images_whose_times_the_model_reads(family: str) -> No
     images = vlm.images(frames, Video(id="v", path="v.mp4"), controls=Controls(), square=vlm._crops)
     assert len(images) == 3
     assert (images[0].width == images[0].height) == (family == "llava")  # CLIP's crop would cut the sides off
-    turn = vlm.settings.turn("why?", num_images=3, num_frames=3, pts_s=frames.pts_s_T.tolist())
+    turn = vlm.settings.turn("why?", num_images=3, pts_s=frames.pts_s_T.tolist())
     assert turn == "The 3 images are frames of one video in the order of time, at 0:01, 0:03, 0:05.\nwhy?"
     (scores,) = vlm.chat.loglikelihoods([(images, [(turn, OPTIONS)])])[0]
     assert answer(vlm, frames).loglikelihoods != answer(vlm, frames_of(3, step_s=20.0)).loglikelihoods

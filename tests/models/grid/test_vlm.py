@@ -333,11 +333,22 @@ def test_a_token_of_the_models_own_in_a_question_is_an_error(
 
 
 def test_the_words_before_the_question_fit_the_panels() -> None:
-    one, four = GridSettings(), GridSettings(rows=2, cols=2, panels=4)
-    assert one.turn("why?", num_images=1, num_frames=16).startswith("The image shows 16 frames of one video")
-    told = four.turn("why?", num_images=4, num_frames=16)
+    one, four, even = GridSettings(), GridSettings(rows=2, cols=2, panels=4), range(16)
+    assert one.turn("why?", num_images=1, pts_s=even).startswith("The image shows 16 frames of one video")
+    told = four.turn("why?", num_images=4, pts_s=even)
     assert told.startswith("The 4 images show 16 frames of one video one after another, each")
-    assert GridSettings(intro="").turn("why?", num_images=1, num_frames=16) == "why?"
+    assert GridSettings(intro="").turn("why?", num_images=1, pts_s=even) == "why?"
+
+
+@pytest.mark.parametrize("panels", [1, 2])
+def test_the_intro_to_grids_may_state_the_times(panels: int) -> None:
+    settings = GridSettings(
+        rows=1, cols=2, panels=panels, intro="{frames} frames, {cols} a row, at {times}.\n"
+    )
+    turn = settings.turn("why?", num_images=panels, pts_s=(1.0, 2.5, 62.0))
+    assert turn == "3 frames, 2 a row, at 0:01, 0:02, 1:02.\nwhy?"
+    assert settings.turn("why?", num_images=1, pts_s=(1.0,)) == "why?"
+    assert settings.turn("why?", num_images=0, pts_s=()) == "why?"
 
 
 def test_a_video_without_frames_is_told(folder: Path, tmp_path: Path) -> None:

@@ -38,10 +38,10 @@ from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.models.topa.questions import question_loglikelihoods
 from tideo.train.topa.init_projection import ridge_projection
 from tideo.train.topa.tasks import collate_examples
-from tideo.types import Features, UserError
+from tideo.types import Features, Frames, UserError
 
 ADAPTERS = ("llama-adapter", "lora", "none")
-PADS = ("zeros", "spread")
+PADS = ("zeros", "spread", "time")
 OPTIONS = ("a cat", "the dog", "two red birds")
 PROMPT = choose_prompt("what is it", OPTIONS, style=STYLES["plain"])
 
@@ -121,6 +121,19 @@ def disturbed(model: PrefixLM) -> PrefixLM:
 def video(num_frames: int, *, seed: int = 0) -> torch.Tensor:
     values = torch.randn(num_frames, 16, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(values, dim=-1)
+
+
+def features_of(num: int, *, pts_s: Sequence[float], bounds_s: tuple[float, float]) -> Features:
+    frames = Frames(
+        rgb_THWC=np.zeros((num, 2, 2, 3), np.uint8), pts_s_T=np.array(pts_s), video_id="v", bounds_s=bounds_s
+    )
+    return Features(
+        values_TD=video(num).numpy(),
+        pts_s_T=frames.pts_s_T,
+        modality="image",
+        encoder="tiny-clip",
+        places_T=frames.places_T,
+    )
 
 
 @pytest.mark.parametrize("pad_frames", PADS)
@@ -289,6 +302,40 @@ def test_spread_frames_take_the_middle_of_equal_parts(
     assert num_slots.tolist() == [num_frames]
 
 
+def test_a_frame_takes_the_slot_of_its_time(llm_dir: Path) -> None:
+    by_time = build(llm_dir, adapter="none", pad_frames="time", init_std=1.0)
+    by_number = build(llm_dir, adapter="none", pad_frames="spread")
+    by_number.load_state_dict(by_time.state_dict())
+    table = by_time.temporal_emb.weight
+    places = torch.tensor([[0.0, 1 / 12, 4 / 12, 1.0]])  # slot i is at (i + 1/2) / 6
+    vectors, num_slots = by_time.video_vectors(video(4)[None], torch.tensor([4]), places)
+    expected = torch.stack([table[0], table[0], (table[1] + table[2]) / 2, table[5]])
+    torch.testing.assert_close(vectors[0], by_time.visual_proj(video(4)) + expected)
+    assert num_slots.tolist() == [4]
+    even, early = (
+        features_of(6, pts_s=[4 + step_s * (i + 0.5) for i in range(6)], bounds_s=(4.0, 16.0))
+        for step_s in (2.0, 0.5)
+    )
+    scores = [
+        model.loglikelihoods(features, prompt=PROMPT, options=OPTIONS).sums
+        for model in (by_time, by_number)
+        for features in (even, early)
+    ]
+    assert scores[0] == pytest.approx(scores[2], abs=1e-4)
+    assert scores[1] != pytest.approx(scores[0], abs=1e-3)
+    assert scores[3] == scores[2]
+
+
+def test_a_model_by_time_is_saved_as_one(llm_dir: Path, tmp_path: Path) -> None:
+    model = disturbed(build(llm_dir, pad_frames="time"))
+    model.save_pretrained(tmp_path)
+    again = PrefixLM.from_pretrained(tmp_path)
+    assert again.prefix_config.pad_frames == "time"
+    late = features_of(2, pts_s=[8.0, 9.0], bounds_s=(0.0, 10.0))
+    one, other = (m.loglikelihoods(late, prompt=PROMPT, options=OPTIONS).sums for m in (model, again))
+    assert one == pytest.approx(other, abs=1e-5)
+
+
 def test_zeros_fill_all_slots_as_topa_does(llm_dir: Path) -> None:
     model = build(llm_dir, pad_frames="zeros")
     vectors, num_slots = model.video_vectors(video(2)[None], torch.tensor([2]))
@@ -300,18 +347,26 @@ def test_zeros_fill_all_slots_as_topa_does(llm_dir: Path) -> None:
 
 def test_collate_pads_to_the_longest_of_the_batch() -> None:
     examples = [
-        {"input_ids": [1, 0, 7], "labels": [IGNORE, IGNORE, 7], "video_start": 1, "video_TD": video(1)},
+        {
+            "input_ids": [1, 0, 7],
+            "labels": [IGNORE, IGNORE, 7],
+            "video_start": 1,
+            "video_TD": video(1),
+            "places_T": [0.5],
+        },
         {
             "input_ids": [1, 0, 0, 8, 9],
             "labels": [IGNORE] * 3 + [8, 9],
             "video_start": 1,
             "video_TD": video(2),
+            "places_T": [0.1, 0.2],
         },
     ]
     batch = collate_examples(examples)
     assert batch["input_ids_BL"].tolist() == [[1, 0, 7, 0, 0], [1, 0, 0, 8, 9]]
     assert batch["labels_BL"].tolist() == [[-100, -100, 7, -100, -100], [-100, -100, -100, 8, 9]]
     assert batch["num_frames_B"].tolist() == [1, 2]
+    torch.testing.assert_close(batch["places_BT"], torch.tensor([[0.5, 0.0], [0.1, 0.2]]))
     assert batch["video_BTD"].shape == (2, 2, 16)
     assert batch["video_BTD"][0, 1].abs().sum() == 0
 

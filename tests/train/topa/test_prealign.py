@@ -3,7 +3,9 @@ import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,7 +20,7 @@ from tideo.train.topa.config import PrealignConfig, PrealignTraining
 from tideo.train.topa.prealign import prealign, read_tideos
 from tideo.train.topa.tasks import Examples, TaskWeights, shuffled
 from tideo.train.topa.trainer import PrealignTrainer
-from tideo.types import Question, UserError
+from tideo.types import Features, Question, UserError
 from tiny import save_clip, save_llm
 
 STEPS = PrealignTraining(steps=4, batch=2, lr=1e-2, bf16=False, save_steps=2, log_steps=1)
@@ -65,7 +67,8 @@ def test_the_model_directory_loads_and_the_llm_stays_frozen(
 def test_a_run_cut_short_goes_on_to_the_same_weights(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = load_file(prealign(config(parts), out=tmp_path / "whole") / "model.safetensors")
+    recipe = config(parts, uneven=0.5, pad_frames="time")
+    whole = load_file(prealign(recipe, out=tmp_path / "whole") / "model.safetensors")
 
     class Killed(Exception):
         pass
@@ -77,16 +80,69 @@ def test_a_run_cut_short_goes_on_to_the_same_weights(
     save = PrealignTrainer._save_checkpoint
     monkeypatch.setattr(PrealignTrainer, "_save_checkpoint", kill_after_checkpoint)
     with pytest.raises(Killed):
-        prealign(config(parts), out=tmp_path / "cut")
+        prealign(recipe, out=tmp_path / "cut")
     with pytest.raises(UserError, match="give --resume to go on"):
-        prealign(config(parts), out=tmp_path / "cut")
+        prealign(recipe, out=tmp_path / "cut")
     monkeypatch.setattr(PrealignTrainer, "_save_checkpoint", save)
-    resumed = load_file(prealign(config(parts), out=tmp_path / "cut", resume=True) / "model.safetensors")
+    resumed = load_file(prealign(recipe, out=tmp_path / "cut", resume=True) / "model.safetensors")
     for name in whole:
         torch.testing.assert_close(resumed[name], whole[name])
     written = (tmp_path / "cut" / "model.safetensors").stat().st_mtime_ns
-    prealign(config(parts), out=tmp_path / "cut", resume=True)
+    prealign(recipe, out=tmp_path / "cut", resume=True)
     assert (tmp_path / "cut" / "model.safetensors").stat().st_mtime_ns == written  # done: left as it is
+    assert ZeroShot.load(tmp_path / "cut").lm.prefix_config.pad_frames == "time"
+
+
+def test_a_training_goes_on_from_a_model(parts: Path, tmp_path: Path) -> None:
+    first = prealign(config(parts, train=replace(STEPS, steps=1, lr=1.0)), out=tmp_path / "first")
+    still = replace(STEPS, steps=1, lr=1e-9)
+    more = prealign(
+        config(parts, start=str(first), pad_frames="time", uneven=1.0, train=still), out=tmp_path / "more"
+    )
+    before, after = (load_file(out / "model.safetensors") for out in (first, more))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, atol=1e-6, rtol=0)
+    lora = [load_file(out / "lora" / "adapter_model.safetensors") for out in (first, more)]
+    assert all(torch.allclose(lora[0][name], lora[1][name], atol=1e-6) for name in lora[0])
+    with pytest.raises(UserError, match="gone is no folder that"):
+        config(parts, start="gone").check_inputs()
+
+
+def examples_of(parts: Path, *, num: int = 40, **changes: Any) -> list[dict[str, Any]]:
+    """What a PrefixLM is asked to encode; the features of frame i of a Tideo are [i]."""
+    tideos = read_tideos(config(parts))
+    features = [
+        Features(
+            values_TD=np.arange(len(t.frames), dtype=np.float32)[:, None],
+            pts_s_T=None,
+            modality="text",
+            encoder="e",
+        )
+        for t in tideos
+    ]
+    model: Any = SimpleNamespace(
+        prefix_config=SimpleNamespace(prompt_style="plain"),
+        encode_example=lambda values_TD, **said: said | {"frames": values_TD[:, 0].tolist()},
+    )
+    examples = Examples(tideos, features, model, batch=num, steps=1, weights=TaskWeights(), **changes)
+    return [examples[i] for i in range(num)]
+
+
+def test_uneven_examples_show_a_tideos_frames_at_their_times(parts: Path) -> None:
+    plain, half, every = (examples_of(parts, uneven=share) for share in (0.0, 0.5, 1.0))
+    assert all(e["places_T"] is None and e["frames"] == [float(i) for i in range(10)] for e in plain)
+    assert 8 < sum(e["places_T"] is not None for e in half) < 32
+    for one, uneven in zip(plain, every, strict=True):
+        assert (one["prompt"], one["answer"]) == (uneven["prompt"], uneven["answer"])
+        assert uneven["frames"] == [float(min(int(10 * place), 9)) for place in uneven["places_T"]]
+    assert any(len(set(e["frames"])) < 6 for e in every)  # frames that come again
+    assert every == examples_of(parts, uneven=1.0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_uneven_examples_is_a_share(parts: Path, share: float) -> None:
+    with pytest.raises(UserError, match="expected a share of the examples, from 0 to 1"):
+        config(parts, uneven=share)
 
 
 @pytest.mark.slow

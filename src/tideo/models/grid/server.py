@@ -198,9 +198,7 @@ class Remote(GridModel):
         else:
             prompt = open_prompt(sample.question, style=words)
         num_images = sum(part["type"] == "image_url" for part in shown.parts)
-        turn = self.settings.turn(
-            prompt, num_images=num_images, num_frames=len(shown.pts_s), pts_s=shown.pts_s
-        )
+        turn = self.settings.turn(prompt, num_images=num_images, pts_s=shown.pts_s)
         text_part = {"type": "text", "text": turn}
         limit = self._limit(sample, listener)
         reply = self._send([*shown.parts, text_part], max_tokens=limit)

@@ -30,7 +30,6 @@ INTRO_PANELS = (
     "The {panels} images show {frames} frames of one video one after another, each in reading order, {rows} rows of "
     "{cols}.\n"
 )
-TIMES = "\ue000times\ue000"  # stands for times that are not known before a video is decoded
 INTRO_FRAMES = "The {frames} images are frames of one video in the order of time, at {times}.\n"
 
 
@@ -41,9 +40,10 @@ class GridSettings(Selecting):
     `look`: "grid" is one image of `rows` x `cols` frames, "panels" are several, "auto" either as `panels` says.
     "frames" are `frames` images of one frame, at most `image_size` pixels a side. "video" gives the same frames to the
     model's own video input. `sampler` is one of `tideo list samplers`; one that chooses for each question needs a
-    `selector`, whose earlier name is `encoder`. `intro` comes before the question and may have the fields {frames},
-    {panels}, {rows} and {cols}, of single frames {frames} and {times}; None is a sentence that states these, or nothing
-    for a video, of which processors state the times. `prompt_style` and `form` are names in models/prompts.py.
+    `selector`, whose earlier name is `encoder`. `intro` comes before the question and may have the fields {frames} and
+    {times}, of grids also {panels}, {rows} and {cols}; None is a sentence that states these, for grids without the
+    times, or nothing for a video, of which processors state the times. `prompt_style` and `form` are names in
+    models/prompts.py.
     """
 
     look: Look = "auto"
@@ -83,9 +83,10 @@ class GridSettings(Selecting):
         if self.max_new_tokens < 1:
             raise UserError(f"max_new_tokens={self.max_new_tokens}: expected at least 1")
         try:
-            self._intro(num_images=1, num_frames=1, pts_s=(0.0,))
+            self._intro(num_images=1, pts_s=(0.0,))
         except (KeyError, IndexError, ValueError) as error:
-            allowed = "{frames}, {panels}, {rows} and {cols}" if self.shows_grids else "{frames} and {times}"
+            grids = "{frames}, {times}, {panels}, {rows} and {cols}"
+            allowed = grids if self.shows_grids else "{frames} and {times}"
             raise UserError(f"intro {self.intro!r}: expected the fields {allowed} alone") from error
 
     @property
@@ -152,28 +153,30 @@ class GridSettings(Selecting):
         grid = make_grid(frame, rows=1, cols=1, image_size=size, fit=self.fit, stamps=self.stamps)
         return Image.fromarray(grid.rgb_HWC)
 
-    def turn(
-        self, prompt: str, *, num_images: int, num_frames: int, pts_s: Sequence[float] | None = None
-    ) -> str:
+    def turn(self, prompt: str, *, num_images: int, pts_s: Sequence[float]) -> str:
         """The user's turn: the prompt without its video marker, behind the intro if the images show several frames.
 
-        `pts_s`: the frames' times, which the intro to single frames states; None is TIMES in their place.
+        `pts_s`: the times of the frames, all that the images show.
         """
         text = prompt.replace(VIDEO, "", 1)
-        if not num_images or num_frames == 1:
+        if not num_images or len(pts_s) == 1:
             return text
-        return self._intro(num_images=num_images, num_frames=num_frames, pts_s=pts_s) + text
+        return self._intro(num_images=num_images, pts_s=pts_s) + text
 
-    def _intro(self, *, num_images: int, num_frames: int, pts_s: Sequence[float] | None) -> str:
-        intro = self.intro
+    @property
+    def states_times(self) -> bool:
+        """Whether the intro states the frames' times."""
+        return self.look == "frames" if self.intro is None else "{times" in self.intro
+
+    def _intro(self, *, num_images: int, pts_s: Sequence[float]) -> str:
+        intro, fields = self.intro, {"frames": len(pts_s), "times": ", ".join(time_stamps(pts_s))}
         if self.shows_grids:
             if intro is None:
                 intro = INTRO if num_images == 1 else INTRO_PANELS
-            return intro.format(frames=num_frames, panels=num_images, rows=self.rows, cols=self.cols)
-        if intro is None:
+            fields |= {"panels": num_images, "rows": self.rows, "cols": self.cols}
+        elif intro is None:
             intro = INTRO_FRAMES if self.look == "frames" else ""
-        times = TIMES if pts_s is None else ", ".join(time_stamps(pts_s))
-        return intro.format(frames=num_frames, times=times)
+        return intro.format(**fields)
 
     def as_begun(self, recorded: Mapping[str, Any]) -> GridSettings:
         """These settings, to go on with a run of an earlier version, in which every model had an encoder.

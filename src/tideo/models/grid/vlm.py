@@ -179,7 +179,7 @@ class GridVLM(GridModel, BatchedModel):
         frames = frames_of(of.seen)
         images = self.images(frames, of.video, controls=of.controls, square=self._crops)
         pts_s = [] if frames is None else frames.pts_s_T.tolist()
-        turn = partial(self.settings.turn, num_images=len(images), num_frames=len(pts_s), pts_s=pts_s)
+        turn = partial(self.settings.turn, num_images=len(images), pts_s=pts_s)
         form = of.controls.form or self.settings.form
         visuals: list[Visual] = list(images)
         if frames is not None and self.settings.look == "video":

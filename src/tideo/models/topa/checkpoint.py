@@ -25,7 +25,7 @@ from tideo.types import UserError
 LLM_FILES = ("*.json", "*.safetensors")
 MODEL_TYPE = "tideo-prefix-lm"
 Adapter = Literal["llama-adapter", "lora", "none"]
-PadFrames = Literal["zeros", "spread"]
+PadFrames = Literal["zeros", "spread", "time"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,10 @@ class PrefixLMConfig:
     """What a PrefixLM is made of.
 
     `llm`: a Hugging Face id, or a directory, absolute or relative to the directory of this config.
-    `pad_frames`: how fewer frames than `max_frames` fill the slots. "zeros": missing frames are zero vectors, as in
-    TOPA. "spread": T frames take T evenly spread slots, so a single frame takes the middle slot.
+    `pad_frames`: which of the `max_frames` slots frames take. "zeros": the first ones; missing frames are zero vectors,
+    as in TOPA. "spread": T frames take T evenly spread slots, so a single frame takes the middle slot. "time": each
+    frame takes the slot of its time in the segment, between two slots a mean of their embeddings; `max_frames` even
+    frames take one each.
     `init_std`: initial standard deviation of the temporal embedding and the adapter's vectors; TOPA's is 1
     (nn.Embedding).
     `gate_bias`: gate2 starts at -gate_bias; 3.5 in TOPA's training.
@@ -103,13 +105,13 @@ def read_config(directory: Path) -> PrefixLMConfig:
 
 
 def begun(config: PrefixLMConfig, start: Path) -> PrefixLMConfig:
-    """The config of the model in `start`, with the LLM and dtype of `config`, for a training that goes on from there.
+    """The config of the model in `start`, with the LLM, dtype and slots of `config`: a training goes on from there.
 
     Raises UserError if the two differ in what is trained or in how it is shown.
     """
     saved = read_config(start)
     llm = find_llm(saved.llm, beside=start)
-    names = ["encoder", "feature_dim", "max_frames", "pad_frames", "adapter", "prompt_style"]
+    names = ["encoder", "feature_dim", "max_frames", "adapter", "prompt_style"]
     names += {"lora": ["lora_rank", "lora_targets"], "llama-adapter": ["adapter_len"], "none": []}[
         config.adapter
     ]
@@ -124,7 +126,7 @@ def begun(config: PrefixLMConfig, start: Path) -> PrefixLMConfig:
             f"start={start} was trained on the language model {saved.llm}, and this recipe has {config.llm}: set llm "
             "to the same"
         )
-    return dataclasses.replace(saved, llm=config.llm, dtype=config.dtype)
+    return dataclasses.replace(saved, llm=config.llm, dtype=config.dtype, pad_frames=config.pad_frames)
 
 
 def _content_of_llm(name: str) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tideo.loading import Loading
@@ -37,6 +38,7 @@ from tideo.models.topa.checkpoint import (
     write_tensors,
 )
 from tideo.models.topa.greedy import greedy
+from tideo.models.topa.slots import even_places, in_slots, places_of
 from tideo.types import Features, UserError
 
 VideoFeatures: TypeAlias = Features | np.ndarray | torch.Tensor | None  # [T, D]; None: the blind control
@@ -66,6 +68,7 @@ class PrefixLM(nn.Module):
         video_start_B: torch.Tensor,
         num_frames_B: torch.Tensor | None = None,
         labels_BL: torch.Tensor | None = None,
+        places_BT: torch.Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """The mean cross-entropy of labels other than IGNORE, with logits only where a row has such a label.
 
@@ -76,7 +79,7 @@ class PrefixLM(nn.Module):
         likelihood.check_length(self.llm, input_ids_BL.shape[1])
         if num_frames_B is None:
             num_frames_B = torch.full_like(video_start_B, video_BTD.shape[1])
-        vectors_BSH, num_slots_B = self.video_vectors(video_BTD, num_frames_B)
+        vectors_BSH, num_slots_B = self.video_vectors(video_BTD, num_frames_B, places_BT)
         embeds_BLH = embed(self.llm, input_ids_BL)
         slot_BL = torch.arange(input_ids_BL.shape[1], device=self.device) - video_start_B[:, None]
         inside_BL = (slot_BL >= 0) & (slot_BL < num_slots_B[:, None])
@@ -98,9 +101,12 @@ class PrefixLM(nn.Module):
         return self.prefix_config.max_frames if self.prefix_config.pad_frames == "zeros" else num_frames
 
     def video_vectors(
-        self, video_BTD: torch.Tensor, num_frames_B: torch.Tensor
+        self, video_BTD: torch.Tensor, num_frames_B: torch.Tensor, places_BT: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frame features to their vectors [B, S, H] in the sequence, and how many of them each row uses."""
+        """Frame features to their vectors [B, S, H] in the sequence, and how many of them each row uses.
+
+        `places_BT` as in `in_slots`.
+        """
         config = self.prefix_config
         num_frames, width, limit = video_BTD.shape[1], video_BTD.shape[2], config.max_frames
         if width != config.feature_dim:
@@ -111,16 +117,10 @@ class PrefixLM(nn.Module):
         if not 1 <= num_frames <= limit:
             raise UserError(f"{num_frames} frames given, but this model takes 1 to {limit}: sample as many")
         video_BTD = video_BTD.to(self.device, self.visual_proj.weight.dtype)
-        slot_T = torch.arange(num_frames, device=self.device)
-        if config.pad_frames == "zeros":
-            video_BTD = video_BTD * (slot_T < num_frames_B[:, None])[..., None]
-            video_BTD = F.pad(video_BTD, (0, 0, 0, limit - num_frames))
-            slots_BS = torch.arange(limit, device=self.device).expand(len(video_BTD), -1)
-            num_slots_B = torch.full_like(num_frames_B, limit)
-        else:  # frame i of n takes the middle of the i-th of n equal parts of the slots
-            slots_BS = ((2 * slot_T + 1) * limit // (2 * num_frames_B[:, None])).clamp(max=limit - 1)
-            num_slots_B = num_frames_B
-        vectors_BSH = self.visual_proj(video_BTD) + self.temporal_emb(slots_BS)
+        video_BSD, temporal_BSH, num_slots_B = in_slots(
+            video_BTD, num_frames_B, places_BT, table=self.temporal_emb, pad_frames=config.pad_frames
+        )
+        vectors_BSH = self.visual_proj(video_BSD) + temporal_BSH
         return vectors_BSH.to(self.llm.get_input_embeddings().weight.dtype), num_slots_B
 
     def loglikelihoods(
@@ -166,10 +166,13 @@ class PrefixLM(nn.Module):
         num_frames = self.prefix_config.max_frames if features is None else len(features)
         return len(tokens.before) + self.num_slots(num_frames) + len(tokens.after)
 
-    def encode_example(self, values_TD: torch.Tensor, *, prompt: str, answer: str) -> dict[str, Any]:
+    def encode_example(
+        self, values_TD: torch.Tensor, *, prompt: str, answer: str, places_T: Sequence[float] | None = None
+    ) -> dict[str, Any]:
         """One training example for `collate_examples`: only the answer and the end token have labels.
 
-        Raises UserError if the tokenizer has no end token: the model would not learn to end.
+        `places_T`: where in the segment the frames lie, from 0 to 1; even by default. Raises UserError if the
+        tokenizer has no end token: the model would not learn to end.
         """
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"the tokenizer of {self.prefix_config.llm} has no end token: set its eos_token")
@@ -180,6 +183,7 @@ class PrefixLM(nn.Module):
             "labels": [IGNORE] * len(head) + tokens.continuations[0],
             "video_start": len(tokens.before),
             "video_TD": values_TD,
+            "places_T": places_T or even_places(len(values_TD)),
         }
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
@@ -254,8 +258,11 @@ class PrefixLM(nn.Module):
         """
         videos = [self._values(features).to(self.device) for features, _ in shown]
         num_frames_B = torch.tensor([len(video_TD) for video_TD in videos], device=self.device)
+        places = [
+            places_of(features, num) for (features, _), num in zip(shown, num_frames_B.tolist(), strict=True)
+        ]
         vectors_BSH, num_slots_B = self.video_vectors(
-            nn.utils.rnn.pad_sequence(videos, batch_first=True), num_frames_B
+            pad_sequence(videos, batch_first=True), num_frames_B, pad_sequence(places, batch_first=True)
         )
         start_B = torch.tensor([len(tokens.before) for _, tokens in shown], device=self.device)
         kwargs = self._llm_kwargs(start_B, num_slots_B)

@@ -105,7 +105,8 @@ class FinetuneConfig(Loading):
     source, at most `num_captions` of them. With `paste_captions` they become the cells of grids, and each question is
     about one cell. `kl` is the weight of the KL divergence from the starting model on the replies' tokens. Up to
     `packed` questions about the same images share a sequence. With `keep_features` a frozen tower runs only once for
-    each image. A training stops where more than the share `max_unreadable` of the examples cannot be read.
+    each image. A training stops where more than the share `max_unreadable` of the examples cannot be read. `uneven` is
+    the share of the videos whose frames are shown at uneven times, as a selector chooses them.
     """
 
     renamed: ClassVar[dict[str, str]] = {
@@ -134,6 +135,7 @@ class FinetuneConfig(Loading):
     keep_best: bool = False
     max_unreadable: float = 0.05
     paste_captions: bool = False
+    uneven: float = 0.0
     kl: float = 0.0
     train: GridTraining
     seed: int = 0
@@ -153,8 +155,9 @@ class FinetuneConfig(Loading):
                 "train.muon_lr=none, and kl=0 or lora_rank"
             )
         _at_least_one(self, "num", "num_captions", "val_num")
-        if not 0 <= self.max_unreadable <= 1:
-            raise UserError(f"max_unreadable={self.max_unreadable}: expected a share from 0 to 1")
+        for name in ("max_unreadable", "uneven"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise UserError(f"{name}={share}: expected a share from 0 to 1")
         if self.lora_rank and "llm" not in self.modules:
             raise UserError("LoRA is of the language model: set lora_rank=0, or have llm among the modules")
         if self.captions and not self.captions_path:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -22,21 +22,24 @@ from tideo.models.prompts import FORMS, style
 from tideo.parallel import threads
 from tideo.store.files import content_key, key_of
 from tideo.train.annotated import annotated_segments
+from tideo.train.uneven import uneven_times
 from tideo.types import Frames, Sample, UserError, Video, VideoError
-from tideo.video.samplers import count_frames, sample_frames
+from tideo.video.samplers import Sampler, frame_times, sample_frames
 
 log = logging.getLogger(__name__)
 AT_ONCE = 8  # files that are opened at a time: on a network's disk each waits for the first answer
 Result = TypeVar("Result")
 PicturesLook = Literal["image", "frames", "video"]
+# The number of images and the times of the frames → turns about them.
+Turns: TypeAlias = "Callable[[int, Sequence[float]], tuple[Turn, ...]]"
 
 
 class OtherFrames(VideoError):
-    """A video gives another number of frames than its container promised; `num` is that number."""
+    """A video gives another number of frames than its container promised; `pts_s` are their times."""
 
-    def __init__(self, video: Video, num: int) -> None:
-        super().__init__(f"video {video.path}: it gives {num} frames")
-        self.num = num
+    def __init__(self, video: Video, pts_s: Sequence[float]) -> None:
+        super().__init__(f"video {video.path}: it gives {len(pts_s)} frames")
+        self.pts_s = pts_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +78,17 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """Pictures and turns about them. `recount` gives the same about another number of the video's frames."""
+    """Pictures and turns about them.
+
+    `recount` gives the same about as many of the video's frames as there are times, `uneven` about frames at uneven
+    times, which are drawn from a seed.
+    """
 
     id: str
     pictures: Pictures
     turns: tuple[Turn, ...]
-    recount: Callable[[int], Conversation] | None = None
+    recount: Callable[[Sequence[float]], Conversation] | None = None
+    uneven: Callable[[str], Conversation] | None = None
 
 
 def adapted(conversation: Conversation, read: Callable[[Pictures], Result]) -> tuple[Conversation, Result]:
@@ -90,16 +98,16 @@ def adapted(conversation: Conversation, read: Callable[[Pictures], Result]) -> t
     except OtherFrames as error:
         if conversation.recount is None:
             raise
-        conversation = conversation.recount(error.num)
+        conversation = conversation.recount(error.pts_s)
         return conversation, read(conversation.pictures)
 
 
-def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, num_frames: int) -> Turn:
+def qa_turn(sample: Sample, *, settings: GridSettings, num_images: int, pts_s: Sequence[float]) -> Turn:
     """A question in the wording of inference, with the right option as the reply."""
     if sample.answer is None:
         raise UserError(f"{sample.id}: training needs the right answer of each question")
     prompt, options = FORMS[settings.form](sample.question, sample.options, style(settings.prompt_style))
-    user = settings.turn(prompt, num_images=num_images, num_frames=num_frames)
+    user = settings.turn(prompt, num_images=num_images, pts_s=pts_s)
     return Turn(user=user, reply=options[sample.answer], options=tuple(options))
 
 
@@ -169,61 +177,67 @@ def _conversation(samples: Sequence[Sample], *, settings: GridSettings) -> Conve
 
 
 def _turns(
-    samples: Sequence[Sample], settings: GridSettings, num_images: int, num_frames: int
+    samples: Sequence[Sample], settings: GridSettings, num_images: int, pts_s: Sequence[float]
 ) -> tuple[Turn, ...]:
-    return tuple(qa_turn(s, settings=settings, num_images=num_images, num_frames=num_frames) for s in samples)
+    return tuple(qa_turn(s, settings=settings, num_images=num_images, pts_s=pts_s) for s in samples)
 
 
 def about_video(
-    video: Video, turns: Callable[[int, int], tuple[Turn, ...]], *, id: str, settings: GridSettings
+    video: Video, turns: Turns, uneven_seed: str | None = None, *, id: str, settings: GridSettings
 ) -> Conversation:
-    """A conversation about a video's grids; `turns` gets the numbers of its images and of its frames.
+    """A conversation about a video's grids; `turns` gets the number of its images and the times of its frames.
 
-    Nothing is decoded: the container says how many frames there are. Raises VideoError if it cannot be read.
+    With `uneven_seed` the frames are at uneven times. Nothing is decoded: the container says which frames there
+    are. Raises VideoError if it cannot be read.
     """
+    sampler = settings.sampler if uneven_seed is None else partial(uneven_times, seed=uneven_seed)
     # A short video may have fewer frames than the grid has cells, and so fewer panels.
-    num_frames = count_frames(video, settings.num_frames, sampler=settings.sampler)
+    pts_s = frame_times(video, settings.num_frames, sampler=sampler, exact=settings.states_times)
     content = content_key(video.path)
     if content is None:
         raise VideoError(f"video {video.path}: it cannot be read; ask for the permission to read it")
     end_s = math.inf if video.end_s is None else video.end_s
     segment = Segment(content=content, path=video.path, start_s=video.start_s or 0.0, end_s=end_s)
-    return _about_frames(video, turns, id, settings, segment, num_frames)
+    conversation = _about_frames(video, turns, id, settings, segment, sampler, pts_s)
+    uneven = partial(about_video, video, turns, id=id, settings=settings)
+    return conversation if uneven_seed else replace(conversation, uneven=uneven)
 
 
 def _about_frames(
     video: Video,
-    turns: Callable[[int, int], tuple[Turn, ...]],
+    turns: Turns,
     id: str,
     settings: GridSettings,
     segment: Segment,
-    num_frames: int,
+    sampler: str | Sampler,
+    pts_s: Sequence[float],
 ) -> Conversation:
     single = not settings.shows_grids
-    num_images = num_frames if single else -(-num_frames // (settings.rows * settings.cols))
-    depends = [segment.content, video.start_s, video.end_s, image_settings(settings), num_frames]
+    num_images = len(pts_s) if single else -(-len(pts_s) // (settings.rows * settings.cols))
+    times = [] if isinstance(sampler, str) else [list(pts_s)]
+    depends = [segment.content, video.start_s, video.end_s, image_settings(settings), len(pts_s), *times]
     return Conversation(
         id=id,
         pictures=Pictures(
             key=key_of(depends),
             num=num_images,
-            open=partial(_frames if single else _grid, video, settings, num_frames),
+            open=partial(_frames if single else _grid, video, settings, sampler, len(pts_s)),
             segment=segment,
             look=look_of(settings),
         ),
-        turns=turns(num_images, num_frames),
-        recount=partial(_about_frames, video, turns, id, settings, segment),
+        turns=turns(num_images, pts_s),
+        recount=partial(_about_frames, video, turns, id, settings, segment, sampler),
     )
 
 
-def _grid(video: Video, settings: GridSettings, num_frames: int) -> list[Image.Image]:
-    return settings.images(_frames(video, settings, num_frames))
+def _grid(video: Video, settings: GridSettings, sampler: str | Sampler, num_frames: int) -> list[Image.Image]:
+    return settings.images(_frames(video, settings, sampler, num_frames))
 
 
-def _frames(video: Video, settings: GridSettings, num_frames: int) -> Frames:
-    frames = sample_frames(video, settings.num_frames, sampler=settings.sampler)
+def _frames(video: Video, settings: GridSettings, sampler: str | Sampler, num_frames: int) -> Frames:
+    frames = sample_frames(video, settings.num_frames, sampler=sampler)
     if len(frames) != num_frames:
-        raise OtherFrames(video, len(frames))
+        raise OtherFrames(video, frames.pts_s_T.tolist())
     return frames
 
 

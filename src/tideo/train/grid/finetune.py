@@ -137,6 +137,7 @@ def training_set(
     conversations = _conversations(
         config, path=config.path, videos=config.videos, num=config.num, split="train", failed=failed
     )
+    conversations = with_uneven(conversations, share=config.uneven, seed=config.seed)
     if not config.captions_path:
         return conversations, []
     captions, held_out = _captions(config)
@@ -197,6 +198,20 @@ def _captioned_images(
     if len(rows) <= HELD_OUT_CAPTIONS:
         raise UserError(f"{path}: expected more than {HELD_OUT_CAPTIONS} rows, found {len(rows)}")
     return rows[HELD_OUT_CAPTIONS:][:num], rows[:HELD_OUT_CAPTIONS]
+
+
+def with_uneven(conversations: Sequence[Conversation], *, share: float, seed: int) -> list[Conversation]:
+    """The conversations, about `share` of which show their frames at uneven times.
+
+    Raises UserError if none can, as pictures cannot.
+    """
+    if share and not any(c.uneven for c in conversations):
+        raise UserError(f"uneven={share}: none of the conversations is about a video; set uneven=0")
+    drawn = [random.Random(f"uneven/{seed}/{c.id}").random() < share for c in conversations]
+    return [
+        c.uneven(f"{seed}/{c.id}") if uneven and c.uneven is not None else c
+        for c, uneven in zip(conversations, drawn, strict=True)
+    ]
 
 
 def mix(

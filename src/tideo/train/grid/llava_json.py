@@ -98,7 +98,7 @@ def _about_image(row: _Row, *, folder: Path, side: int) -> Conversation:
         pictures=Pictures(
             key=key_of([content_key(path), side, "upright"]), num=1, open=partial(_opened, path, side)
         ),
-        turns=_turns(row, None, 1, 1),
+        turns=_turns(row, None, 1, (0.0,)),
     )
 
 
@@ -112,14 +112,14 @@ def _about_video(row: _Row, *, folder: VideoFolder, settings: GridSettings) -> C
     return about_video(Video(id=name, path=path), turns, id=str(row.id), settings=settings)
 
 
-def _turns(row: _Row, settings: GridSettings | None, num_images: int, num_frames: int) -> tuple[Turn, ...]:
+def _turns(
+    row: _Row, settings: GridSettings | None, num_images: int, pts_s: Sequence[float]
+) -> tuple[Turn, ...]:
     """The turns of a row; with `settings`, they are about the frames of a video."""
 
     def user(text: str) -> str:
         plain = text.replace(IMAGE, "").replace(VIDEO, "").strip("\n")
-        return (
-            plain if settings is None else settings.turn(plain, num_images=num_images, num_frames=num_frames)
-        )
+        return plain if settings is None else settings.turn(plain, num_images=num_images, pts_s=pts_s)
 
     return tuple(
         Turn(user=user(human.value), reply=gpt.value)

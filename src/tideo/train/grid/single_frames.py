@@ -14,12 +14,11 @@ import numpy as np
 from tideo.models.grid.frames import video_of
 from tideo.models.grid.inputs import Visual, encode_turns
 from tideo.models.grid.loading import crops
-from tideo.models.grid.settings import TIMES, GridSettings
+from tideo.models.grid.settings import GridSettings
 from tideo.models.grid.template import PER_TOKEN, ChatTemplate
 from tideo.models.prompts import IGNORE
 from tideo.train.grid.conversations import Conversation, Turn
 from tideo.types import Frames, UserError
-from tideo.video.grid import time_stamps
 
 TYPES = ("mm_token_type_ids", "token_type_ids")
 
@@ -40,10 +39,9 @@ class FrameChat:
         """One example: ids, labels, positions, blocks [L] (block 0: the frames), and the other inputs."""
         for turn in turns:
             self.template.check_reply(turn.reply)
-        times = ", ".join(time_stamps(frames.pts_s_T.tolist()))
         found = encode_turns(
             self.template,
-            [(turn.user.replace(TIMES, times), [turn.reply]) for turn in turns],
+            [(turn.user, [turn.reply]) for turn in turns],
             self.visuals(frames),
             visual_tokens=self.visual_tokens,
             encode=lambda opening, visuals: self.template.encode(opening.rstrip(" "), visuals),

@@ -104,7 +104,8 @@ class PrealignTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class PrealignConfig(Loading):
-    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
+    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids. `model` is a bundled
+    name or a directory that an earlier one with the same `llm`, `encoder` and `adapter` wrote, and is gone on from.
 
     `tideos` is a TextVid file, a folder that `tideo textvid` wrote or a registered source of Tideos; at most
     `num_tideos` of them are used. `features` is a folder that `tideo encode` made of them; without it the training
@@ -112,7 +113,8 @@ class PrealignConfig(Loading):
     of frames; they set the threshold of familiarity. `memory` is what the rows of the projection's memory are:
     single captions, as published, or whole textual frames. `from_llm` initialises the projection by ridge
     regression onto the LLM's own embeddings of the captions. `projected` is the share of examples whose text
-    features are projected onto the memory, as image features are.
+    features are projected onto the memory, as image features are. `uneven` is the share of examples whose frames are at
+    uneven times, as a selector chooses them; `pad_frames` says whether the model sees these times (PrefixLMConfig).
 
     `start` is a folder that a pre-alignment wrote, or a bundled model, from whose weights this training goes on. With
     `data`, the name of a benchmark, it learns from videos instead of Tideos: from the questions of the training file at
@@ -139,7 +141,7 @@ class PrealignConfig(Loading):
     adapter_len: int = 50
     lora_rank: int = 16
     lora_targets: tuple[str, ...] = ("all-linear",)
-    pad_frames: Literal["zeros", "spread"] = "zeros"
+    pad_frames: Literal["zeros", "spread", "time"] = "zeros"
     max_frames: int = 10
     init_std: float = 1.0
     from_llm: bool = False
@@ -147,6 +149,7 @@ class PrealignConfig(Loading):
     choose_form: str = "letter"
     noise_std: float = 0.0
     projected: float = 0.0
+    uneven: float = 0.0
     memory: Literal["captions", "frames"] = "captions"
     memory_rows: int = 1_000_000
     form: str = "letter"
@@ -201,6 +204,8 @@ class PrealignConfig(Loading):
                 f"projected={self.projected} with memory={self.memory}: expected a share of the examples, from 0 to 1, "
                 "and memory=frames for any share but 0"
             )
+        if not 0 <= self.uneven <= 1:
+            raise UserError(f"uneven={self.uneven}: expected a share of the examples, from 0 to 1")
         if self.data is None:
             if self.tideos is None:
                 raise UserError(

@@ -212,7 +212,10 @@ def _letters(config: PrealignConfig, tideos: list[Tideo], *, batch: int) -> Exam
     )
     counter: Any = SimpleNamespace(
         prefix_config=SimpleNamespace(prompt_style=config.prompt_style),
-        encode_example=lambda values_TD, *, prompt, answer: {"prompt": len(prompt), "answer": len(answer)},
+        encode_example=lambda values_TD, *, prompt, answer, places_T: {
+            "prompt": len(prompt),
+            "answer": len(answer),
+        },
     )
     return Examples(
         tideos, [blank] * len(tideos), counter, batch=batch, steps=16,

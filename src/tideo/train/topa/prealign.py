@@ -237,6 +237,7 @@ def _trainer(config: PrealignConfig, data: _Data, *, out: Path) -> PrealignTrain
         noise_std=config.noise_std if config.data is None else 0.0,
         projected=data.projected,
         share_projected=config.projected if data.projected else 0.0,
+        uneven=config.uneven,
         seed=config.seed,
     )
     return PrealignTrainer(model=data.model, args=arguments, train_dataset=examples, training=train)

@@ -14,12 +14,13 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from tideo.models.prompts import FORMS, IGNORE, answer_prompt, style, summary_prompt
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.topa.config import TaskWeights
+from tideo.train.uneven import uneven_places
 from tideo.types import Features, Question, Tideo, UserError
 
 # Options that mention other options keep their order. The test is for whole words: the published one also hits "hand".
@@ -31,7 +32,8 @@ class Examples(Dataset[dict[str, Any]]):
 
     A step has `batch` examples. `choose_form` is a name in FORMS of models/prompts.py. `noise_std` is the standard
     deviation of Gaussian noise on each component of the unit features; every example has other noise. A share
-    `share_projected` of the examples has the Tideo's features from `projected` instead, without noise.
+    `share_projected` of the examples has the Tideo's features from `projected` instead, without noise. A share `uneven`
+    has as many frames at uneven times: where these are close together, a frame of the Tideo comes again.
     """
 
     def __init__(
@@ -47,12 +49,13 @@ class Examples(Dataset[dict[str, Any]]):
         noise_std: float = 0.0,
         projected: Sequence[Features] = (),
         share_projected: float = 0.0,
+        uneven: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.tideos, self.features, self.model = tideos, features, model
         self.projected, self.share_projected = projected, share_projected
         self.batch, self.steps, self.weights = batch, steps, weights
-        self.choose_form, self.noise_std, self.seed = choose_form, noise_std, seed
+        self.choose_form, self.noise_std, self.uneven, self.seed = choose_form, noise_std, uneven, seed
         self.style = style(model.prefix_config.prompt_style)
         self._tasks = {"choose": self._choose, "answer": self._answer, "summarise": self._summarise}
         self._order = lru_cache(maxsize=2)(self._shuffled)
@@ -76,14 +79,23 @@ class Examples(Dataset[dict[str, Any]]):
         prompt, answer = self._tasks[step.choices(list(self._tasks), weights=shares)[0]](
             self.tideos[which], rng
         )
-        if rng.random() < self.share_projected:
-            values_TD = torch.from_numpy(self.projected[which].values_TD)
-        else:
-            values_TD = self._noisy(torch.from_numpy(self.features[which].values_TD), index)
-        return self.model.encode_example(values_TD, prompt=prompt, answer=answer)
+        projected = rng.random() < self.share_projected
+        values_TD = torch.from_numpy((self.projected if projected else self.features)[which].values_TD)
+        places_T = self._uneven_places(len(values_TD), index)
+        if places_T is not None:
+            last = len(values_TD) - 1
+            values_TD = values_TD[[min(int(place * len(values_TD)), last) for place in places_T]]
+        if not projected:
+            values_TD = self._noisy(values_TD, index)
+        return self.model.encode_example(values_TD, prompt=prompt, answer=answer, places_T=places_T)
 
     def _shuffled(self, epoch: int) -> list[int]:
         return random.Random(f"order/{self.seed}/{epoch}").sample(range(len(self.tideos)), len(self.tideos))
+
+    def _uneven_places(self, num_frames: int, index: int) -> list[float] | None:
+        """The frames' places, from 0 to 1, if those of the example are uneven."""
+        rng = random.Random(f"uneven/{self.seed}/{index}")
+        return uneven_places(num_frames, rng=rng) if rng.random() < self.uneven else None
 
     def _noisy(self, values_TD: torch.Tensor, index: int) -> torch.Tensor:
         if not self.noise_std:
@@ -122,7 +134,8 @@ def collate_examples(examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.T
             [e["input_ids"] + [0] * (length - len(e["input_ids"])) for e in examples]
         ),
         "labels_BL": torch.tensor([e["labels"] + [IGNORE] * (length - len(e["labels"])) for e in examples]),
-        "video_BTD": nn.utils.rnn.pad_sequence(videos, batch_first=True),
+        "video_BTD": pad_sequence(videos, batch_first=True),
+        "places_BT": pad_sequence([torch.tensor(e["places_T"]) for e in examples], batch_first=True),
         "num_frames_B": torch.tensor([len(v) for v in videos]),
         "video_start_B": torch.tensor([e["video_start"] for e in examples]),
     }
