@@ -2,7 +2,9 @@
 
     tideo finetune dollhouse_grid_uneven
 
-It goes on from the bundled model; half of the episodes have their frames at uneven times.
+It goes on from the bundled model; half of the episodes have their frames at uneven times. About five minutes of one
+core. One seed: of 536 test questions 75.9% on even frames (`dollhouse-grid` 75.6), 73.3% with `aks` (72.2), 66.8% with
+`question` (67.4): 80 steps do not regain what choosing frames costs (docs/results.md).
 """
 
 from dataclasses import replace
