@@ -88,6 +88,8 @@ class Frames:
         Pictures without a video are taken to begin and to end half a mean step before the first and behind the last.
         """
         pts = self.pts_s_T
+        if not len(pts):
+            return np.zeros(0)
         start_s, end_s = self.bounds_s or (pts[0], pts[-1])
         if self.bounds_s is None and len(pts) > 1:
             half_s = (end_s - start_s) / (len(pts) - 1) / 2

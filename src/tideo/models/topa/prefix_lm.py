@@ -258,9 +258,8 @@ class PrefixLM(nn.Module):
         """
         videos = [self._values(features).to(self.device) for features, _ in shown]
         num_frames_B = torch.tensor([len(video_TD) for video_TD in videos], device=self.device)
-        places = [
-            places_of(features, num) for (features, _), num in zip(shown, num_frames_B.tolist(), strict=True)
-        ]
+        of_each = zip((features for features, _ in shown), videos, strict=True)
+        places = [places_of(features, len(video_TD)).to(self.device) for features, video_TD in of_each]
         vectors_BSH, num_slots_B = self.video_vectors(
             pad_sequence(videos, batch_first=True), num_frames_B, pad_sequence(places, batch_first=True)
         )
