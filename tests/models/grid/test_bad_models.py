@@ -119,22 +119,22 @@ def test_a_prompt_beyond_the_context_says_how_much_of_it_is_images(
     folder: Path, video: Video, tmp_path: Path
 ) -> None:
     answer = asked(shortened(folder, tmp_path / "m"), video, "look=frames", "frames=3")
-    told = "tokens exceed the model's context of 60: shorten the text, or show less: 48 of them"
-    assert told in str(answer.error)
+    line = "tokens exceed the model's context of 60: shorten the text, or show less: 48 of them"
+    assert line in str(answer.error)
 
 
 @pytest.mark.slow
 def test_an_example_beyond_the_context_is_not_trained(folder: Path, data: Path, tmp_path: Path) -> None:
-    told = r"conversation \d_0: \d+ tokens exceed the model's context of 60: set a smaller packed"
-    with pytest.raises(UserError, match=told):
+    line = r"conversation \d_0: \d+ tokens exceed the model's context of 60: set a smaller packed"
+    with pytest.raises(UserError, match=line):
         trained(shortened(folder, tmp_path / "m"), data, tmp_path / "out")
 
 
 def test_frames_that_would_vanish(folder: Path, data: Path, tmp_path: Path) -> None:
-    told = r"5 x 5 cells in 28 pixels has 16 tokens .* so 9 frames would vanish: set fewer rows and cols"
-    with pytest.raises(UserError, match=told):
+    line = r"5 x 5 cells in 28 pixels has 16 tokens .* so 9 frames would vanish: set fewer rows and cols"
+    with pytest.raises(UserError, match=line):
         load_model(str(folder), args=["rows=5", "cols=5"])
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=line):
         trained(folder, data, tmp_path / "out", grid=GridSettings(rows=5, cols=5, image_size=SIDE))
 
 

@@ -335,8 +335,8 @@ def test_a_token_of_the_models_own_in_a_question_is_an_error(
 def test_the_words_before_the_question_fit_the_panels() -> None:
     one, four, even = GridSettings(), GridSettings(rows=2, cols=2, panels=4), range(16)
     assert one.turn("why?", num_images=1, pts_s=even).startswith("The image shows 16 frames of one video")
-    told = four.turn("why?", num_images=4, pts_s=even)
-    assert told.startswith("The 4 images show 16 frames of one video one after another, each")
+    turn = four.turn("why?", num_images=4, pts_s=even)
+    assert turn.startswith("The 4 images show 16 frames of one video one after another, each")
     assert GridSettings(intro="").turn("why?", num_images=1, pts_s=even) == "why?"
 
 

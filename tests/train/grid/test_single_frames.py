@@ -128,8 +128,8 @@ def test_what_does_not_go_with_single_frames_is_said(data: Path, tmp_path: Path)
     check = partial(check_alike, [fewer, *read[1:]], name="m")
     check(batch=1, alike=True)
     check(batch=2, alike=False)
-    told = "the videos have 2 to 3 frames, and m needs one number in a batch: set train.batch=1"
-    with pytest.raises(UserError, match=told):
+    line = "the videos have 2 to 3 frames, and m needs one number in a batch: set train.batch=1"
+    with pytest.raises(UserError, match=line):
         check(batch=2, alike=True)
     training = GridTraining(steps=1)
     plain: dict[str, Any] = {"model": "m", "data": "nextqa", "path": "p", "videos": "v", "train": training}
