@@ -211,8 +211,13 @@ def decode_from_start(video: OpenVideo, ticks: Sequence[int]) -> Iterator[tuple[
                 yield tick, at, frame
 
 
-def nothing_decoded(video: OpenVideo) -> VideoError:
-    return video.error(
+class NothingDecoded(VideoError):
+    """Of the frames that were wanted none is sound."""
+
+
+def nothing_decoded(video: OpenVideo) -> NothingDecoded:
+    error = video.error(
         f"none of the frames could be decoded ({video.decoder.name}); "
         "the file may be damaged: copy or convert it again"
     )
+    return NothingDecoded(*error.args)
