@@ -31,7 +31,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> DualEncoder:
 
 
 def chooser(clip: DualEncoder, **options: object) -> Chooser:
-    settings = PoolSettings(**{k: options.pop(k) for k in ("pool_fps", "pool_max") if k in options})  # type: ignore[arg-type]
+    of_pool = {k: options.pop(k) for k in ("pool", "pool_fps", "pool_max") if k in options}
+    settings = PoolSettings(**of_pool)  # type: ignore[arg-type]
     return Chooser(clip, **({"sampler": "question", "settings": settings} | options))  # type: ignore[arg-type]
 
 
@@ -62,6 +63,19 @@ def test_a_pool_without_a_choice_gives_even_frames_and_says_so(
         f"video {video.path}: its pool has 20 frames (pool_fps=1, pool_max=1000), and 25 are to be chosen: even frames "
         "are taken; a higher pool_fps leaves a choice"
     ]
+
+
+def test_a_pool_of_few_key_frames_gives_as_many_frames_as_are_asked(
+    clip: DualEncoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode(tmp_path / "v.mp4", num=200, options={"x264-params": "keyint=100:scenecut=0"})  # 20 s, 2 key frames
+    video = Video(id="v", path=str(tmp_path / "v.mp4"))
+    with caplog.at_level(logging.WARNING):
+        frames = chooser(clip, pool="keyframes").frames(video, 5, question="a dog")
+    assert frames.pts_s_T.tolist() == [2.0, 6.0, 10.0, 14.0, 18.0]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "its pool has 2 frames" in line
+    assert "5 are to be chosen: even frames are taken; pool=exact leaves a choice" in line
 
 
 def test_subtitles_join_the_relevance(clip: DualEncoder) -> None:
