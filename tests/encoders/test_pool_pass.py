@@ -11,11 +11,12 @@ import pytest
 
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.features import open_features
-from tideo.encoders.pool_pass import make_pools, pool_key
+from tideo.encoders.pool_pass import each, make_pools, pool_key
 from tideo.encoders.pools import Pools
 from tideo.store.remote import content_of
-from tideo.types import UserError, Video
-from tideo.video.pool import PoolSettings
+from tideo.types import Frames, UserError, Video, VideoError
+from tideo.video.limits import OutOfTime, current, limited
+from tideo.video.pool import Part, PoolSettings, decode_part
 from tiny_encoders import save_tiny_clip
 from videos import encode
 
@@ -70,3 +71,34 @@ def test_a_folder_that_cannot_be_written_serves_what_it_has(
     encode(Path(video.path), num=30)
     with pytest.raises(UserError, match=r"pools cannot be written \(Read-only file system\): give another"):
         pools.pool(video)
+
+
+def test_a_pass_that_a_limit_ends_goes_on(
+    video: Video, clip: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tideo.video.pool.PART_FRAMES", 1)
+    encode(Path(video.path), num=50, options={"x264-params": "keyint=10:scenecut=0"})
+    decoded: list[int] = []
+
+    def slow(part: Part) -> Frames:
+        decoded.append(part.first)
+        if len(decoded) == 4:
+            raise OutOfTime("reading it takes more than 60 s")
+        return decode_part(part)
+
+    monkeypatch.setattr("tideo.encoders.pool_pass.decode_part", slow)
+    monkeypatch.setattr("tideo.encoders.stages.AHEAD", 1)
+    pools = Pools(clip, settings=PoolSettings(), folder=tmp_path / "pools")
+    with (
+        pytest.raises(VideoError, match="reading it takes more than 60 s"),
+        limited(seconds=60, max_pixels=10**8, max_bytes=10**9),
+    ):
+        pools.pool(video)
+    assert decoded == [0, 1, 2, 3]
+    assert len(pools.pool(video).times_s_P) == 5
+    assert decoded == [0, 1, 2, 3, 3, 4]
+
+
+def test_threads_are_under_the_limits_of_who_asks() -> None:
+    with limited(seconds=60, max_pixels=100, max_bytes=10**9):
+        assert each({"a": None}, lambda _: current().max_pixels, cluster=None) == {"a": 100}

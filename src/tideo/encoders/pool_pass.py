@@ -14,6 +14,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -55,8 +56,8 @@ def make_pools(
 ) -> dict[str, Failure]:
     """Encode the pool of each video, by its `pool_key`, into the store, and return the failures.
 
-    Parts are decoded in threads beside the encoder, or on the cluster, and kept as they come, so a pass that is ended
-    goes on from there.
+    Parts are decoded in threads beside the encoder, or on the cluster, and kept as they come, so a pass that is ended,
+    also by `video.limits`, goes on from there.
     """
     failed: dict[str, Failure] = {}
     with _parts_folder(store.directory) as folder:
@@ -121,11 +122,15 @@ def _failure(video: Video, what: str) -> Failure:
 
 
 def each(units: Mapping[str, Any], work: Callable[[Any], Any], *, cluster: Cluster | None) -> dict[str, Any]:
-    """`work` of each unit, or its Failure; on the cluster, whose machines may alone reach the files."""
+    """`work` of each unit, or its Failure; on the cluster, whose machines may alone reach the files.
+
+    The threads are under the limits of this one.
+    """
     if cluster is not None:
         return mapped(units, work, cluster=cluster)
     with threads(8) as pool:
-        return dict(zip(units, pool.map(partial(attempted, work), units.values()), strict=True))
+        begun = {key: pool.submit(copy_context().run, attempted, work, unit) for key, unit in units.items()}
+        return {key: future.result() for key, future in begun.items()}
 
 
 def _planned(video: Video, *, settings: PoolSettings) -> list[Part]:
