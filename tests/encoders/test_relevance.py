@@ -78,6 +78,14 @@ def test_a_pool_of_few_key_frames_gives_as_many_frames_as_are_asked(
     assert "5 are to be chosen: even frames are taken; pool=exact leaves a choice" in line
 
 
+def test_frames_that_stand_still_leave_all_different_ones(clip: DualEncoder, tmp_path: Path) -> None:
+    encode(tmp_path / "v.mp4", num=6, pts_ms=[0, 100, 200, 6000, 6100, 8000])
+    frames = chooser(clip, pool_fps=10).frames(
+        Video(id="v", path=str(tmp_path / "v.mp4")), 6, question="a dog"
+    )
+    assert frames.pts_s_T.tolist() == pytest.approx([0, 0.1, 0.2, 6.0, 6.1, 8.0])
+
+
 def test_subtitles_join_the_relevance(clip: DualEncoder) -> None:
     same = np.tile(clip.encode_text(["a cup"]), (6, 1))
     times_s = np.arange(6) + 0.5
