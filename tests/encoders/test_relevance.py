@@ -68,7 +68,9 @@ def test_a_pool_without_a_choice_gives_even_frames_and_says_so(
 def test_a_pool_of_few_key_frames_gives_as_many_frames_as_are_asked(
     clip: DualEncoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    encode(tmp_path / "v.mp4", num=200, options={"x264-params": "keyint=100:scenecut=0"})  # 20 s, 2 key frames
+    encode(
+        tmp_path / "v.mp4", num=200, options={"x264-params": "keyint=100:scenecut=0"}
+    )  # 20 s, 2 key frames
     video = Video(id="v", path=str(tmp_path / "v.mp4"))
     with caplog.at_level(logging.WARNING):
         frames = chooser(clip, pool="keyframes").frames(video, 5, question="a dog")

@@ -216,8 +216,6 @@ class NothingDecoded(VideoError):
 
 
 def nothing_decoded(video: OpenVideo) -> NothingDecoded:
-    error = video.error(
-        f"none of the frames could be decoded ({video.decoder.name}); "
-        "the file may be damaged: copy or convert it again"
-    )
-    return NothingDecoded(*error.args)
+    damage = "the file may be damaged: copy or convert it again"
+    what = f"none of the frames could be decoded ({video.decoder.name}); {damage}"
+    return NothingDecoded(str(video.error(what)))

@@ -202,7 +202,9 @@ def test_a_damaged_video_is_listed_with_its_reason(parts: Path, tmp_path: Path) 
 
 def test_a_start_without_a_memory_cannot_project(parts: Path, tmp_path: Path) -> None:
     Settings(encoder=str(parts / "clip"), project=False).save(tmp_path)
-    with pytest.raises(UserError, match=r"which has no memory\.safetensors: start from a pre-alignment on texts"):
+    with pytest.raises(
+        UserError, match=r"which has no memory\.safetensors: start from a pre-alignment on texts"
+    ):
         recipe(parts, start=str(tmp_path), project=True).check_inputs()
 
 

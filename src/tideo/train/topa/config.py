@@ -247,8 +247,8 @@ class PrealignConfig(Loading):
         projects = self.data is not None and self.project
         if self.begins_in is not None and projects and not (self.begins_in / MEMORY_FILE).is_file():
             raise UserError(
-                f"project=true projects onto the memory of start={self.start}, which has no {MEMORY_FILE}: start from a "
-                "pre-alignment on texts, or set project=false"
+                f"project=true projects onto the memory of start={self.start}, which has no {MEMORY_FILE}: start from "
+                "a pre-alignment on texts, or set project=false"
             )
         if self.train.report_to is not None:
             registry.require(self.train.report_to)

@@ -40,7 +40,9 @@ def annotated_questions(config: PrealignConfig) -> list[tuple[Video, Tideo]]:
     assert config.path is not None
     assert config.videos is not None
     groups = annotated_segments(config.data, path=config.path, videos=config.videos)
-    paths = list(dict.fromkeys(group[0].video.path for group in groups))  # a video is drawn with all its segments
+    paths = list(
+        dict.fromkeys(group[0].video.path for group in groups)
+    )  # a video is drawn with all its segments
     order = random.Random(f"share/{config.seed}").sample(paths, len(paths))
     drawn = set(order[: max(1, round(config.share * len(paths)))])
     return [_annotated(sample) for group in groups if group[0].video.path in drawn for sample in group]
