@@ -1,10 +1,8 @@
-"""A pass over videos in a folder that others share, that cannot be written, or whose videos change."""
+"""A pass over videos in a folder that others share, whose videos change, or that a limit ends."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.features import open_features
 from tideo.encoders.pool_pass import each, make_pools, pool_key
 from tideo.encoders.pools import Pools
+from tideo.store.features import FeatureStore
 from tideo.store.remote import content_of
 from tideo.types import Frames, UserError, Video, VideoError
 from tideo.video.limits import OutOfTime, current, limited
@@ -56,21 +55,10 @@ def test_a_pass_leaves_the_parts_of_another_that_is_under_way(
         assert [path.name for path in live.iterdir()] == ["lock"]
 
 
-def test_a_folder_that_cannot_be_written_serves_what_it_has(
-    video: Video, clip: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "pools"
-    Pools(clip, settings=PoolSettings(), folder=folder).pool(video)
-
-    def read_only(path: str, *_: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-
-    monkeypatch.setattr(os, "mkdir", read_only)
-    pools = Pools(clip, settings=PoolSettings(), folder=folder)
-    assert len(pools.pool(video).times_s_P) == 5
-    encode(Path(video.path), num=30)
-    with pytest.raises(UserError, match=r"pools cannot be written \(Read-only file system\): give another"):
-        pools.pool(video)
+def test_a_folder_of_another_encoder_is_known_without_videos(clip: DualEncoder, tmp_path: Path) -> None:
+    FeatureStore(tmp_path, dim=3, about={"encoder": "other", "modality": "image"})
+    with pytest.raises(UserError, match=r"holds features of width 3 made by .*other"):
+        Pools(clip, settings=PoolSettings(), folder=tmp_path).make([])
 
 
 def test_a_pass_that_a_limit_ends_goes_on(

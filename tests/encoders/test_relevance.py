@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +135,29 @@ def test_the_command_draws_what_the_question_is_about(tideo: Tideo, video: Video
     assert (without.returncode, "give --encoder" in without.stderr) == (2, True)
     wrong = tideo(*grid, "--question", " ", *encoder, "--out", str(tmp_path / "x.png"))
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.slow
+def test_a_read_only_folder_serves_the_pools_it_has(
+    tideo: Tideo, video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = tmp_path / "pools"
+    args = ("--question", "tea?", "--encoder", "dollhouse-clip", "--features", str(pools), "--rows", "2")
+    first = tideo("grid", video.path, *args, "--out", str(tmp_path / "a.png"))
+    assert first.returncode == 0, first.stderr
+    mkdir = os.mkdir
+
+    def read_only(path: str, *args: int, **options: int) -> None:
+        if Path(path).is_relative_to(pools):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    again = tideo("grid", video.path, *args, "--out", str(tmp_path / "b.png"))
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    other = tideo("grid", video.path, *args, "--start", "3", "--out", str(tmp_path / "c.png"))
+    assert other.returncode == 2
+    assert other.stderr.endswith(
+        f"tideo: {pools}: Read-only file system; give another path, or change this one\n"
+    )

@@ -61,10 +61,14 @@ def serve(
     names = list(dict.fromkeys(model or ["dollhouse-topa"]))
     with starting():
         models = [load_model(name, args=pairs(model_args)) for name in names]
-        for each in models if features is not None else ():
-            if not each.chooses:
-                raise UserError(f"{each.name}: {NO_POOLS}")
-            each.keep_pools(str(features))
+        for each in models:
+            if features is not None:
+                if not each.chooses:
+                    raise UserError(f"{each.name}: {NO_POOLS}")
+                each.keep_pools(str(features))
+            each.prepare(
+                []
+            )  # what is wrong with a selector's encoder or folder is known before a request comes
         app = application(models, settings)
     gc.freeze()  # what is loaded stays: looking through it for cycles would hold every request up, now and then
     print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)

@@ -29,7 +29,7 @@ from tideo.encoders.features import frames_features
 from tideo.encoders.stages import Rows, Stages
 from tideo.parallel import Failure, attempted, threads
 from tideo.store.features import FeatureStore
-from tideo.store.files import check_writable, key_of
+from tideo.store.files import key_of
 from tideo.store.remote import content_of, local_copy
 from tideo.types import Features, Frames, Video, VideoError
 from tideo.video.pool import Part, PoolSettings, decode_part, pool_parts
@@ -180,8 +180,10 @@ def _parts_folder(directory: Path) -> Iterator[Path]:
 
     It has its name only while its file `lock` is there and locked, or its process was killed.
     """
-    check_writable(directory)
-    folder, lock = _ended_pass(directory) or _new_pass(directory)
+    try:
+        folder, lock = _ended_pass(directory) or _new_pass(directory)
+    except OSError as error:  # a read-only disk, most often
+        raise OSError(error.errno, error.strerror, str(directory)) from error
     with lock:
         yield folder
         shutil.rmtree(folder.rename(_hidden(folder)), ignore_errors=True)

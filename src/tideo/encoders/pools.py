@@ -113,7 +113,8 @@ class Pools:
             keys = {
                 v: pool_key(c, v, self.settings) for v in videos if isinstance(c := contents[v.path], str)
             }
-            done = {key for key in keys.values() if key in self._store or key in self._failed}
+            store = self._store  # which raises for another encoder's folder, also without videos
+            done = {key for key in keys.values() if key in store or key in self._failed}
             units = {key: video for video, key in keys.items() if key not in done}
             if units and self.folder is not None:
                 del self._store  # another process may have made them meanwhile
