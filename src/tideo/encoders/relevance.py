@@ -83,10 +83,12 @@ class Chooser:
             bounds_s = segment_bounds(opened, video)
             size = len(pool_times(opened, video, replace(settings, pool="exact")))
         if size <= num:
-            return self._no_choice(video, num, size=size, hint="a higher pool_fps leaves a choice")
+            self._warn_of_even(video, num, size=size, hint="a higher pool_fps leaves a choice")
+            return None
         pool = self.pools.pool(video)
         if (size := len(pool.times_s_P)) <= num and settings.pool == "keyframes":
-            return self._no_choice(video, num, size=size, hint="pool=exact leaves a choice")
+            self._warn_of_even(video, num, size=size, hint="pool=exact leaves a choice")
+            return None
         if pool.missing_s:
             self._warn(video, pool.lost())
         relevance_P = self.relevance(pool, question=question, cues=cues)
@@ -120,7 +122,7 @@ class Chooser:
             said_P[during] = np.maximum(said_P[during], similarity)
         return (_rescaled(relevance_P) + _rescaled(said_P)) / 2
 
-    def _no_choice(self, video: Video, num: int, *, size: int, hint: str) -> None:
+    def _warn_of_even(self, video: Video, num: int, *, size: int, hint: str) -> None:
         settings = self.pools.settings
         self._warn(
             video,
