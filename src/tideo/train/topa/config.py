@@ -104,8 +104,7 @@ class PrealignTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class PrealignConfig(Loading):
-    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids. `model` is a bundled
-    name or a directory that an earlier one with the same `llm`, `encoder` and `adapter` wrote, and is gone on from.
+    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
 
     `tideos` is a TextVid file, a folder that `tideo textvid` wrote or a registered source of Tideos; at most
     `num_tideos` of them are used. `features` is a folder that `tideo encode` made of them; without it the training
