@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> DualEncoder:
 
 
 def chooser(clip: DualEncoder, **options: object) -> Chooser:
-    settings = PoolSettings(**{k: options.pop(k) for k in ("pool_fps", "pool_max") if k in options})  # type: ignore[arg-type]
+    of_pool = {k: options.pop(k) for k in ("pool", "pool_fps", "pool_max") if k in options}
+    settings = PoolSettings(**of_pool)  # type: ignore[arg-type]
     return Chooser(clip, **({"sampler": "question", "settings": settings} | options))  # type: ignore[arg-type]
 
 
@@ -62,6 +65,29 @@ def test_a_pool_without_a_choice_gives_even_frames_and_says_so(
         f"video {video.path}: its pool has 20 frames (pool_fps=1, pool_max=1000), and 25 are to be chosen: even frames "
         "are taken; a higher pool_fps leaves a choice"
     ]
+
+
+def test_a_pool_of_few_key_frames_gives_as_many_frames_as_are_asked(
+    clip: DualEncoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode(
+        tmp_path / "v.mp4", num=200, options={"x264-params": "keyint=100:scenecut=0"}
+    )  # 20 s, 2 key frames
+    video = Video(id="v", path=str(tmp_path / "v.mp4"))
+    with caplog.at_level(logging.WARNING):
+        frames = chooser(clip, pool="keyframes").frames(video, 5, question="a dog")
+    assert frames.pts_s_T.tolist() == [2.0, 6.0, 10.0, 14.0, 18.0]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "its pool has 2 frames" in line
+    assert "5 are to be chosen: even frames are taken; pool=exact leaves a choice" in line
+
+
+def test_frames_that_stand_still_leave_all_different_ones(clip: DualEncoder, tmp_path: Path) -> None:
+    encode(tmp_path / "v.mp4", num=6, pts_ms=[0, 100, 200, 6000, 6100, 8000])
+    frames = chooser(clip, pool_fps=10).frames(
+        Video(id="v", path=str(tmp_path / "v.mp4")), 6, question="a dog"
+    )
+    assert frames.pts_s_T.tolist() == pytest.approx([0, 0.1, 0.2, 6.0, 6.1, 8.0])
 
 
 def test_subtitles_join_the_relevance(clip: DualEncoder) -> None:
@@ -109,3 +135,29 @@ def test_the_command_draws_what_the_question_is_about(tideo: Tideo, video: Video
     assert (without.returncode, "give --encoder" in without.stderr) == (2, True)
     wrong = tideo(*grid, "--question", " ", *encoder, "--out", str(tmp_path / "x.png"))
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.slow
+def test_a_read_only_folder_serves_the_pools_it_has(
+    tideo: Tideo, video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools = tmp_path / "pools"
+    args = ("--question", "tea?", "--encoder", "dollhouse-clip", "--features", str(pools), "--rows", "2")
+    first = tideo("grid", video.path, *args, "--out", str(tmp_path / "a.png"))
+    assert first.returncode == 0, first.stderr
+    mkdir = os.mkdir
+
+    def read_only(path: str, *args: int, **options: int) -> None:
+        if Path(path).is_relative_to(pools):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    again = tideo("grid", video.path, *args, "--out", str(tmp_path / "b.png"))
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    other = tideo("grid", video.path, *args, "--start", "3", "--out", str(tmp_path / "c.png"))
+    assert other.returncode == 2
+    assert other.stderr.endswith(
+        f"tideo: {pools}: Read-only file system; give another path, or change this one\n"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from conftest import Tideo as Command
 from tideo.evaluate.fit_fusion import fit_weights, fuse
 from tideo.evaluate.run import evaluate
 from tideo.models.fusion import Fusion, FusionSettings, option_logprobs
-from tideo.models.interface import AS_TRAINED, Controls, VideoModel
+from tideo.models.interface import AS_TRAINED, Controls, ModelSettings, VideoModel
 from tideo.models.load import load_model
 from tideo.scoring import decide
+from tideo.store.files import key_of
 from tideo.types import Answer, Frames, Sample, TextFrame, Tideo, UserError, Video
 from tiny import videos_in
 from tiny_vlms import saved
@@ -109,6 +111,19 @@ def test_the_warnings_of_all_models_are_one_line() -> None:
 def test_only_controls_that_all_heed_are_left() -> None:
     settings = FusionSettings(models=("a", "b"), weights=(1.0, 1.0))
     assert Fusion([Known(0.0), Known(1.0)], settings=settings, name="f").controls == {"blind"}
+
+
+def test_stored_answers_depend_on_the_encoder_that_chooses_frames() -> None:
+    class Choosing(Known):
+        settings = ModelSettings(sampler="bolt", selector="clip")
+        chooser = SimpleNamespace(pools=SimpleNamespace(encoder=SimpleNamespace(id="one")))
+
+    settings = FusionSettings(models=("a", "b"), weights=(1.0, 1.0))
+    model = Choosing(0.0)
+    first = key_of(Fusion([model, Known(1.0)], settings=settings, name="f").keyed_settings)
+    model.chooser = SimpleNamespace(pools=SimpleNamespace(encoder=SimpleNamespace(id="other")))
+    assert key_of(Fusion([model, Known(1.0)], settings=settings, name="f").keyed_settings) != first
+    assert Fusion([Known(0.0), Known(1.0)], settings=settings, name="f").keyed_settings == settings
 
 
 def test_weights_go_to_the_model_that_knows() -> None:

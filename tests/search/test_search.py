@@ -191,6 +191,14 @@ def test_an_index_is_kept_until_the_library_changes(place: Path, made: Path, tid
     assert (done.returncode, f"{second} is damaged: remove it" in done.stderr) == (2, True), done.stderr
 
 
+def test_an_index_of_a_damaged_shard_is_one_line(place: Path, tideo: Tideo) -> None:
+    pytest.importorskip("faiss")
+    numberless_shard(place)
+    done = tideo("search", str(place), TEXT, "--index")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "is damaged (it holds values that are no numbers)" in done.stderr
+
+
 def test_an_index_without_faiss_names_the_extra(
     place: Path, tideo: Tideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,11 @@ def new_folder(path: Path | None) -> Path | None:
     return path
 
 
+def features_folder(path: Path | None) -> Path | None:
+    """As `new_folder`; one that holds features serves those, and need not be writable."""
+    return path if path is None or (path / "store.json").exists() else new_folder(path)
+
+
 def new_file(path: Path | None) -> Path | None:
     """Raises UserError for a file whose folder cannot be written, before the command does any work."""
     if path is not None:
@@ -152,7 +157,7 @@ Features = Annotated[
         metavar="DIR",
         help="Keeps the pools that a sampler such as bolt chooses from; tideo encode --pool writes them too.",
         file_okay=False,
-        callback=new_folder,
+        callback=features_folder,
     ),
 ]
 EncoderArgs = Annotated[

@@ -59,16 +59,19 @@ def serve(
     if settings.key is None and host not in ("127.0.0.1", "::1", "localhost"):
         log.warning("whoever reaches %s can ask: set %s to a key that clients send", host, KEY_VARIABLE)
     names = list(dict.fromkeys(model or ["dollhouse-topa"]))
-    with starting():
-        models = [load_model(name, args=pairs(model_args)) for name in names]
-        for each in models if features is not None else ():
-            if not each.chooses:
-                raise UserError(f"{each.name}: {NO_POOLS}")
-            each.keep_pools(str(features))
-        app = application(models, settings)
-    gc.freeze()  # what is loaded stays: looking through it for cycles would hold every request up, now and then
-    print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)
-    http_server(app).run(sockets=[listening])
+    with listening:
+        with starting():
+            models = [load_model(name, args=pairs(model_args)) for name in names]
+            for each in models:
+                if features is not None:
+                    if not each.chooses:
+                        raise UserError(f"{each.name}: {NO_POOLS}")
+                    each.keep_pools(str(features))
+                each.prepare([])  # loads a selector's encoder and checks its folder before a request comes
+            app = application(models, settings)
+        gc.freeze()  # what is loaded stays: looking through it for cycles would hold every request up, now and then
+        print(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}", flush=True)
+        http_server(app).run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -34,8 +34,7 @@ from tideo.encoders.features import (
     texts_features,
     tideo_features,
 )
-from tideo.encoders.pool_pass import make_pools
-from tideo.encoders.pools import pool_key
+from tideo.encoders.pool_pass import make_pools, pool_key
 from tideo.encoders.sources import video_key
 from tideo.encoders.stages import Stages
 from tideo.loading import Loading

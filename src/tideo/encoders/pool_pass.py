@@ -3,22 +3,22 @@
     DIR/shard-*   a pool's rows by its key, times included, once it is complete
     DIR/parts-*   the parts of pools whose pass is under way or was ended: the next one continues it
 
-A pool is complete once all its parts are encoded and the video has the content that it had before. A frame that is lost
+A pool is complete once all its parts are encoded and the video still has the content of its key. A frame that is lost
 has a row of zeros at its time.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -29,12 +29,20 @@ from tideo.encoders.features import frames_features
 from tideo.encoders.stages import Rows, Stages
 from tideo.parallel import Failure, attempted, threads
 from tideo.store.features import FeatureStore
+from tideo.store.files import key_of
 from tideo.store.remote import content_of, local_copy
 from tideo.types import Features, Frames, Video, VideoError
 from tideo.video.pool import Part, PoolSettings, decode_part, pool_parts
 
 VIDEOS = 512  # whose pools are made together
+LOCK = "lock"
 PART_S = 5.0  # a killed pass loses what it did after the last write, at most so long before
+
+
+def pool_key(content: str, video: Video, settings: PoolSettings) -> str:
+    """The key of a pool's rows in a store of one encoder."""
+    frames = [settings.pool, settings.pool_fps, settings.pool_max]
+    return key_of(["pool", content, video.start_s, video.end_s, frames])
 
 
 def make_pools(
@@ -46,10 +54,10 @@ def make_pools(
     cluster: Cluster | None = None,
     report: Callable[[Mapping[str, Failure]], object] = len,
 ) -> dict[str, Failure]:
-    """Encode the pool of each video, by its key, into the store, and return the failures.
+    """Encode the pool of each video, by its `pool_key`, into the store, and return the failures.
 
-    Parts are decoded in threads beside the encoder, or on the cluster, and kept as they come, so a pass that is ended
-    goes on from there.
+    Parts are decoded in threads beside the encoder, or on the cluster, and kept as they come, so a pass that is ended,
+    also by `video.limits`, goes on from there.
     """
     failed: dict[str, Failure] = {}
     with _parts_folder(store.directory) as folder:
@@ -73,7 +81,6 @@ def _make(
     load: Callable[[], DualEncoder],
     cluster: Cluster | None,
 ) -> dict[str, Failure]:
-    before = each({key: video.path for key, video in units.items()}, content_of, cluster=cluster)
     planned = each(units, partial(_planned, settings=settings), cluster=cluster)
     failed = {key: plan for key, plan in planned.items() if isinstance(plan, Failure)}
     plans: dict[str, list[Part]] = {key: plan for key, plan in planned.items() if key not in failed}
@@ -87,8 +94,8 @@ def _make(
         names = [_name(key, part) for part in plan]
         if failures := [lost[name] for name in names if name in lost]:
             failed[key] = failures[0]
-        elif after[key] != before[key]:
-            failed[key] = _failure(units[key], "it changed while it was read; try again when it is complete")
+        elif isinstance(after[key], Failure) or pool_key(after[key], units[key], settings) != key:
+            failed[key] = changed(units[key])
         elif (rows := _joined(kept, names)) is None:
             failed[key] = _failure(
                 units[key],
@@ -105,16 +112,25 @@ def _name(key: str, part: Part) -> str:
     return f"{key}/{part.first}-{part.last}"
 
 
+def changed(video: Video) -> Failure:
+    """Of a video that has another content than when its key was made."""
+    return _failure(video, "it changed while it was read; try again when it is complete")
+
+
 def _failure(video: Video, what: str) -> Failure:
     return Failure(reason=f"video {video.path}: {what}", attempts=1)
 
 
 def each(units: Mapping[str, Any], work: Callable[[Any], Any], *, cluster: Cluster | None) -> dict[str, Any]:
-    """`work` of each unit, or its Failure; on the cluster, whose machines may alone reach the files."""
+    """`work` of each unit, or its Failure; on the cluster, whose machines may alone reach the files.
+
+    The threads are under the limits of this one.
+    """
     if cluster is not None:
         return mapped(units, work, cluster=cluster)
     with threads(8) as pool:
-        return dict(zip(units, pool.map(partial(attempted, work), units.values()), strict=True))
+        begun = {key: pool.submit(copy_context().run, attempted, work, unit) for key, unit in units.items()}
+        return {key: future.result() for key, future in begun.items()}
 
 
 def _planned(video: Video, *, settings: PoolSettings) -> list[Part]:
@@ -160,20 +176,45 @@ def _joined(kept: FeatureStore, names: Sequence[str]) -> Rows | None:
 
 @contextmanager
 def _parts_folder(directory: Path) -> Iterator[Path]:
-    """A folder for parts, of this process alone: that of a pass that was ended, or a new one. Removed at the end."""
-    for folder in [*sorted(directory.glob("parts-*")), directory / f"parts-{uuid.uuid4().hex[:8]}"]:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(
-                held, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # which the kernel releases when its process dies
-        except BlockingIOError:
-            os.close(held)
-            continue
-        try:
-            yield folder
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(held)
-        return
+    """A folder for parts, of this process alone: that of a pass that was ended, or a new one. Removed at the end.
+
+    It has its name only while its file `lock` is there and locked, or its process was killed.
+    """
+    try:
+        folder, lock = _ended_pass(directory) or _new_pass(directory)
+    except OSError as error:  # a read-only disk, most often
+        raise OSError(error.errno, error.strerror, str(directory)) from error
+    with lock:
+        yield folder
+        shutil.rmtree(folder.rename(_hidden(folder)), ignore_errors=True)
+
+
+def _ended_pass(directory: Path) -> tuple[Path, IO[bytes]] | None:
+    for folder in sorted(directory.glob("parts-*")):
+        with suppress(FileNotFoundError):  # it was just removed
+            lock = (folder / LOCK).open("ab")  # to be written, without which NFS gives no lock
+            if _is_locked(lock) and (folder / LOCK).exists():
+                return folder, lock
+            lock.close()
+    return None
+
+
+def _new_pass(directory: Path) -> tuple[Path, IO[bytes]]:
+    folder = directory / f"parts-{uuid.uuid4().hex[:8]}"
+    _hidden(folder).mkdir(parents=True)
+    lock = (_hidden(folder) / LOCK).open("ab")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return _hidden(folder).rename(folder), lock
+
+
+def _is_locked(lock: IO[bytes]) -> bool:
+    """Whether this process could lock the file now; the kernel releases it when the process dies."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _hidden(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}")

@@ -17,11 +17,10 @@ import numpy as np
 
 from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.features import open_features, unit_rows
-from tideo.encoders.pool_pass import each, make_pools
+from tideo.encoders.pool_pass import changed, each, make_pools, pool_key
 from tideo.loading import Loading
 from tideo.parallel import Failure
 from tideo.store.features import FeatureStore
-from tideo.store.files import key_of
 from tideo.store.remote import content_of
 from tideo.types import Features, Video, VideoError
 from tideo.video.pool import PoolSettings
@@ -54,12 +53,6 @@ class Pool:
             f"of the {num} frames of its pool {len(self.missing_s)} could not be decoded (damaged or cut off, from "
             f"{', '.join(spans[:NAMED])}{more})"
         )
-
-
-def pool_key(content: str, video: Video, settings: PoolSettings) -> str:
-    """The key of a pool's rows in a store of one encoder."""
-    frames = [settings.pool, settings.pool_fps, settings.pool_max]
-    return key_of(["pool", content, video.start_s, video.end_s, frames])
 
 
 def read_pool(store: FeatureStore, key: str) -> Pool:
@@ -120,11 +113,12 @@ class Pools:
             keys = {
                 v: pool_key(c, v, self.settings) for v in videos if isinstance(c := contents[v.path], str)
             }
-            units = {key: video for video, key in keys.items() if key not in self._store}
-            if any(units) and self.folder is not None:
+            store = self._store  # which raises for another encoder's folder, also without videos
+            done = {key for key in keys.values() if key in store or key in self._failed}
+            units = {key: video for video, key in keys.items() if key not in done}
+            if units and self.folder is not None:
                 del self._store  # another process may have made them meanwhile
                 units = {key: video for key, video in units.items() if key not in self._store}
-            units = {key: video for key, video in units.items() if key not in self._failed}
             if units:
                 self._failed |= make_pools(
                     units, self._store, settings=self.settings, load=lambda: self.encoder
@@ -138,4 +132,7 @@ class Pools:
             failed = self.make([video])
             if video.path in failed:
                 raise VideoError(failed[video.path].reason)
-            return read_pool(self._store, pool_key(content_of(video.path), video, self.settings))
+            key = pool_key(content_of(video.path), video, self.settings)
+            if key not in self._store:
+                raise VideoError(changed(video).reason)
+            return read_pool(self._store, key)

@@ -66,7 +66,8 @@ class Chooser:
         """At most `num` frames that are chosen for the question, in time order, with the video's relevance.
 
         A pool of no more frames than that leaves no choice: these are even frames, and one line says so, as one names
-        what of the pool is lost. Raises UserError for an empty question, VideoError for a video without frames.
+        what of the pool is lost. Of a pool in which some frames are lost or stand still these may be all. Raises
+        UserError for an empty question, VideoError for a video without frames.
         """
         if (choice := self.choice(video, num, question=question, cues=cues)) is None:
             return sample_frames(video, num)
@@ -82,13 +83,12 @@ class Chooser:
             bounds_s = segment_bounds(opened, video)
             size = len(pool_times(opened, video, replace(settings, pool="exact")))
         if size <= num:
-            self._warn(
-                video,
-                f"its pool has {size} frames (pool_fps={settings.pool_fps:g}, pool_max={settings.pool_max}), and {num} "
-                "are to be chosen: even frames are taken; a higher pool_fps leaves a choice",
-            )
+            self._warn_of_even(video, num, size=size, hint="a higher pool_fps leaves a choice")
             return None
         pool = self.pools.pool(video)
+        if (size := len(pool.times_s_P)) <= num and settings.pool == "keyframes":
+            self._warn_of_even(video, num, size=size, hint="pool=exact leaves a choice")
+            return None
         if pool.missing_s:
             self._warn(video, pool.lost())
         relevance_P = self.relevance(pool, question=question, cues=cues)
@@ -121,6 +121,14 @@ class Chooser:
             during = (starts_s <= cue.end_s) & (cue.start_s <= ends_s)
             said_P[during] = np.maximum(said_P[during], similarity)
         return (_rescaled(relevance_P) + _rescaled(said_P)) / 2
+
+    def _warn_of_even(self, video: Video, num: int, *, size: int, hint: str) -> None:
+        settings = self.pools.settings
+        self._warn(
+            video,
+            f"its pool has {size} frames (pool_fps={settings.pool_fps:g}, pool_max={settings.pool_max}), and {num} "
+            f"are to be chosen: even frames are taken; {hint}",
+        )
 
     def _warn(self, video: Video, what: str) -> None:
         """One line for each video, however many questions are about it."""

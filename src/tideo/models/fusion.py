@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,12 @@ class Fusion(BatchedModel):
     def unused(cls, settings: FusionSettings) -> dict[str, str]:
         """The reduction: what is decided by are sums, each of one token."""
         return {"reduction": "log-probabilities are added"}
+
+    @property
+    def keyed_settings(self) -> Any:
+        """With the encoders that choose frames for its models: a name may stand for another one later."""
+        selectors = [model.chooser.pools.encoder.id for model in self.models if model.chooses]
+        return [self.settings, selectors] if selectors else self.settings
 
     def num_frames(self, controls: Controls = AS_TRAINED) -> int:
         """Of the model that takes most."""

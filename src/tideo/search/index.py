@@ -103,7 +103,8 @@ class FrameIndex:
         self._probe()
         recall = self.recall(encode(list(TEXTS)))
         for old in self.library.folder.glob("index-*"):
-            old.unlink(missing_ok=True)
+            if old.stem != self.path.stem:  # else another process has just built the same
+                old.unlink(missing_ok=True)
         with atomic_path(self.path) as tmp:
             faiss.write_index(index, str(tmp))
         about = {"frames": index.ntotal, "recall": round(recall, 4)}
@@ -113,9 +114,11 @@ class FrameIndex:
         """float32 [n, D] of ascending rows."""
         out = np.empty((len(rows), self.library.store.dim), np.float32)
         first = 0
-        for _, values in self.library.store.shards():
+        for shard, values in self.library.store.shards():
             start, end = np.searchsorted(rows, (first, first + len(values)))
             out[start:end] = values[rows[start:end] - first]
+            if not np.isfinite(out[start:end]).all():
+                raise self.library.damaged(shard)
             first += len(values)
         return out
 

@@ -123,14 +123,18 @@ class Library:
                 torch.set_num_threads(num_threads)  # for MKL it was set for all threads
         for (shard, values), part in zip(shards, parts, strict=True):
             if not part.isfinite().all():
-                raise UserError(
-                    f"{self.folder / shard} is damaged (it holds values that are no numbers): remove it and its "
-                    ".json, and encode again"
-                )
+                raise self.damaged(shard)
             zero = (part[:, 0] == 0).nonzero()[:, 0].numpy()
             part[zero[~values[zero].any(axis=1)]] = -torch.inf
         scores_QN: np.ndarray = scores_NQ.numpy().T.round(DECIMALS)
         return scores_QN
+
+    def damaged(self, shard: str) -> UserError:
+        """The error of a shard with values that are not finite."""
+        return UserError(
+            f"{self.folder / shard} is damaged (it holds values that are no numbers): remove it and its .json, and "
+            "encode again"
+        )
 
     def scores_of(self, item: Item, vector_D: np.ndarray) -> np.ndarray:
         """float32 [T]: the scores of one video."""

@@ -211,8 +211,11 @@ def decode_from_start(video: OpenVideo, ticks: Sequence[int]) -> Iterator[tuple[
                 yield tick, at, frame
 
 
-def nothing_decoded(video: OpenVideo) -> VideoError:
-    return video.error(
-        f"none of the frames could be decoded ({video.decoder.name}); "
-        "the file may be damaged: copy or convert it again"
-    )
+class NothingDecoded(VideoError):
+    """Of the frames that were wanted none is sound."""
+
+
+def nothing_decoded(video: OpenVideo) -> NothingDecoded:
+    damage = "the file may be damaged: copy or convert it again"
+    what = f"none of the frames could be decoded ({video.decoder.name}); {damage}"
+    return NothingDecoded(str(video.error(what)))

@@ -13,8 +13,8 @@ from tideo.types import VideoError
 MAX_PIXELS = 16384 * 8192  # above 8K and 12K; damaged headers claim more, and 16 such frames fill any memory
 
 
-class OutOfTime(Exception):
-    """No ValueError, as those count as damage of a single packet."""
+class OutOfTime(BaseException):
+    """The time of all reading is over: no Exception, as those count as damage of one packet or as one lost video."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Literal, get_args
 import av
 import numpy as np
 
-from tideo.types import Frames, UserError, Video, VideoError
+from tideo.types import Frames, UserError, Video
 from tideo.video.clip import segment_bounds
-from tideo.video.decode import decode_from_start, frames_at
+from tideo.video.decode import NothingDecoded, decode_from_start, frames_at
 from tideo.video.samplers import middle
 from tideo.video.streams import OpenVideo
 
@@ -117,14 +117,14 @@ def pool_parts(video: Video, settings: PoolSettings) -> list[Part]:
 def decode_part(part: Part) -> Frames:
     """The frames of a part, one for each time that shows one; `missing_s` has the others, perhaps all.
 
-    Raises VideoError for a file that is no video.
+    Raises VideoError for a file that is no video, and for frames that exceed the memory or the limits.
     """
     with OpenVideo(part.video.path) as opened:
         if opened.indexed:
             times_s = part.times_s[part.first : part.last]
             try:
                 return frames_at(opened, times_s, size=None, video_id=part.video.id, warns=False)
-            except VideoError:  # damage from the first time to the last
+            except NothingDecoded:  # damage from the first time to the last
                 return _frames([], [], times_s, video=part.video)
     return _Pass.of(part).frames(part)
 
@@ -172,9 +172,13 @@ class _Pass:
         with self._turn:
             # Of two threads the one with the later part may come first.
             self._turn.wait_for(lambda: self._next >= part.first, timeout=TURN_S)
-            if self._opened is None or self._next > part.first:
-                self._begin(part)
-            found = self._take(part)
+            try:
+                if self._opened is None or self._next > part.first:
+                    self._begin(part)
+                found = self._take(part)
+            except BaseException:
+                self._end()  # an iterator that raised has ended: what it did not decode would pass for lost
+                raise
             self._next = part.last
             if part.last == len(part.times_s):
                 self._end()

@@ -8,17 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from grid_training import damage, nextqa_in
 from tideo.encoders.dual import load_encoder
 from tideo.encoders.encode import encode_videos
+from tideo.encoders.memory import Memory
 from tideo.encoders.sources import videos_in
 from tideo.models.load import load_model
 from tideo.models.topa.model import ZeroShot
+from tideo.models.topa.settings import Settings
 from tideo.train.topa.config import PrealignConfig, PrealignTraining, TaskWeights
+from tideo.train.topa.features import StoredFeatures
 from tideo.train.topa.prealign import prealign
-from tideo.train.topa.videos import annotated_questions, image_features
+from tideo.train.topa.videos import annotated_questions, image_features, projected_images
 from tideo.types import UserError, Video
 from tideo.video.samplers import sample_frames
 from tiny import save_clip, save_llm
@@ -78,6 +82,28 @@ def test_a_smaller_share_is_part_of_a_larger_one_and_seeds_differ(parts: Path) -
     assert len({frozenset(drawn(0.5, seed)) for seed in range(8)}) > 1
 
 
+def test_a_video_is_drawn_with_all_its_segments(parts: Path, tmp_path: Path) -> None:
+    rows = [
+        {
+            "question_id": f"Interaction_T1_{video}{segment}",
+            "question": "What was taken?",
+            "video_id": str(video),
+            "start": float(segment),
+            "end": segment + 0.5,
+            "answer": "the cup",
+            "choices": [{"choice": "the cup"}, {"choice": "the book"}],
+        }
+        for video in range(4)
+        for segment in (0, 1)
+    ]
+    (tmp_path / "star.json").write_text(json.dumps(rows))
+    for seed in range(4):
+        config = recipe(parts, data="star", path=str(tmp_path / "star.json"), share=0.5, seed=seed)
+        drawn = annotated_questions(config)
+        assert len(drawn) == 4
+        assert len({video.path for video, _ in drawn}) == 2
+
+
 def test_every_question_of_a_drawn_video_is_an_example(parts: Path) -> None:
     examples = annotated_questions(recipe(parts, share=0.5))
     assert len(examples) == 2 * 2
@@ -129,8 +155,6 @@ def test_projected_training_features_are_those_of_an_answer(parts: Path, start: 
     out = prealign(config, out=tmp_path / "out")
     model = load_model(str(out))
     assert isinstance(model, ZeroShot)
-    from tideo.train.topa.videos import projected_images
-
     encoder = load_encoder(config.encoder)
     tideos, features = image_features(config, annotated_questions(config), encoder, out=tmp_path / "out")
     projected = projected_images(
@@ -174,6 +198,41 @@ def test_a_damaged_video_is_listed_with_its_reason(parts: Path, tmp_path: Path) 
     assert len(tideos) == 6
     assert '"id": "1"' in (tmp_path / "out" / "skipped.jsonl").read_text()
     assert "run tideo encode again" not in (tmp_path / "out" / "skipped.jsonl").read_text()
+
+
+def test_a_start_without_a_memory_cannot_project(parts: Path, tmp_path: Path) -> None:
+    Settings(encoder=str(parts / "clip"), project=False).save(tmp_path)
+    with pytest.raises(
+        UserError, match=r"which has no memory\.safetensors: start from a pre-alignment on texts"
+    ):
+        recipe(parts, start=str(tmp_path), project=True).check_inputs()
+
+
+def test_checkpoints_go_on_with_the_memory_that_they_learned_from(parts: Path, tmp_path: Path) -> None:
+    config = recipe(parts)
+    encoder = load_encoder(config.encoder)
+    _, features = image_features(config, annotated_questions(config), encoder, out=tmp_path / "out")
+    steps = tmp_path / "out" / "steps"
+
+    def projected() -> StoredFeatures:
+        return projected_images(
+            features, start=tmp_path, temperature=100.0, folder=steps, device=torch.device("cpu")
+        )
+
+    def remember(seed: int) -> None:
+        rows = torch.randn(4, encoder.dim, generator=torch.Generator().manual_seed(seed))
+        Memory(values_MD=torch.nn.functional.normalize(rows), encoder=encoder.id).save(
+            tmp_path / "memory.safetensors"
+        )
+
+    remember(0)
+    first = projected()[0].values_TD
+    (steps / "checkpoint-1").mkdir()
+    (steps / "checkpoint-1" / "trainer_state.json").write_text("{}")
+    np.testing.assert_array_equal(projected()[0].values_TD, first)
+    remember(1)
+    with pytest.raises(UserError, match=r"the memory of .* have changed: undo that, or give another --out"):
+        projected()
 
 
 @pytest.mark.slow

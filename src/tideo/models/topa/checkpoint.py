@@ -121,7 +121,8 @@ def begun(config: PrefixLMConfig, start: Path) -> PrefixLMConfig:
                 f"start={start} was trained with {name}={there}, and this recipe has {name}={here}: set the same, or "
                 "start from another model"
             )
-    if _content_of_llm(llm) != _content_of_llm(config.llm):
+    same_place = os.path.realpath(llm) == os.path.realpath(config.llm)  # to hash it takes a minute
+    if not same_place and _content_of_llm(llm) != _content_of_llm(config.llm):
         raise UserError(
             f"start={start} was trained on the language model {saved.llm}, and this recipe has {config.llm}: set llm "
             "to the same"

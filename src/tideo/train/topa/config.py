@@ -11,7 +11,7 @@ from tideo import registry
 from tideo.bundled import check_encoder, located, model_source
 from tideo.device import has_bfloat16
 from tideo.loading import Loading
-from tideo.models.topa.settings import SETTINGS_FILE
+from tideo.models.topa.settings import MEMORY_FILE, SETTINGS_FILE
 from tideo.train.parallel import check_loading, deepspeed_file
 from tideo.types import UserError
 
@@ -104,8 +104,7 @@ class PrealignTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class PrealignConfig(Loading):
-    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids. `model` is a bundled
-    name or a directory that an earlier one with the same `llm`, `encoder` and `adapter` wrote, and is gone on from.
+    """A pre-alignment. `llm` and `encoder` are bundled names, directories or Hugging Face ids.
 
     `tideos` is a TextVid file, a folder that `tideo textvid` wrote or a registered source of Tideos; at most
     `num_tideos` of them are used. `features` is a folder that `tideo encode` made of them; without it the training
@@ -229,6 +228,11 @@ class PrealignConfig(Loading):
             raise UserError(f"data={self.data} has questions alone: set tasks.choose or tasks.answer above 0")
 
     @property
+    def tasks_used(self) -> TaskWeights:
+        """Videos have nothing to summarise."""
+        return self.tasks if self.data is None else replace(self.tasks, summarise=0.0)
+
+    @property
     def begins_in(self) -> Path | None:
         """The folder of `start`, which may also be the name of a bundled model."""
         return None if self.start is None else Path(located(self.start))
@@ -238,6 +242,12 @@ class PrealignConfig(Loading):
         if self.begins_in is not None and not (self.begins_in / SETTINGS_FILE).is_file():
             raise UserError(
                 f"start={self.start} is no folder that `tideo prealign` wrote: {SETTINGS_FILE} is missing"
+            )
+        projects = self.data is not None and self.project
+        if self.begins_in is not None and projects and not (self.begins_in / MEMORY_FILE).is_file():
+            raise UserError(
+                f"project=true projects onto the memory of start={self.start}, which has no {MEMORY_FILE}: start from "
+                "a pre-alignment on texts, or set project=false"
             )
         if self.train.report_to is not None:
             registry.require(self.train.report_to)

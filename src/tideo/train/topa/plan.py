@@ -219,5 +219,5 @@ def _letters(config: PrealignConfig, tideos: list[Tideo], *, batch: int) -> Exam
     )
     return Examples(
         tideos, [blank] * len(tideos), counter, batch=batch, steps=16,
-        weights=config.tasks, choose_form=config.choose_form, seed=config.seed,
+        weights=config.tasks_used, choose_form=config.choose_form, seed=config.seed,
     )  # fmt: skip

@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -232,7 +232,7 @@ def _trainer(config: PrealignConfig, data: _Data, *, out: Path) -> PrealignTrain
         data.model,
         batch=per_step,
         steps=steps,
-        weights=config.tasks if config.data is None else replace(config.tasks, summarise=0.0),
+        weights=config.tasks_used,
         choose_form=config.choose_form,
         noise_std=config.noise_std if config.data is None else 0.0,
         projected=data.projected,

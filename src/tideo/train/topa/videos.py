@@ -25,13 +25,14 @@ from tideo.train.annotated import annotated_segments
 from tideo.train.skipped import SKIPPED_FILE, Skipped
 from tideo.train.topa.config import PrealignConfig
 from tideo.train.topa.features import StoredFeatures, fill_store
+from tideo.train.trainer import last_checkpoint
 from tideo.types import Question, Sample, Tideo, UserError, Video
 
 PROJECTED = 256  # videos that a process projects at a time
 
 
 def annotated_questions(config: PrealignConfig) -> list[tuple[Video, Tideo]]:
-    """The questions about the videos or segments that the recipe's share draws, each with its video.
+    """The questions about the videos that the recipe's share draws, each with its video or segment.
 
     Raises UserError for missing videos, and for a question without options or without its right answer.
     """
@@ -39,9 +40,12 @@ def annotated_questions(config: PrealignConfig) -> list[tuple[Video, Tideo]]:
     assert config.path is not None
     assert config.videos is not None
     groups = annotated_segments(config.data, path=config.path, videos=config.videos)
-    order = random.Random(f"share/{config.seed}").sample(range(len(groups)), len(groups))
-    drawn = sorted(order[: max(1, round(config.share * len(groups)))])
-    return [_annotated(sample) for number in drawn for sample in groups[number]]
+    paths = list(
+        dict.fromkeys(group[0].video.path for group in groups)
+    )  # a video is drawn with all its segments
+    order = random.Random(f"share/{config.seed}").sample(paths, len(paths))
+    drawn = set(order[: max(1, round(config.share * len(paths)))])
+    return [_annotated(sample) for group in groups if group[0].video.path in drawn for sample in group]
 
 
 def _annotated(sample: Sample) -> tuple[Video, Tideo]:
@@ -99,9 +103,8 @@ def projected_images(
 ) -> StoredFeatures:
     """The features projected onto the memory of the pre-alignment in `start`, in a store in `folder`.
 
-    All processes share the work.
+    All processes share the work. Raises UserError if the checkpoints in `folder` learned from others.
     """
-    memory = Memory.load(start / MEMORY_FILE, device=device)
     about = {
         "encoder": features.store.about["encoder"],
         "modality": "projected",
@@ -109,8 +112,15 @@ def projected_images(
         "memory": file_hash(start / MEMORY_FILE),
         "features": key_of(sorted(set(features.keys))),
     }
+    place = folder / f"projected-{key_of(about)[:16]}"
+    if not place.exists() and last_checkpoint(folder) is not None:
+        raise UserError(
+            f"{folder} holds checkpoints of a run, since which the memory of {start} or the videos that can be read "
+            "have changed: undo that, or give another --out to start anew"
+        )
+    memory = Memory.load(start / MEMORY_FILE, device=device)
     store = fill_store(
-        folder / f"projected-{key_of(about)[:16]}",
+        place,
         {key: key for key in features.keys},
         lambda shard: (
             project(read_features(features.store, key), memory, temperature=temperature).values_TD
