@@ -10,19 +10,22 @@ from typing import Any
 from tideo.bundled import check_encoder
 from tideo.types import Sample, UserError
 from tideo.video.pool import PoolSettings, check_pool
-from tideo.video.selectors import is_selector
+from tideo.video.selectors import check_even, is_selector
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selecting(PoolSettings):
     """`selector`: the dual encoder that compares frames with the question, a name that `load_encoder` takes.
 
-    `subtitles`: what is said at a frame counts too, where a benchmark has subtitles. The pool is as of `PoolSettings`.
+    `subtitles`: what is said at a frame counts too, where a benchmark has subtitles. `even`: the share of the frames
+    that are even, whatever the question, at least one if it is above 0. The pool is as of `PoolSettings`.
+
     These settings count only with a sampler that is a selector.
     """
 
     selector: str | None = None
     subtitles: bool = False
+    even: float = 0.0
 
     @property
     def chooses(self) -> bool:
@@ -66,6 +69,7 @@ def check_selecting(settings: Any) -> None:
     """Raise UserError for a selector without the settings that it needs, or a pool that it cannot choose from."""
     if isinstance(settings, Selecting):
         check_pool(settings)
+        check_even(settings.even)
     if not is_selector(settings.sampler):
         return
     if not isinstance(settings, Selecting):
