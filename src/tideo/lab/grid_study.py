@@ -233,7 +233,7 @@ def _in_processes(
     function: Callable[[str, int], object], units: Iterable[tuple[str, int]], *, jobs: int
 ) -> None:
     """Call the function for each unit in a process of its own, so that none keeps the memory of another."""
-    for _ in in_processes(function, list(units), jobs=jobs, tasks_each=1):
+    for _ in in_processes(function, list(units), jobs=jobs, fresh=True):
         pass
 
 
