@@ -56,7 +56,7 @@ class Selecting(PoolSettings):
 COMPARED = (
     "moment"  # of a question, with the frames: answers of before, when it was the whole question, are others
 )
-_LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s")  # "A. pours tea", "(B) reads"
+_LISTED = re.compile(r"\s*[(\[]?([A-Za-z]|\d)[.):\]]\s")  # "A. pours tea", "(b) reads", "2) sleeps"
 FIELDS = tuple(field.name for field in dataclasses.fields(Selecting))
 
 
@@ -91,11 +91,15 @@ def stem(sample: Sample) -> str:
     """What the frames are chosen for: the question without options, also where a prompt lists them in its lines."""
     question = sample.question if sample.stem is None else sample.stem
     lines = question.splitlines()
-    letters = [match[1] if (match := _LETTERED.match(line)) else "" for line in lines]
-    if "A" not in letters or "B" not in letters[letters.index("A") :]:
-        return question
-    before = "\n".join(lines[: letters.index("A")])
-    return before if before.strip() else question
+    marks = [match[1] if (match := _LISTED.match(line)) else "" for line in lines]
+    for first, second in ("AB", "ab", "12"):
+        if first in marks and second in marks[marks.index(first) :]:
+            start, end = marks.index(first), max(i for i, mark in enumerate(marks) if mark) + 1
+            before, after = "\n".join(lines[:start]), "\n".join(lines[end:])
+            if "?" in after and "?" not in before:  # the list comes first: of steps, or of options
+                return after
+            return before if before.strip() else question
+    return question
 
 
 def no_selector(sampler: str) -> str:
