@@ -4,8 +4,9 @@
 
 The text-only model learns from 1, 10 and 100% of the training videos: from random weights, after the pre-alignment on
 text, and after it with image features that are projected onto its memory. All have the same number of steps. Results
-that exist are not computed again, so a stopped study continues. Writes OUT/table.md and OUT/table.json. Figures are
-means over seeds, of the trainings and of the videos that are drawn; intervals are clustered by video.
+that exist are not computed again, so a stopped study continues; models of another recipe or of other training videos
+end it. Writes OUT/table.md and OUT/table.json. Figures are means over seeds, of the trainings and of the videos that
+are drawn; intervals are clustered by video.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tideo import registry
 from tideo.bundled import located
+from tideo.dollhouse.export import make
 from tideo.evaluate.answers import MAIN
 from tideo.evaluate.metrics import accuracy
 from tideo.lab.tables import Rates, difference_of, evaluated, mean_rates, questions_of
 from tideo.models.load import load_model
-from tideo.models.topa.settings import SETTINGS_FILE
-from tideo.store.files import atomic_write_text
+from tideo.runs import RUN_FILE
+from tideo.store.files import atomic_write_text, content_key
 from tideo.train.topa.config import PrealignConfig
 from tideo.train.topa.prealign import prealign
-from tideo.types import Sample
+from tideo.types import Sample, UserError
 
 SHARES = (0.01, 0.1, 1.0)
 WITHOUT, AFTER, PROJECTED = "random weights", "after text", "after text, projected"
@@ -41,8 +44,14 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 def second_half_study(
     recipe: PrealignConfig, *, start: str, out: str | Path, seeds: int = 3, num: int = 90, train: int = 1000
 ) -> dict[str, Any]:
-    """Train and evaluate what is missing in `out`, and return the figures of table.json."""
+    """Train and evaluate what is missing in `out`, and return the figures of table.json.
+
+    Raises UserError if a model in `out` was trained with another recipe or on other videos.
+    """
+    if seeds < 1:
+        raise UserError(f"a study needs at least one seed, not {seeds}")
     out = Path(out)
+    _check_trained_on(train, out=out)
     test = questions_of("test", num=num, out=out)
     questions_of("train", num=train, out=out)
     recipe = replace(
@@ -59,8 +68,7 @@ def second_half_study(
             for variant, changes in VARIANTS.items():
                 folder = out / "models" / f"{variant.replace(', ', '_').replace(' ', '_')}_{share:g}_{seed}"
                 config = replace(recipe, share=share, seed=seed, **changes)
-                if not (folder / SETTINGS_FILE).is_file():
-                    prealign(config, out=folder, resume=True)
+                prealign(config, out=folder, resume=True)  # a finished one of another recipe is an error
                 rates.setdefault(f"{variant}, {share:.0%}", []).append(_rates(folder, test, out=out))
     return figures(test, rates)
 
@@ -99,6 +107,23 @@ def page(table: Mapping[str, Any]) -> str:
         low, high = row["ci95"]
         lines.append(f"| {name} | {100 * row['difference']:+.1f} | {100 * low:+.1f} to {100 * high:+.1f} |")
     return "\n".join([*lines, "", f"{table['num_questions']} test questions, {table['seeds']} seeds.", ""])
+
+
+def _check_trained_on(num: int, *, out: Path) -> None:
+    """Raises UserError if there are models, which learned from other episodes than the first `num`.
+
+    Their recipes name the folder of the videos, whatever lies in it.
+    """
+    if not any((out / "models").glob(f"*/{RUN_FILE}")):
+        return
+    there = out / "train" / "train.jsonl"
+    with TemporaryDirectory() as folder:
+        make(split="train", num=num, out=folder, videos=False)
+        if content_key(there) != content_key(Path(folder) / there.name):
+            raise UserError(
+                f"the models in {out / 'models'} did not learn from these {num} training episodes, but from others: "
+                "give the same --train, or another --out"
+            )
 
 
 def _rates(model: Path, test: Sequence[Sample], *, out: Path) -> Rates:
