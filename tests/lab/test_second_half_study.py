@@ -48,9 +48,11 @@ def test_figures_are_means_over_seeds_and_each_condition_meets_its_own() -> None
     assert differences["after text, 10% − random weights, 100%"] == pytest.approx(0.25)
     assert differences["after text, projected, 10% − random weights, 100%"] == pytest.approx(-0.5)
     assert len(differences) == 8
+    assert table["differences"]["after text, 10% − random weights, 10%"]["by_seed"] == [1.0, 0.5]
     text = study.page(table)
     assert "| after text, 10% | 75.0 |" in text
     assert "| after text, 10% − random weights, 100% | +25.0 |" in text
+    assert text.count("| +100.0, +50.0 |") == 1
     assert "2 test questions, 2 seeds." in text
 
 
