@@ -12,9 +12,12 @@ import pytest
 
 from conftest import Tideo
 from tideo.encoders.dual import DualEncoder
+from tideo.evaluate.answers import plan
+from tideo.evaluate.benchmark import load_benchmark
 from tideo.evaluate.run import evaluate
 from tideo.llms.interface import Reply
 from tideo.models.grid.server import Remote
+from tideo.models.interface import Controls
 from tideo.models.load import load_model
 from tideo.models.selecting import stem
 from tideo.types import Answer, Cue, Sample, UserError, Video
@@ -192,3 +195,22 @@ def test_a_run_keeps_the_relevance_and_draws_it(
     evaluate(model_args=["sampler=aks", "pool_fps=2"], **how)  # another pool: other answers
     keys = {json.loads(line)["key"] for line in (tmp_path / "out" / "answers.jsonl").read_text().splitlines()}
     assert not keys & {line["key"] for line in lines}
+
+
+def test_an_answer_depends_on_what_its_frames_are_chosen_for(folders: dict[str, str], video: Video) -> None:
+    sample = Sample(id="a", video=video, question="Subtitles: hi\nwhy?", options=OPTIONS, stem="why?")
+    cue = Cue(start_s=1.0, end_s=2.0, text="hi")
+    others = [
+        replace(sample, stem=None),
+        replace(sample, cues=(cue,)),
+        replace(sample, cues=(replace(cue, end_s=3.0),)),
+    ]
+
+    def keys(*args: str) -> set[str]:
+        model = load_model(folders["topa"], args=list(args))
+        benchmark = load_benchmark("csv")
+        named = {"main": Controls()}
+        return {plan([s], named, model=model, benchmark=benchmark)[0].key for s in (sample, *others)}
+
+    assert len(keys("sampler=bolt")) == 4
+    assert len(keys("sampler=middle")) == 1

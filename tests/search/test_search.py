@@ -186,6 +186,13 @@ def test_an_index_is_kept_until_the_library_changes(place: Path, made: Path, tid
     assert "index of 18 frames" in tideo("search", str(place), TEXT, "--index").stderr
     (second,) = place.glob("index-*.faiss")
     assert second != first
+    for damaged in ("no JSON", "[]", '{"frames": 18}', '{"frames": 18, "recall": null}'):
+        second.with_suffix(".json").write_text(damaged)
+        done = tideo("search", str(place), TEXT, "--index")
+        line = f"tideo: {second.with_suffix('.json')} is damaged: remove it, and the index is built again\n"
+        assert (done.returncode, done.stderr) == (2, line)
+    second.with_suffix(".json").unlink()
+    assert "index of 18 frames" in tideo("search", str(place), TEXT, "--index").stderr
     second.write_bytes(b"no index")
     done = tideo("search", str(place), TEXT, "--index")
     assert (done.returncode, f"{second} is damaged: remove it" in done.stderr) == (2, True), done.stderr

@@ -12,6 +12,7 @@ from typing import Any
 from tideo.evaluate.benchmark import Benchmark
 from tideo.evaluate.option_order import ORDER
 from tideo.models.interface import Controls, VideoModel
+from tideo.models.selecting import stem
 from tideo.scoring import decide
 from tideo.store.files import atomic_write_text, content_key, key_of
 from tideo.store.records import read_records
@@ -75,6 +76,7 @@ def _key(
             "segment": [sample.video.id, sample.video.start_s, sample.video.end_s],
             "seen": shown,
         }
+        | ({"chosen_for": [stem(sample), sample.cues]} if controls.shows_video and model.chooses else {})
     )
 
 

@@ -64,16 +64,21 @@ class FrameIndex:
             self._build(encode)
         try:
             self._index: Any = self._faiss.read_index(str(self.path), self._faiss.IO_FLAG_MMAP)
-            self.about: dict[str, float] = json.loads(self.path.with_suffix(".json").read_text())
-        except (RuntimeError, ValueError) as error:
+        except RuntimeError as error:
             raise UserError(f"{self.path} is damaged: remove it, and it is built again") from error
+        about_it = self.path.with_suffix(".json")
+        try:
+            about = json.loads(about_it.read_text(encoding="utf-8"))
+            self.about = {name: float(about[name]) for name in ("frames", "recall")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{about_it} is damaged: remove it, and the index is built again") from error
         self._probe()
 
     @property
     def summary(self) -> str:
         """A line about the frames in it and its recall."""
         return (
-            f"index of {self.about['frames']:,} frames: it finds {self.about['recall']:.1%} of the {RECALL} best "
+            f"index of {self.about['frames']:,.0f} frames: it finds {self.about['recall']:.1%} of the {RECALL} best "
             f"moments of an exact search (over {len(TEXTS)} texts)"
         )
 
