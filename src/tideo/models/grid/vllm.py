@@ -13,9 +13,9 @@ from tideo.encoders.known_frames import KnownFrames
 from tideo.llms.vllm_library import does_not_start, library
 from tideo.models.batching import Batching, BatchSize
 from tideo.models.grid.families import suited
-from tideo.models.grid.loading import check_image_size, load_processor
+from tideo.models.grid.loading import check_shown, load_processor
 from tideo.models.grid.settings import GridSettings
-from tideo.models.grid.template import ChatTemplate, Kind
+from tideo.models.grid.template import Kind
 from tideo.models.grid.vllm_chat import VLLMChat
 from tideo.models.grid.vlm import GridVLM, content_of
 from tideo.pretrained import FAULTS, OWN_CODE, reason
@@ -93,9 +93,7 @@ class GridVLLM(GridVLM):
         except FAULTS as error:
             raise UserError(f"{failure}: {reason(error, source)}") from error
         settings = suited(settings, config=config, processor=processor, chosen=chosen)
-        # Refused before the weights are read, which takes longer.
-        ChatTemplate(processor, name=name, kind="video" if settings.look == "video" else "image")
-        check_image_size(processor, settings, name=name, warns=False)
+        check_shown(processor, settings, config=config, name=name)
         saved = config.dtype or config.get_text_config().dtype or "auto"  # vLLM's auto is half precision
         given = {"dtype": str(saved).removeprefix("torch."), **_EXACT, **options}
         if all(given.get(f"{kind}_parallel_size", 1) == 1 for kind in ("tensor", "pipeline", "data")):
