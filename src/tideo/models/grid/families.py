@@ -23,6 +23,7 @@ class Family:
     `packs`: questions that share a sequence have the losses of separate ones (tests/train/grid/test_examples.py), so
     text and image tokens have one position each and see only what stands before them. `keeps_features`: the tower's
     output can replace the pixels. `videos_alike`: all videos of a training batch need one number of frames.
+    `several_alike`: each of several images of a turn is seen as if it was alone.
 
     `tokens`: how many tokens one of several square images has, from the config, the side in pixels and the number of
     images, with the processor as published. `of_frame`: the same of a frame of a video.
@@ -38,6 +39,7 @@ class Family:
     packs: bool = False
     keeps_features: bool = False
     videos_alike: bool = False
+    several_alike: bool = True
     tokens: Callable[[Any, int, int], int] | None = None
     of_frame: Callable[[Any, int], float] | None = None
     grid: int = 336
@@ -152,7 +154,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         # Tiles of 384 pixels, 27 x 27 tokens: a grid is 2 x 2 of them with 4 cells each. Several images have one each.
         "llava_onevision": Family(
             tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), stacked=True, packs=True,
-            videos_alike=True, tokens=_anyres_of_nine, of_frame=lambda config, side: (-(-_side(config) // 2)) ** 2,
+            videos_alike=True, several_alike=False,
+            tokens=_anyres_of_nine, of_frame=lambda config, side: (-(-_side(config) // 2)) ** 2,
             grid=768, panel=384, frame=384,
         ),
         "qwen2_vl": _QWEN_2,
