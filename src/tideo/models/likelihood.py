@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -196,7 +196,12 @@ def check_length(model: nn.Module, num_tokens: int, *, advice: str = "shorten th
 
 def context(model: nn.Module) -> float:
     """How many tokens the model takes; infinity where its config does not say."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return context_of(model.config)
+
+
+def context_of(config: Any) -> float:
+    """`context` of a model with this config of transformers."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     return math.inf if limit is None else limit
 
 

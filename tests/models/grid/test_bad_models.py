@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from grid_training import GRID, SIDE, nextqa_in
+from tideo.config import override
 from tideo.models.grid.settings import GridSettings
 from tideo.models.load import load_model
 from tideo.train.grid.config import FinetuneConfig, GridTraining
@@ -111,16 +112,49 @@ def test_without_a_pad_token_nothing_is_missing(
     assert (trained(other, data, tmp_path / "out") / "model.safetensors").is_file()
 
 
-def shortened(folder: Path, to: Path) -> Path:
-    return changed(folder, to, "config.json", lambda f: f["text_config"].update(max_position_embeddings=60))
+def shortened(folder: Path, place: Path, *, to: int = 60) -> Path:
+    return changed(
+        folder, place, "config.json", lambda f: f["text_config"].update(max_position_embeddings=to)
+    )
 
 
 def test_a_prompt_beyond_the_context_says_how_much_of_it_is_images(
     folder: Path, video: Video, tmp_path: Path
 ) -> None:
-    answer = asked(shortened(folder, tmp_path / "m"), video, "look=frames", "frames=3")
-    line = "tokens exceed the model's context of 60: shorten the text, or show less: 48 of them"
+    answer = asked(
+        shortened(folder, tmp_path / "m", to=150),
+        video,
+        "look=frames",
+        "frames=3",
+        options=("tea " * 30, "a book"),
+    )
+    line = "tokens exceed the model's context of 150: shorten the text, or show less: 48 of them"
     assert line in str(answer.error)
+
+
+@pytest.mark.parametrize(
+    ("look", "line"),
+    [
+        (
+            ["look=frames", "frames=6"],
+            r"about 6 frames has \d+ tokens, .* context of 60: show less \(frames, image_size",
+        ),
+        (
+            ["look=panels", "panels=4"],
+            r"about \d+ frames has \d+ tokens, .* context of 60: show less \(panels, image_size",
+        ),
+    ],
+)
+def test_what_leaves_no_room_in_the_context_is_refused_before_the_weights(
+    look: list[str], line: str, folder: Path, data: Path, tmp_path: Path
+) -> None:
+    model = shortened(folder, tmp_path / "m")
+    (model / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=line):
+        load_model(str(model), args=look)
+    grid = override(GRID, look)
+    with pytest.raises(UserError, match=line):
+        trained(model, data, tmp_path / "out", grid=grid)
 
 
 @pytest.mark.slow

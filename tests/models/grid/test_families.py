@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from transformers import CLIPImageProcessorPil, Idefics3ImageProcessorPil, Qwen2VLImageProcessorPil
+from transformers import (
+    CLIPImageProcessorPil,
+    Idefics3ImageProcessorPil,
+    Idefics3Processor,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
+    Qwen2VLImageProcessorPil,
+)
 
 from tideo.models.grid import families
 from tideo.models.grid.families import suited, suiting
@@ -17,7 +24,7 @@ from tideo.models.grid.template import ChatTemplate
 from tideo.models.load import load_model
 from tideo.train.grid.modules import module_of
 from tideo.train.plan import settings_of
-from tiny_vlms import FAMILIES, SEEN, made, saved
+from tiny_vlms import FAMILIES, IDEFICS, SEEN, VICUNA, made, saved, tokenizer
 
 
 def of(model_type: str, image_processor: Any, settings: GridSettings, *chosen: str) -> GridSettings:
@@ -45,8 +52,8 @@ def smolvlm(tile: int) -> Any:
         ("llava", CLIPImageProcessorPil(crop_size={"height": 336, "width": 336}), 336, 336, 6),
         ("qwen2_5_vl", qwen(14), 896, 448, 16),
         ("qwen3_vl", qwen(16), 896, 448, 16),
-        ("smolvlm", smolvlm(512), 2048, 512, 6),
-        ("smolvlm", smolvlm(384), 1536, 512, 6),
+        ("smolvlm", smolvlm(512), 2048, 512, 5),
+        ("smolvlm", smolvlm(384), 1536, 512, 5),
     ],
 )
 def test_each_family_has_the_sizes_that_suit_it(
@@ -79,8 +86,8 @@ def test_what_is_chosen_wins(tmp_path: Path) -> None:
     assert load_model(str(folder)).settings == GridSettings(rows=2, cols=2, image_size=56)
     assert load_model(str(folder), args=["image_size=28"]).settings.image_size == 28
     panels = load_model(str(folder), args=["look=panels"]).settings
-    assert (panels.panels, panels.rows, panels.cols) == (4, 2, 2)
-    assert load_model(str(folder), args=["look=panels", "panels=2"]).settings.panels == 2
+    assert (panels.panels, panels.rows, panels.cols) == (2, 2, 2)
+    assert load_model(str(folder), args=["look=panels", "panels=3"]).settings.panels == 3
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -133,3 +140,54 @@ def test_the_tokens_are_those_that_the_processor_makes(family: str, num: int) ->
     row = families.family_of(model.config)
     assert row.tokens is not None
     assert num * row.tokens(model.config, side, num) == made_tokens
+
+
+def test_panels_that_suit() -> None:
+    clip = CLIPImageProcessorPil(crop_size={"height": 336, "width": 336})
+    panels = GridSettings(look="panels", panels=4, rows=2, cols=2)
+    assert of("llava", clip, panels) == panels
+    fewer = of("llava_next", clip, panels)
+    assert (fewer.panels, fewer.rows, fewer.cols, fewer.num_frames) == (2, 2, 4, 16)
+    assert of("llava_next", clip, panels, "panels", "rows", "cols") == panels
+    mine = GridSettings(panels=3, rows=4, cols=4)  # look=auto, as panels of another number say
+    assert of("llava_next", clip, mine, "panels") == mine
+
+
+def llava_next_processor() -> Any:
+    places = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+    crop = {"height": 336, "width": 336}
+    images = LlavaNextImageProcessorPil(
+        size={"shortest_edge": 336}, crop_size=crop, image_grid_pinpoints=places
+    )
+    return LlavaNextProcessor(
+        images, tokenizer(), patch_size=14, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=VICUNA,
+    )  # fmt: skip
+
+
+def smolvlm_processor(tile: int, tokens: int) -> Any:
+    return Idefics3Processor(smolvlm(tile), tokenizer(), image_seq_len=tokens, chat_template=IDEFICS)
+
+
+TEXT = 400  # tokens for the chat, the times of the frames, a question and five options
+
+
+@pytest.mark.parametrize(
+    ("model_type", "processor", "context"),
+    [
+        ("llava_next", llava_next_processor(), 4096),
+        ("smolvlm", smolvlm_processor(384, 81), 8192),  # 2.2B, of which an image has more tokens than of 500M
+    ],
+)
+@pytest.mark.parametrize("look", ["grid", "panels", "frames"])
+def test_what_suits_fits_the_context(look: str, model_type: str, processor: Any, context: int) -> None:
+    settings = suiting(model_type, look)
+    template = ChatTemplate(processor, name=model_type)
+    without = template.encode(template.opening("", num_images=0), [])["input_ids"].shape[1]
+    shapes = ((1, 1),) if settings.shows_grids else ((16, 9), (1, 1), (9, 16), (2, 1))
+    for width, height in shapes:
+        scale = settings.image_size / max(width, height)
+        image = Image.new("RGB", (round(width * scale), round(height * scale)))
+        ids = template.encode(template.opening("", num_images=1), [image])["input_ids"]
+        num = settings.panels if settings.shows_grids else settings.frames
+        assert num * (ids.shape[1] - without) + TEXT <= context

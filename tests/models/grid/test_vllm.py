@@ -21,7 +21,7 @@ from PIL import Image
 
 from tideo.llms.load import load_language_model
 from tideo.models.grid.chat import ImageChat
-from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.settings import GRID_FILE, GridSettings
 from tideo.models.grid.vllm import GridVLLM
 from tideo.models.grid.vllm_chat import VLLMChat
 from tideo.models.interface import Controls
@@ -260,6 +260,24 @@ def test_several_processes_are_refused(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="each of 2 processes would start vLLM on the same GPU"):
         load_model(f"vllm:{folder}")
+
+
+@pytest.mark.usefixtures("package")
+def test_weights_whose_names_vllm_does_not_read_are_refused_before_it_starts() -> None:
+    line = (
+        r"has vision_tower\.embeddings\..* vLLM reads vision_tower\.vision_model\..*: name it without vllm:"
+    )
+    with pytest.raises(UserError, match=line):
+        load_model("vllm:dollhouse-grid")
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("look", ["frames", "panels"])
+def test_several_images_that_vllm_would_cut_otherwise_are_refused(look: str, tmp_path: Path) -> None:
+    folder = saved("llava_onevision", tmp_path)
+    (folder / GRID_FILE).unlink()
+    with pytest.raises(UserError, match="trained on one tile of each: set look=grid or look=video"):
+        load_model(f"vllm:{folder}", args=[f"look={look}"])
 
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vllm is installed")

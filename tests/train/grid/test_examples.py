@@ -60,9 +60,9 @@ def test_packed_questions_have_the_losses_of_separate_ones(family: str) -> None:
 
 def test_qwen_takes_no_packed_questions() -> None:
     model, _ = made("qwen2_vl")
-    check_packing(model, 1)
+    check_packing(model.config, 1)
     with pytest.raises(UserError, match=r"packed=3: .* positions of its own.*set packed=1"):
-        check_packing(model, 3)
+        check_packing(model.config, 3)
 
 
 def test_every_pass_asks_every_question_once_in_another_order() -> None:

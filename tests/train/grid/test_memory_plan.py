@@ -11,7 +11,16 @@ import pytest
 from grid_training import nextqa_in
 from tideo.config import override
 from tideo.registry import load
-from tideo.train.grid.memory_plan import examples_of, image_tokens, memory_of, parameters, plan, shape
+from tideo.train.grid.memory_plan import (
+    check_context,
+    examples_of,
+    image_tokens,
+    memory_of,
+    parameters,
+    plan,
+    shape,
+)
+from tideo.train.plan import settings_of
 from tideo.types import UserError
 from tiny_vlms import saved
 
@@ -109,3 +118,16 @@ def test_lora_learns_little_of_the_34b() -> None:
     total, learning = parameters(shape(config)[0])
     assert 34e9 < sum(total.values()) < 37e9
     assert 0 < sum(learning.values()) < 0.04 * sum(total.values())
+
+
+def test_a_sequence_beyond_the_context_is_not_planned() -> None:
+    recipe = load("recipes", "llava_1_5_7b_nextqa")()
+    for name in ("llava_1_5_7b_nextqa", "llava_1_6_34b_nextqa", "smolvlm2_500m_nextqa", "qwen3_vl_8b_nextqa"):
+        config = load("recipes", name)()
+        check_context(config, settings_of(config.model, located="")[0])
+    settings, _ = settings_of(recipe.model, located="")
+    frames = override(recipe, ["grid.look=frames", "grid.frames=6", "packed=4"])
+    check_context(frames, settings)
+    line = "3456 tokens of images and 8 questions of about 80 are a sequence of 4176, and its context has 4096: set a"
+    with pytest.raises(UserError, match=line):
+        plan(override(frames, ["packed=8"]), gpus=1)

@@ -14,6 +14,8 @@ from tideo.textvid.schema import dump, from_tideo
 from tideo.train.plan import GIB, SHAPES, settings_of
 from tideo.train.topa.config import PrealignConfig
 from tideo.train.topa.plan import lengths_of, memory_of, parameters, plan, shape
+from tideo.types import UserError
+from tiny import save_llm
 
 
 def planned(config: PrealignConfig, *, gpus: int) -> tuple[dict[str, int], dict[str, int], float]:
@@ -88,3 +90,11 @@ def test_bad_input_is_one_line(args: list[str], told: str, tideo: Tideo, tmp_pat
 def test_the_shapes_are_those_of_their_families() -> None:
     for name in SHAPES:
         assert settings_of(name, located="")[1] == "shape as published"
+
+
+def test_examples_beyond_the_context_are_not_planned(tmp_path: Path) -> None:
+    config = replace(load("recipes", "dollhouse_topa")(), llm=str(save_llm(tmp_path, max_tokens=64)))
+    with pytest.raises(
+        UserError, match=r"an example of about \d+ tokens .* is longer than its context of 64: set a"
+    ):
+        plan(config, gpus=1, on="T4")

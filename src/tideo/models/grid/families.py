@@ -23,12 +23,14 @@ class Family:
     `packs`: questions that share a sequence have the losses of separate ones (tests/train/grid/test_examples.py), so
     text and image tokens have one position each and see only what stands before them. `keeps_features`: the tower's
     output can replace the pixels. `videos_alike`: all videos of a training batch need one number of frames.
+    `several_alike`: each of several images of a turn is seen as if it was alone.
 
     `tokens`: how many tokens one of several square images has, from the config, the side in pixels and the number of
     images, with the processor as published. `of_frame`: the same of a frame of a video.
 
     `grid`, `panel`, `frame`: the side in pixels that suits an image of that kind, by the processor's own sizes; a
-    processor that sees less gets what it sees. `frames`, `of_video`: how many frames suit look=frames and look=video.
+    processor that sees less gets what it sees. `frames`, `of_video`: how many frames suit look=frames and look=video,
+    whatever the shape of a frame. `panels`: for look=panels, what PANELS has.
     """
 
     tower: tuple[str, ...] = ("vision_tower", "vision_model", "visual")
@@ -37,6 +39,7 @@ class Family:
     packs: bool = False
     keeps_features: bool = False
     videos_alike: bool = False
+    several_alike: bool = True
     tokens: Callable[[Any, int, int], int] | None = None
     of_frame: Callable[[Any, int], float] | None = None
     grid: int = 336
@@ -44,12 +47,15 @@ class Family:
     frame: int = 336
     frames: int = 16
     of_video: int = 16
+    panels: tuple[int, ...] = tuple(PANELS.values())
 
     def suits(self, look: str) -> dict[str, int]:
-        """The fields of GridSettings that suit a look."""
+        """The fields of GridSettings that suit a look; those of `panels` only where it is "panels"."""
         if look in ("frames", "video"):
             return {"image_size": self.frame, "frames": self.frames if look == "frames" else self.of_video}
-        return {"image_size": self.panel if look == "panels" else self.grid}
+        if look == "panels":
+            return {**dict(zip(PANELS, self.panels, strict=True)), "image_size": self.panel}
+        return {"image_size": self.grid}
 
 
 def _side(config: Any) -> int:
@@ -119,7 +125,8 @@ _QWEN_2 = Family(
     frame=448,
 )
 # Every image is enlarged to 4 tiles on its longer side, beside the whole: a tile is a cell of a 4 x 4 grid. A single
-# frame takes 13 tiles too, six of them about 6,500 tokens of SmolVLM2's context of 8,192; a frame of a video takes one.
+# frame takes 13 tiles or, if it is nearly square, 17: of SmolVLM2-2.2B these are 1,418 tokens with their marks, and
+# five of them fit its context of 8,192. A frame of a video takes one tile.
 _SMOLVLM = Family(
     tower=("vision_model",),
     projector=("connector",),
@@ -130,7 +137,7 @@ _SMOLVLM = Family(
     grid=2048,
     panel=2048,
     frame=512,
-    frames=6,
+    frames=5,
 )
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
@@ -138,15 +145,17 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "llava": Family(
             tower=("vision_tower",), stacked=True, packs=True, keeps_features=True, tokens=_one_input, frames=6,
         ),
-        # As published for the grid; a grid of 672 is cut into 2 x 2 tiles, 2,928 tokens. A frame has about 1,176.
+        # As published for the grid; a grid of 672 is cut into 2 x 2 tiles, 2,928 tokens. A frame of 16:9 has 1,632
+        # tokens, one of 2:1 1,752, a square panel 1,176: of a context of 4,096 two frames leave room, or two panels.
         "llava_next": Family(
             tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), stacked=True, packs=True,
-            keeps_features=True, tokens=_anyres, frames=3,
+            keeps_features=True, tokens=_anyres, frames=2, panels=(2, 2, 4),
         ),
         # Tiles of 384 pixels, 27 x 27 tokens: a grid is 2 x 2 of them with 4 cells each. Several images have one each.
         "llava_onevision": Family(
             tower=("vision_tower",), projector=("multi_modal_projector", "image_newline"), stacked=True, packs=True,
-            videos_alike=True, tokens=_anyres_of_nine, of_frame=lambda config, side: (-(-_side(config) // 2)) ** 2,
+            videos_alike=True, several_alike=False,
+            tokens=_anyres_of_nine, of_frame=lambda config, side: (-(-_side(config) // 2)) ** 2,
             grid=768, panel=384, frame=384,
         ),
         "qwen2_vl": _QWEN_2,
@@ -176,7 +185,10 @@ def suited(settings: GridSettings, *, config: Any, processor: Any, chosen: Colle
     No grid is larger than the processor sees it.
     """
     look = settings.look if settings.look != "auto" else "panels" if settings.panels > 1 else "grid"
-    fields: dict[str, Any] = {k: v for k, v in family_of(config).suits(look).items() if k not in chosen}
+    of_panels = PANELS if settings.look == "auto" else {}
+    fields: dict[str, Any] = {
+        k: v for k, v in family_of(config).suits(look).items() if k not in chosen and k not in of_panels
+    }
     if settings.shows_grids and (side := fields.get("image_size")) is not None:
         seen = seen_side(processor, side, num_images=settings.panels)
         fields["image_size"] = side if seen is None else seen
@@ -185,5 +197,4 @@ def suited(settings: GridSettings, *, config: Any, processor: Any, chosen: Colle
 
 def suiting(model_type: str, look: str = "grid", **chosen: Any) -> GridSettings:
     """What suits a family, for a recipe: without a processor, and with the fields that the recipe chooses."""
-    fields: dict[str, Any] = {"look": look, **(PANELS if look == "panels" else {})}
-    return GridSettings(**fields | FAMILIES[model_type].suits(look) | chosen)
+    return GridSettings(**{"look": look, **FAMILIES[model_type].suits(look), **chosen})

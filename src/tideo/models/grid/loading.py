@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import isqrt
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
-from tideo.bundled import model_source
+from tideo.bundled import located, model_source
 from tideo.fitting import fitting
 from tideo.loading import Loading
 from tideo.models.grid.settings import GridSettings
 from tideo.pretrained import FAULTS, OWN_CODE, check_packages, check_whole, reason
-from tideo.types import UserError
+from tideo.types import Frames, UserError
 
 if TYPE_CHECKING:
     from tideo.models.grid.template import ChatTemplate
@@ -25,6 +27,7 @@ NO_IMAGES = (
     "a preprocessor_config.json or processor_config.json that describes one"
 )
 TOKEN_SIDE = 64  # pixels; no family has larger tokens
+SHAPES = ((16, 9), (1, 1))  # of frames: with some families the one has fewer tokens, with some the other
 
 
 def seen_side(processor: Any, side: int, *, num_images: int = 1) -> int | None:
@@ -103,6 +106,42 @@ def check_cells(template: ChatTemplate, settings: GridSettings) -> None:
         )
 
 
+def check_context(template: ChatTemplate, settings: GridSettings, *, limit: float) -> None:
+    """Raises UserError if not even a short question about what is shown fits the context of `limit` tokens."""
+    side, num, least = settings.image_size, settings.num_frames, limit
+    for width, height in ((1, 1),) if settings.shows_grids else SHAPES:
+        size = (side, side * height // width)
+        visuals: list[Any] = [Image.new("RGB", size)] * (settings.panels if settings.shows_grids else num)
+        turn = settings.turn("What?", num_images=len(visuals), pts_s=[float(k) for k in range(num)])
+        if template.kind == "video":
+            pts_s_T = np.arange(float(max(2, num)))
+            rgb_THWC = np.zeros((len(pts_s_T), *size[::-1], 3), dtype=np.uint8)
+            visuals = [Frames(rgb_THWC=rgb_THWC, pts_s_T=pts_s_T, video_id="")]
+        opening = template.opening(turn, num_images=len(visuals))
+        tokens = int(template.encode(opening, visuals)["input_ids"].shape[1])
+        if tokens < limit:
+            return
+        least = tokens if least == limit else min(least, tokens)
+    raise UserError(
+        f"model {template.name}: a short question about {num} frames has {least:.0f} tokens, which leave no room in "
+        f"its context of {limit:.0f}: show less ({'panels' if settings.shows_grids else 'frames'}, image_size)"
+    )
+
+
+def check_shown(processor: Any, settings: GridSettings, *, config: Any, name: str) -> None:
+    """Raises UserError if a model with this processor and config of transformers does not take what the settings show.
+
+    All of it is known before the weights are read, which takes longer.
+    """
+    from tideo.models.grid.template import ChatTemplate
+    from tideo.models.likelihood import context_of
+
+    check_image_size(processor, settings, name=name, warns=False)
+    template = ChatTemplate(processor, name=name, kind="video" if settings.look == "video" else "image")
+    check_cells(template, settings)
+    check_context(template, settings, limit=context_of(config))
+
+
 def load_processor(source: str) -> Any:
     """The processor of an image-text model. Raises UserError if it takes no images, and FAULTS."""
     from transformers import AutoImageProcessor, AutoProcessor
@@ -121,30 +160,58 @@ def load_processor(source: str) -> Any:
     return processor
 
 
-def load_vlm(
-    source: str,
-    *,
-    loading: Loading,
-    place: bool = True,
-    check: Callable[[Any, Any], None] = lambda config, processor: None,
-) -> tuple[Any, Any]:
-    """An image-text-to-text model in eval mode, and its processor; `place` as in `Loading.options`.
+Check = Callable[[Any, Any], None]  # of a config of transformers and a processor; raises UserError
 
-    `check` may refuse the config and the processor before the weights are downloaded or read, from safetensors only.
-    Raises UserError with one line if they cannot be loaded, or if the chat template does not put replies where they are
-    scored.
-    """
-    failure = f"the image-text model {source!r} cannot be loaded"
-    source = model_source(source, failure=failure)
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """FAULTS of an image-text model as UserError."""
     try:
-        from transformers import AutoConfig, AutoModelForImageTextToText
+        yield
+    except UserError:
+        raise
+    except FAULTS as error:
+        check_packages(error)
+        source = located(name)
+        raise UserError(f"the image-text model {name!r} cannot be loaded: {reason(error, source)}") from error
+
+
+def load_parts(name: str, *, check: Check = lambda config, processor: None) -> tuple[Any, Any]:
+    """The config and the processor of an image-text model, without its weights.
+
+    Raises UserError with one line if they cannot be loaded, if the chat template does not put replies where they are
+    scored, or if `check` refuses them.
+    """
+    source = model_source(name, failure=f"the image-text model {name!r} cannot be loaded")
+    with _loading(name):
+        from transformers import AutoConfig
 
         from tideo.models.grid.template import ChatTemplate
 
         processor = load_processor(source)
-        ChatTemplate(processor, name=source)  # refused before the weights are read, which takes longer
+        ChatTemplate(processor, name=source)
         config = AutoConfig.from_pretrained(source, **OWN_CODE)
         check(config, processor)
+    return config, processor
+
+
+def load_vlm(
+    name: str,
+    *,
+    loading: Loading,
+    place: bool = True,
+    check: Check = lambda config, processor: None,
+) -> tuple[Any, Any]:
+    """An image-text-to-text model in eval mode, and its processor; `place` as in `Loading.options`.
+
+    What `load_parts` refuses is refused before the weights are downloaded or read, from safetensors only. Raises
+    UserError with one line as that, and for weights that cannot be loaded or are not whole.
+    """
+    config, processor = load_parts(name, check=check)
+    source = located(name)
+    with _loading(name):
+        from transformers import AutoModelForImageTextToText
+
         saved = getattr(config, "dtype", None)
         options = {"attn_implementation": "sdpa"} | loading.options(saved=saved, place=place)
         with fitting(source, loading):
@@ -156,10 +223,5 @@ def load_vlm(
                 **OWN_CODE,
                 **options,
             )
-    except UserError:
-        raise
-    except FAULTS as error:
-        check_packages(error)
-        raise UserError(f"{failure}: {reason(error, source)}") from error
     check_whole(loading_info, f"the image-text model {source!r}")
     return model.eval(), processor

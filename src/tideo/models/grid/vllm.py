@@ -6,16 +6,17 @@ import logging
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from tideo.bundled import model_source
 from tideo.encoders.known_frames import KnownFrames
 from tideo.llms.vllm_library import does_not_start, library
 from tideo.models.batching import Batching, BatchSize
-from tideo.models.grid.families import suited
-from tideo.models.grid.loading import check_image_size, load_processor
+from tideo.models.grid.families import family_of, suited
+from tideo.models.grid.loading import check_shown, load_processor
 from tideo.models.grid.settings import GridSettings
-from tideo.models.grid.template import ChatTemplate, Kind
+from tideo.models.grid.template import Kind
 from tideo.models.grid.vllm_chat import VLLMChat
 from tideo.models.grid.vlm import GridVLM, content_of
 from tideo.pretrained import FAULTS, OWN_CODE, reason
@@ -93,9 +94,13 @@ class GridVLLM(GridVLM):
         except FAULTS as error:
             raise UserError(f"{failure}: {reason(error, source)}") from error
         settings = suited(settings, config=config, processor=processor, chosen=chosen)
-        # Refused before the weights are read, which takes longer.
-        ChatTemplate(processor, name=name, kind="video" if settings.look == "video" else "image")
-        check_image_size(processor, settings, name=name, warns=False)
+        check_shown(processor, settings, config=config, name=name)
+        if not family_of(config).several_alike and limits(settings)["image"] > 1:
+            raise UserError(
+                f"{name}: vLLM cuts each of several images into tiles, and this model was trained on one tile of each: "
+                "set look=grid or look=video, or name it without vllm:"
+            )
+        _check_names(Path(source), name=name)
         saved = config.dtype or config.get_text_config().dtype or "auto"  # vLLM's auto is half precision
         given = {"dtype": str(saved).removeprefix("torch."), **_EXACT, **options}
         if all(given.get(f"{kind}_parallel_size", 1) == 1 for kind in ("tensor", "pipeline", "data")):
@@ -126,6 +131,24 @@ def limits(settings: GridSettings) -> dict[str, int]:
     if settings.look == "video":
         return {"image": 0, "video": 1}
     return {"image": settings.panels if settings.shows_grids else settings.frames, "video": 0}
+
+
+def _check_names(folder: Path, *, name: str) -> None:
+    """Raises UserError for a folder with names of weights that vLLM (0.32) does not read.
+
+    transformers 5 writes them into a folder of a model that it has made; of one that it has read, it keeps the names.
+    """
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+        if found := next((of for of in names if of.startswith("vision_tower.embeddings.")), None):
+            published = found.replace("vision_tower.", "vision_tower.vision_model.")
+            raise UserError(
+                f"{name}: {path.name} has {found}, and vLLM reads {published} alone: name it without vllm:, or start "
+                "from a published checkpoint, of which a finetuning keeps the names"
+            )
 
 
 def _check_look(args: Any, settings: GridSettings, *, name: str) -> None:

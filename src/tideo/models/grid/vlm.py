@@ -25,7 +25,7 @@ from tideo.models.batching import Batching, BatchSize
 from tideo.models.grid.chat import ImageChat, Visual, not_stacked
 from tideo.models.grid.families import suited
 from tideo.models.grid.frames import GridModel, frames_of, video_of
-from tideo.models.grid.loading import check_cells, check_image_size, crops, load_vlm
+from tideo.models.grid.loading import check_cells, check_image_size, check_shown, crops, load_vlm
 from tideo.models.grid.settings import GridSettings, recorded
 from tideo.models.grid.template import Kind
 from tideo.models.interface import Asked, BatchedModel
@@ -100,7 +100,7 @@ class GridVLM(GridModel, BatchedModel):
         def check(config: Any, processor: Any) -> None:
             nonlocal suits
             suits = suited(suits, config=config, processor=processor, chosen=chosen)
-            check_image_size(processor, suits, name=name or source, warns=False)
+            check_shown(processor, suits, config=config, name=name or source)
             batching.check(not_stacked(config))
 
         model, processor = load_vlm(source, loading=loading, check=check)

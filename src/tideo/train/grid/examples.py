@@ -154,15 +154,15 @@ def _order(num: int, draw: str) -> list[int]:
     return order
 
 
-def check_packing(model: Any, packed: int) -> None:
+def check_packing(config: Any, packed: int) -> None:
     """Raises UserError for packed questions where the family's row does not say that they have the losses of each.
 
     Qwen-VL's images have positions in two dimensions, and tokens of an image in Gemma 3 see later ones too.
     """
-    if packed > 1 and not family_of(model.config).packs:
+    if packed > 1 and not family_of(config).packs:
         raise UserError(
-            f"packed={packed}: {type(model).__name__} may give the tokens of an image positions of its own, or let "
-            "them see later ones, which packed questions would not have; set packed=1"
+            f"packed={packed}: a {config.model_type} may give the tokens of an image positions of its own, or let them "
+            "see later ones, which packed questions would not have; set packed=1"
         )
 
 

@@ -14,6 +14,7 @@ import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,10 @@ import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 
 from tideo import registry
-from tideo.bundled import model_source
 from tideo.models.grid.families import family_of
 from tideo.models.grid.inputs import matching_tokens
-from tideo.models.grid.loading import check_cells, check_image_size, load_vlm
+from tideo.models.grid.loading import check_image_size, check_shown, load_parts, load_vlm
 from tideo.models.grid.settings import GRID_FILE, GridSettings
-from tideo.models.grid.template import ChatTemplate, Kind
 from tideo.runs import RUN_FILE, read_run
 from tideo.store.files import atomic_write_text
 from tideo.train import workers
@@ -63,7 +62,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     # Made before the model, since ZeRO-3 shards weights while they are read.
     device = config.torch_device()
     arguments = training_arguments(config.train, seed=config.seed, out=out / "steps", device=device)
-    model_source(config.model, failure=f"the image-text model {config.model!r} cannot be loaded")
+    load_parts(config.model, check=partial(_check, config))  # before a training file is read, and the weights
     torch.manual_seed(config.seed)
     failed: list[tuple[str, str]] = []
     conversations, held_out = training_set(config, failed=failed)
@@ -74,7 +73,7 @@ def finetune(config: FinetuneConfig, *, out: str | Path, resume: bool = False) -
     validation = validation_set(config)
     check_apart(conversations, validation)
     base, processor = starting_model(config)
-    check_packing(base, config.packed)
+    check_image_size(processor, config.grid, name=config.model)
     check_alike(
         [*conversations, *validation],
         batch=config.train.batch,
@@ -232,14 +231,14 @@ def starting_model(config: FinetuneConfig) -> tuple[Any, Any]:
     # bfloat16 is enough if other weights learn (LoRA), or if DeepSpeed keeps a copy in float32.
     low_precision = config.train.bf16 and (config.lora_rank or deepspeed_file(config.train.parallel))
     dtype = config.dtype if config.dtype != "auto" else "bf16" if low_precision else "fp32"
-
-    def check(model_config: Any, processor: Any) -> None:
-        check_image_size(processor, config.grid, name=config.model)
-        kind: Kind = "video" if config.grid.look == "video" else "image"
-        check_cells(ChatTemplate(processor, name=config.model, kind=kind), config.grid)
-
     loading = replace(config.loading, dtype=dtype)
-    return load_vlm(config.model, loading=loading, place=False, check=check)
+    return load_vlm(config.model, loading=loading, place=False, check=partial(_check, config))
+
+
+def _check(config: FinetuneConfig, model_config: Any, processor: Any) -> None:
+    """Raises UserError if the recipe does not suit the model, of which this is the config and the processor."""
+    check_packing(model_config, config.packed)
+    check_shown(processor, config.grid, config=model_config, name=config.model)
 
 
 def _save(trainer: GridTrainer, config: FinetuneConfig, *, out: Path) -> None:

@@ -25,6 +25,7 @@ from tideo.loading import DTYPES
 from tideo.models.grid.families import family_of
 from tideo.models.grid.inputs import Visual
 from tideo.models.grid.template import ChatTemplate, Kind
+from tideo.models.likelihood import context_of
 from tideo.pretrained import FAULTS, OWN_CODE, check_packages
 from tideo.train.annotated import PUBLISHED
 from tideo.train.grid.config import LLAVA, FinetuneConfig
@@ -65,6 +66,7 @@ def plan(config: FinetuneConfig, *, gpus: int, on: str | None = None) -> str:
     Raises UserError if the model's configuration cannot be read, and for an unknown card.
     """
     model, source = shape(config)
+    check_context(config, model.config)
     total, learning = parameters(model)
     memory = memory_of(config, model, gpus=gpus)
     training = config.train
@@ -92,6 +94,17 @@ def plan(config: FinetuneConfig, *, gpus: int, on: str | None = None) -> str:
     if memory.host:
         lines += ["the hours leave out what an optimiser in host memory adds to each step"]
     return "\n".join(lines)
+
+
+def check_context(config: FinetuneConfig, settings: Any) -> None:
+    """Raises UserError if a sequence is longer than the context; what stands before the questions is as long as one."""
+    visual, limit = visual_tokens(config, settings), context_of(settings)
+    if (length := visual + TEXT_TOKENS * (config.packed + 1)) > limit:
+        raise UserError(
+            f"{config.model}: {visual} tokens of images and {config.packed} questions of about {TEXT_TOKENS} are a "
+            f"sequence of {length}, and its context has {limit:.0f}: set a smaller packed, grid.image_size, "
+            "grid.panels or grid.frames"
+        )
 
 
 def _sharding(config: FinetuneConfig, *, gpus: int) -> str:

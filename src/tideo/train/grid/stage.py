@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import broadcast_object_list  # type: ignore[import-untyped]
+from PIL import Image
 from torch import Tensor
 from transformers import TrainingArguments
 
@@ -82,6 +83,7 @@ def run_stage(
     keeps = config.keep_features and config.grid.shows_grids
     if keeps and not training.parallel and "tower" not in config.modules:
         chat = Chat(processor, image_size=config.grid.image_size)
+        _try_image(base, chat)
         features, changed = tower_features(
             base, [*conversations, *validation], chat=chat, features_dir=features_dir, workers=workers
         )
@@ -146,6 +148,15 @@ def run_stage(
         if tower is not None:
             restore_tower(base, tower)
     return trainer
+
+
+@torch.inference_mode()
+def _try_image(model: Any, chat: Chat) -> None:
+    """One forward pass with a black image: what it raises would come only after the tower has seen all images."""
+    side = (chat.image_size, chat.image_size)
+    inputs = chat.template.encode(chat.template.opening("What?", num_images=1), [Image.new("RGB", side)])
+    floats = {k: v.to(model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+    model(**{k: v.to(model.device) for k, v in floats.items()}, logits_to_keep=1)
 
 
 def _as_read(

@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from tideo import registry
 from tideo.bundled import located
+from tideo.models.likelihood import context_of
 from tideo.models.topa.checkpoint import PrefixLMConfig
 from tideo.models.topa.prefix_lm import PrefixLM
 from tideo.train.annotated import PUBLISHED
@@ -60,6 +61,11 @@ def plan(config: PrealignConfig, *, gpus: int, on: str) -> str:
     model, encoder = shape(config, settings)
     total, learning = parameters(model)
     lengths, train = lengths_of(config), config.train
+    if lengths.longest > (limit := context_of(settings)):
+        raise UserError(
+            f"{config.llm}: an example of about {lengths.longest} tokens ({lengths.source}) is longer than its context "
+            f"of {limit:.0f}: set a smaller max_frames or another llm, or leave long ones out"
+        )
     steps = train.num_steps(lengths.num_tideos, processes=gpus)
     tokens = steps * train.per_step(gpus) * lengths.mean
     flops = training_flops(
