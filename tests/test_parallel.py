@@ -1,15 +1,20 @@
-"""Units of work in threads: a caller that stops does not wait for those that sleep."""
+"""Units of work in threads and processes: none outlives a caller that stops."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from multiprocessing import active_children
+from pathlib import Path
 
 import pytest
 
 from tideo.child import ChildDied
-from tideo.parallel import Failure, attempted, finished, sleep
-from tideo.types import Stopped, VideoError
+from tideo.parallel import Failure, attempted, finished, in_processes, sleep
+from tideo.types import Stopped, UserError, VideoError
 
 
 def test_a_sleep_is_as_long_as_asked() -> None:
@@ -55,6 +60,56 @@ def test_stopped_gives_up_those_that_sleep_and_keeps_those_that_finish() -> None
     assert next(results) == "works"
     with pytest.raises(Stopped, match="no more"):
         next(results)
+
+
+def pid_of(unit: int) -> tuple[int, int]:
+    return unit, os.getpid()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_processes_are_shared_by_units_or_fresh_for_each(fresh: bool) -> None:
+    results = dict(in_processes(pid_of, [(unit,) for unit in range(4)], jobs=2, fresh=fresh))
+    assert sorted(results) == [0, 1, 2, 3]
+    assert os.getpid() not in results.values()
+    assert (len(set(results.values())) == 4) is fresh
+
+
+def fails(unit: int) -> None:
+    if unit == 0:
+        raise UserError("the first one")
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_after_an_error_all_processes_are_ended(fresh: bool) -> None:
+    with pytest.raises(UserError, match="the first one"):
+        list(in_processes(fails, [(0,), (1,), (2,)], jobs=2, fresh=fresh))
+    assert not active_children()
+
+
+KILLED = """
+import os, time
+from tideo.parallel import in_processes
+
+def work(unit):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    list(in_processes(work, [(1,), (2,)], jobs=2))
+"""
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(KILLED)
+    parent = subprocess.Popen([sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        for _ in range(2):
+            assert parent.stdout.readline().strip().isdigit()
+        parent.kill()
+        assert parent.stdout.read() == ""  # which ends when no process has the other end of the pipe
+    parent.wait()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ REFUSED = "changes nothing"  # a part of the message
 # What only a sampler that chooses for the question uses: tests/models/test_selecting.py
 SELECTING = {
     "pool": ("keyframes", REFUSED), "pool_fps": ("2", REFUSED), "pool_max": ("50", REFUSED),
-    "selector": ("any", REFUSED), "subtitles": ("true", REFUSED),
+    "selector": ("any", REFUSED), "subtitles": ("true", REFUSED), "even": ("0.5", REFUSED),
 }  # fmt: skip
 GRID: dict[str, str | tuple[str, str]] = {
     "rows": "3", "cols": "3", "panels": "2", "image_size": "14", "sampler": "uniform", "fit": "letterbox",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -11,13 +12,12 @@ from concurrent.futures import (
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
-    as_completed,
     wait,
 )
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, connection, get_context, parent_process
 from typing import Any, TypeVar
 
 from tideo.child import ChildDied
@@ -89,33 +89,62 @@ def sleep(seconds: float) -> None:
 
 
 def in_processes(
-    work: Callable[..., Result], units: Sequence[Sequence[Any]], *, jobs: int, tasks_each: int | None = None
+    work: Callable[..., Result], units: Sequence[Sequence[Any]], *, jobs: int, fresh: bool = False
 ) -> Generator[Result, None, None]:
     """`work(*unit)` for each unit in new processes, in the order in which they finish.
 
-    A process does `tasks_each` units, or as many as come. After an error or an interruption all are ended at once. Of
-    Ctrl-C, which a terminal sends to every process, only this one hears.
+    A `fresh` process is started for each unit, else one does as many as come. After an error or an interruption all are
+    ended at once, and they end with this process however it ends. Of Ctrl-C, which a terminal sends to every process,
+    only this one hears.
     """
-    others = active_children()
-    # spawn, because a fork of a process with threads may hang
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=tasks_each)
+    others, left = active_children(), iter(units)
+    # Not max_tasks_per_child, with which an executor may wait for ever (python/cpython, issue 115634).
+    shared = None if fresh else _executor(jobs)
+    waiting: dict[Future[Result], ProcessPoolExecutor] = {}
     try:
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
-        try:
-            futures = [pool.submit(work, *unit) for unit in units]
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        for future in as_completed(futures):
-            yield future.result()
+        while True:
+            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
+            try:
+                for unit in islice(left, (jobs if fresh else len(units)) - len(waiting)):
+                    executor = shared or _executor(1)
+                    waiting[executor.submit(work, *unit)] = executor
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+            if not waiting:
+                break
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                executor = waiting.pop(future)
+                if fresh:
+                    executor.shutdown(wait=False)
+                yield future.result()
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for executor in [*waiting.values()] if shared is None else [shared]:
+            executor.shutdown(wait=False, cancel_futures=True)
         ended = [child for child in active_children() if child not in others]
         for child in ended:
             child.terminate()
         for child in ended:
             child.join()
         raise
-    pool.shutdown()
+    if shared is not None:
+        shared.shutdown()
+
+
+def _executor(jobs: int) -> ProcessPoolExecutor:
+    # spawn, because a fork of a process with threads may hang
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does, also if that is killed: it would wait for units for ever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 # --- units that fail ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tideo.encoders.pools import Pool
 from tideo.encoders.relevance import MOMENTS, Chooser, moments
 from tideo.types import Cue, Features, UserError, Video
 from tideo.video.pool import PoolSettings
+from tideo.video.selectors import ROUNDING
 from tiny_encoders import save_tiny_clip
 from videos import encode, read_all
 
@@ -105,7 +106,19 @@ def test_subtitles_join_the_relevance(clip: DualEncoder) -> None:
     ]  # frames stand for half a gap too
     assert relevance_P[0] == relevance_P[5] == relevance_P[1] == relevance_P.min()
     without = chooser(clip).relevance(Pool(features=features), question="a red kettle", cues=cues)
-    assert len(set(without.tolist())) == 1
+    assert np.ptp(without) < ROUNDING
+
+
+def test_a_share_of_the_frames_stays_even(video: Video, clip: DualEncoder) -> None:
+    alone = chooser(clip, sampler="bolt").frames(video, 8, question="a dog")
+    half = chooser(clip, sampler="bolt", even=0.5).frames(video, 8, question="a dog")
+    assert len(half) == 8
+    assert {2.5, 7.5, 12.5, 17.5} <= set(half.pts_s_T.tolist())
+    assert half.pts_s_T.tolist() != alone.pts_s_T.tolist()
+    with pytest.raises(
+        UserError, match=r"even=-0\.1: expected a share of the frames, at least 0 and below 1"
+    ):
+        chooser(clip, even=-0.1)
 
 
 def test_of_a_long_pool_the_peaks_are_kept() -> None:

@@ -33,6 +33,15 @@ def test_every_variant_changes_the_recipe(name: str) -> None:
     assert changed != (recipe, distillation)
 
 
+def test_the_published_outcomes_are_of_todays_recipe(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "docs" / "results" / "grid_study", tmp_path / "outcomes")
+    study, reading = grid_study(
+        recipes()[0], distillation=recipes()[1], out=tmp_path, seeds=1, variants=["LoRA", "grid 3 x 3"]
+    )
+    assert not (tmp_path / "models").exists()
+    assert (len(study.samples), set(reading)) == (1062, {"teacher", "recipe", "LoRA", "grid 3 x 3"})
+
+
 @pytest.mark.slow
 def test_a_study_runs_and_what_is_there_is_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

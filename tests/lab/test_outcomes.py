@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from tideo.lab.outcomes import Outcome, Outcomes
+from tideo.lab.outcomes import Outcome, Outcomes, chosen
 from tideo.types import Sample, UserError, Video
 
 SAMPLES = [
@@ -36,3 +36,22 @@ def test_an_outcome_of_something_else_is_an_error(changed: str, tmp_path: Path) 
     about = {"lr": 0.2} if changed == "recipe" else ABOUT
     with pytest.raises(UserError, match=r"recipe_0\.json is of another recipe or of other questions"):
         Outcomes(tmp_path, samples).kept("recipe_0", about=about)
+
+
+def test_a_setting_at_its_default_is_left_out() -> None:
+    @dataclass
+    class Training:
+        steps: int
+        lr: float = 0.1
+        betas: tuple[float, float] = (0.9, 0.99)
+
+    @dataclass
+    class Recipe:
+        train: Training | None = None
+        modules: tuple[str, ...] = ()
+        kinds: list[str] = field(default_factory=list)
+
+    assert chosen(Recipe()) == {}
+    assert chosen(Recipe(train=Training(steps=3))) == {"train": {"steps": 3}}
+    recipe = Recipe(train=Training(steps=3, lr=0.2), modules=("llm",), kinds=["a"])
+    assert chosen(recipe) == {"train": {"steps": 3, "lr": 0.2}, "modules": ["llm"], "kinds": ["a"]}

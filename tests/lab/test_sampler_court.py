@@ -82,8 +82,11 @@ def test_frames_of_a_selector_are_those_that_a_model_sees(tmp_path: Path) -> Non
     choosing = Chooser("dollhouse-clip", sampler="bolt", settings=PoolSettings())
     for sample, frames in zip(samples, shown, strict=True):
         expected = choosing.frames(sample.video, 8, question=sample.question)
+        assert frames.bounds_s == expected.bounds_s
         np.testing.assert_array_equal(frames.pts_s_T, expected.pts_s_T)
         np.testing.assert_array_equal(frames.rgb_THWC, expected.rgb_THWC)
+    of_evidence, _ = frames_of(samples, sampler="oracle", num=8, pools=tmp_path / "pools")
+    assert {frames.bounds_s for frames in of_evidence} == {shown[0].bounds_s}
 
 
 @pytest.mark.slow

@@ -105,6 +105,11 @@ def test_the_stem() -> None:
     assert of("A. is first\nwhat comes next?") == "A. is first\nwhat comes next?"  # no list of options
     assert of("A. one\nB. two") == "A. one\nB. two"  # nothing else is asked
     assert of("Subtitles: hi\nWhy?", stem="Why?") == "Why?"
+    for options in ("a) one\nb) two", "1. one\n2. two\nAnswer.", "  [A] one\n  [B] two", "A: one\n\nB: two"):
+        assert of(f"Why?\n{options}") == "Why?"
+    assert of("Steps:\n1. pours\n2. stirs\nWhat comes next?") == "What comes next?"
+    assert of("(A) one\n(B) two\nWhich of them is it?\nAnswer.") == "Which of them is it?\nAnswer."
+    assert of("1. She comes in. Why?") == "1. She comes in. Why?"
 
 
 def test_subtitles_are_an_option(folders: dict[str, str], video: Video) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tideo.registry import BUILTIN, load
 from tideo.types import UserError
-from tideo.video.selectors import aks, bolt, coverage, is_selector, question
+from tideo.video.selectors import aks, beside_even, bolt, coverage, is_selector, question, rescaled, selector
 
 NAMES = [name for name in BUILTIN["samplers"] if is_selector(name)]
 # Whole numbers, so that scaling by a power of two is exact and no tie is decided by rounding.
@@ -44,6 +44,57 @@ def test_every_selector_keeps_its_promises(name: str, drawn: tuple[list[int], in
     assert all(type(index) is int and 0 <= index < len(relevance) for index in chosen)
     assert select(relevance_P, features_PD, times_P, num) == chosen
     assert select(relevance_P * 4 - 8, features_PD, times_P, num) == chosen  # only differences count
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(drawn=pools, even=st.floats(0.01, 0.99))
+def test_beside_even_frames_a_selector_keeps_its_promises(
+    name: str, drawn: tuple[list[int], int, int], even: float
+) -> None:
+    relevance, seed, num = drawn
+    select, arrays = beside_even(load("samplers", name), even), pool(relevance, seed)
+    chosen = select(*arrays, num)
+    assert len(chosen) == min(num, len(relevance))
+    assert chosen == sorted(set(chosen))
+    if 1 < num < len(relevance):
+        # with no relevance anywhere `bolt` says which frames are even: those of any other relevance are among them
+        num_even = min(max(round(even * num), 1), num - 1)
+        flat = beside_even(_last, even)(*arrays, num)
+        assert len(set(flat) & set(chosen)) >= num_even
+
+
+@selector
+def _last(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
+    """The last frames."""
+    return list(range(len(times_P) - num, len(times_P)))
+
+
+def test_even_frames_are_the_middles_of_equal_intervals_of_time() -> None:
+    frames = np.zeros(8), np.zeros((8, 2))
+    assert beside_even(_last, 0.5)(*frames, np.arange(8.0), 4) == [
+        1,
+        5,
+        6,
+        7,
+    ]  # the even ones nearest to 1.5 and 5.5
+    gaps = np.array([0.0, 1, 2, 3, 4, 5, 6, 15])  # 0 to 15 s, of which half of 15/7 s on either side
+    assert beside_even(_last, 0.5)(*frames, gaps, 4) == [
+        3,
+        5,
+        6,
+        7,
+    ]  # near 3.2 s; 11.8 s lies between 6 and 15
+    assert beside_even(_last, 0.01)(*frames, np.arange(8.0), 3) == [3, 6, 7]  # at least one is even
+    assert beside_even(_last, 0.99)(*frames, np.arange(8.0), 3) == [1, 5, 7]  # and one is chosen
+    assert beside_even(_last, 0.5)(*frames, np.arange(8.0), 1) == [7]
+    assert beside_even(_last, 0) is _last
+    with pytest.raises(UserError, match="even=1: expected a share"):
+        beside_even(_last, 1)
+
+
+def test_what_differs_by_rounding_is_equal() -> None:
+    assert not rescaled(np.array([0.5, 0.5 + 2e-7, 0.5 - 2e-7])).any()
+    assert rescaled(np.array([0.5, 0.501])).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,7 +24,7 @@ from tideo.video.decode import decode_at
 from tideo.video.grid import IMAGE_SIZE, check_shape, make_grid, warn_of_blanks
 from tideo.video.pool import PoolSettings, pool_times
 from tideo.video.samplers import sample_frames
-from tideo.video.selectors import Selector
+from tideo.video.selectors import Selector, beside_even, rescaled
 from tideo.video.streams import OpenVideo
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Choice:
 
 
 class Chooser:
-    """A selector, an encoder's pools and whether subtitles count. Threads may share it."""
+    """A selector, an encoder's pools, whether subtitles count and the share of even frames. Threads may share it."""
 
     def __init__(
         self,
@@ -50,12 +50,13 @@ class Chooser:
         sampler: str,
         settings: PoolSettings,
         subtitles: bool = False,
+        even: float = 0.0,
         folder: str | Path | None = None,
         loading: Loading | None = None,
     ) -> None:
         self.pools = Pools(encoder, settings=settings, folder=folder, loading=loading)
         self.subtitles = subtitles
-        self._select: Selector = registry.load("samplers", sampler)
+        self._select: Selector = beside_even(registry.load("samplers", sampler), even)
         self._warned: set[str] = set()
 
     def make(self, videos: Sequence[Video]) -> dict[str, Failure]:
@@ -120,7 +121,7 @@ class Chooser:
         for cue, similarity in zip(cues, of_cues, strict=True):
             during = (starts_s <= cue.end_s) & (cue.start_s <= ends_s)
             said_P[during] = np.maximum(said_P[during], similarity)
-        return (_rescaled(relevance_P) + _rescaled(said_P)) / 2
+        return (rescaled(relevance_P) + rescaled(said_P)) / 2
 
     def _warn_of_even(self, video: Video, num: int, *, size: int, hint: str) -> None:
         settings = self.pools.settings
@@ -141,7 +142,7 @@ def moments(times_s_P: np.ndarray, relevance_P: np.ndarray) -> tuple[tuple[float
     """The relevance over time, rescaled to 0–1; of each of at most MOMENTS stretches its highest."""
     parts = np.array_split(np.arange(len(times_s_P)), min(MOMENTS, len(times_s_P)))
     best = [part[relevance_P[part].argmax()] for part in parts]
-    rescaled_P = _rescaled(relevance_P)
+    rescaled_P = rescaled(relevance_P)
     return tuple((round(float(times_s_P[i]), 3), round(float(rescaled_P[i]), 3)) for i in best)
 
 
@@ -169,8 +170,3 @@ def question_grid(
     grid = make_grid(frames, rows=rows, cols=cols, image_size=image_size, fit=fit, stamps=stamps)
     warn_of_blanks(grid, video_id=frames.video_id)
     return grid
-
-
-def _rescaled(values: np.ndarray) -> np.ndarray:
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)

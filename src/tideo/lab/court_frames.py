@@ -14,9 +14,11 @@ from tideo.encoders.dual import DualEncoder, load_encoder
 from tideo.encoders.relevance import Chooser
 from tideo.models.selecting import stem
 from tideo.types import Frames, Sample, Video
+from tideo.video.clip import segment_bounds
 from tideo.video.decode import decode_at
 from tideo.video.pool import PoolSettings
 from tideo.video.samplers import sample_frames
+from tideo.video.streams import OpenVideo
 
 ENCODER = "dollhouse-clip"
 ORACLE = "oracle"
@@ -53,7 +55,8 @@ def _look(sample: Sample, *, sampler: str, num: int, pools: Path) -> Frames:
     if sampler in EVEN:
         return sample_frames(sample.video, num, sampler=sampler)
     ((start_s, end_s),) = sample.evidence_s
-    return sample_frames(replace(sample.video, start_s=start_s, end_s=end_s), num)
+    frames = sample_frames(replace(sample.video, start_s=start_s, end_s=end_s), num)
+    return replace(frames, bounds_s=_bounds_s(sample.video))
 
 
 def _of_pool(video: Video, pools: Path, times_s: Sequence[float]) -> Frames:
@@ -65,7 +68,15 @@ def _of_pool(video: Video, pools: Path, times_s: Sequence[float]) -> Frames:
 def _decoded(video: Video, pools: Path) -> Frames:
     """The frames of a day's pool."""
     times_s_P = chooser(SELECTORS[0], pools).pools.pool(video).times_s_P
-    return decode_at(video.path, times_s_P.tolist(), video_id=video.id)
+    frames = decode_at(video.path, times_s_P.tolist(), video_id=video.id)
+    return replace(frames, bounds_s=_bounds_s(video))
+
+
+@cache
+def _bounds_s(video: Video) -> tuple[float, float]:
+    """Of the whole day: a model that knows times places a frame in it, also one of the evidence."""
+    with OpenVideo(video.path) as opened:
+        return segment_bounds(opened, video)
 
 
 @cache

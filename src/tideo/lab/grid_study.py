@@ -27,7 +27,7 @@ from tideo.config import override
 from tideo.dollhouse.script import Split
 from tideo.evaluate.answers import MAIN
 from tideo.evaluate.fit_fusion import fuse
-from tideo.lab.outcomes import Outcome, Outcomes
+from tideo.lab.outcomes import Outcome, Outcomes, chosen
 from tideo.lab.reading_gate import text_stories
 from tideo.lab.tables import Rates, Study, evaluated, markdown, questions_of, study_of, table
 from tideo.models.grid.settings import GRID_FILE
@@ -185,10 +185,10 @@ class Models:
         return folder if (folder / GRID_FILE).is_file() else distill(config, out=folder, resume=True)
 
     def _about(self, name: str, seed: int) -> dict[str, Any]:
-        finetuning, distillation = asdict(self.variant(name, seed)), asdict(self.distill_variant(name, seed))
+        finetuning, distillation = chosen(self.variant(name, seed)), chosen(self.distill_variant(name, seed))
         del finetuning["model"]  # the distillation's folder
         for stage in (finetuning, distillation):
-            (stage["train"] or {}).pop("bf16", None)  # depends on the machine
+            (stage.get("train") or {}).pop("bf16", None)  # depends on the machine
         return {"finetuning": finetuning, "distillation": distillation, "num_val": self.nums["val"]}
 
     def _evaluated(
@@ -233,7 +233,7 @@ def _in_processes(
     function: Callable[[str, int], object], units: Iterable[tuple[str, int]], *, jobs: int
 ) -> None:
     """Call the function for each unit in a process of its own, so that none keeps the memory of another."""
-    for _ in in_processes(function, list(units), jobs=jobs, tasks_each=1):
+    for _ in in_processes(function, list(units), jobs=jobs, fresh=True):
         pass
 
 

@@ -7,13 +7,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from tideo.lab.tables import Rates
 from tideo.store.files import atomic_write_text, key_of
 from tideo.types import Sample, UserError
+
+
+def chosen(config: Any) -> Any:
+    """The settings of a recipe that are not their class's defaults, as JSON values, for `about`.
+
+    So a setting that comes later, with a default that changes nothing, leaves outcomes valid. A default whose value
+    changes does not: who changes one removes the outcomes that it concerns.
+    """
+    if isinstance(config, tuple | list):
+        return [chosen(value) for value in config]
+    if not is_dataclass(config) or isinstance(config, type):
+        return config
+    settings = {}
+    for of in fields(config):
+        value = getattr(config, of.name)
+        default = of.default_factory() if of.default_factory is not MISSING else of.default
+        if default is MISSING or value != default:
+            settings[of.name] = chosen(value)
+    return settings
 
 
 @dataclass(frozen=True, kw_only=True)

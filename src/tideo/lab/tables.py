@@ -138,9 +138,7 @@ def markdown(figures: Mapping[str, Any], *, trained: str, result: str) -> str:
         cells = [f"{100 * groups[g]['accuracy']:.1f}" if g in groups else "" for g in GROUPS]
         cells.insert(1, _interval(groups["all"]))
         cost = (
-            [""] * len(COMPARED)
-            if name == MAIN
-            else [_signed(less[g]) if g in less else "" for g in COMPARED]
+            [""] * len(COMPARED) if name == MAIN else [signed(less[g]) if g in less else "" for g in COMPARED]
         )
         title = f"**{result}**" if name == MAIN else name.replace("_", " ")
         if len(condition["by_seed"]) != figures["seeds"]:
@@ -196,7 +194,8 @@ def _interval(estimate: Mapping[str, Any]) -> str:
     return f"{100 * estimate['ci95'][0]:.1f} to {100 * estimate['ci95'][1]:.1f}"
 
 
-def _signed(estimate: Mapping[str, Any]) -> str:
+def signed(estimate: Mapping[str, Any]) -> str:
+    """A difference in points with its interval."""
     return f"{100 * estimate['difference']:+.1f} ({_interval(estimate)})"
 
 

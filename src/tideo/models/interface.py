@@ -182,6 +182,7 @@ class VideoModel(ABC):
                     sampler=settings.sampler,
                     settings=settings.of_pool,
                     subtitles=settings.subtitles,
+                    even=settings.even,
                     folder=self.pools_dir,
                     loading=Loading(device=self.loading.device),
                 )

@@ -10,19 +10,22 @@ from typing import Any
 from tideo.bundled import check_encoder
 from tideo.types import Sample, UserError
 from tideo.video.pool import PoolSettings, check_pool
-from tideo.video.selectors import is_selector
+from tideo.video.selectors import check_even, is_selector
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selecting(PoolSettings):
     """`selector`: the dual encoder that compares frames with the question, a name that `load_encoder` takes.
 
-    `subtitles`: what is said at a frame counts too, where a benchmark has subtitles. The pool is as of `PoolSettings`.
+    `subtitles`: what is said at a frame counts too, where a benchmark has subtitles. `even`: the share of the frames
+    that are even, whatever the question, at least one if it is above 0. The pool is as of `PoolSettings`.
+
     These settings count only with a sampler that is a selector.
     """
 
     selector: str | None = None
     subtitles: bool = False
+    even: float = 0.0
 
     @property
     def chooses(self) -> bool:
@@ -53,7 +56,7 @@ class Selecting(PoolSettings):
 COMPARED = (
     "moment"  # of a question, with the frames: answers of before, when it was the whole question, are others
 )
-_LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s")  # "A. pours tea", "(B) reads"
+_LISTED = re.compile(r"\s*[(\[]?([A-Za-z]|\d)[.):\]]\s")  # "A. pours tea", "(b) reads", "2) sleeps"
 FIELDS = tuple(field.name for field in dataclasses.fields(Selecting))
 
 
@@ -66,6 +69,7 @@ def check_selecting(settings: Any) -> None:
     """Raise UserError for a selector without the settings that it needs, or a pool that it cannot choose from."""
     if isinstance(settings, Selecting):
         check_pool(settings)
+        check_even(settings.even)
     if not is_selector(settings.sampler):
         return
     if not isinstance(settings, Selecting):
@@ -87,11 +91,15 @@ def stem(sample: Sample) -> str:
     """What the frames are chosen for: the question without options, also where a prompt lists them in its lines."""
     question = sample.question if sample.stem is None else sample.stem
     lines = question.splitlines()
-    letters = [match[1] if (match := _LETTERED.match(line)) else "" for line in lines]
-    if "A" not in letters or "B" not in letters[letters.index("A") :]:
-        return question
-    before = "\n".join(lines[: letters.index("A")])
-    return before if before.strip() else question
+    marks = [match[1] if (match := _LISTED.match(line)) else "" for line in lines]
+    for first, second in ("AB", "ab", "12"):
+        if first in marks and second in marks[marks.index(first) :]:
+            start, end = marks.index(first), max(i for i, mark in enumerate(marks) if mark) + 1
+            before, after = "\n".join(lines[:start]), "\n".join(lines[end:])
+            if "?" in after and "?" not in before:  # the list comes first: of steps, or of options
+                return after
+            return before if before.strip() else question
+    return question
 
 
 def no_selector(sampler: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from tideo import registry
 from tideo.types import UserError
 
+ROUNDING = 1e-6  # of float32 similarities: values that differ by no more are equal
 # (relevance_P, features_PD, times_P, number of frames) → sorted indices, min(number, P) different ones
 Selector = Callable[[np.ndarray, np.ndarray, np.ndarray, int], list[int]]
 
@@ -58,6 +59,40 @@ def selector(choose: Selector) -> Selector:
     return checked
 
 
+def check_even(even: float) -> None:
+    """Raise UserError for a share of even frames that cannot be."""
+    if not 0 <= even < 1:
+        raise UserError(f"even={even:g}: expected a share of the frames, at least 0 and below 1")
+
+
+def beside_even(choose: Selector, even: float) -> Selector:
+    """A selector of which a share of the frames are even, and `choose` takes the others from what is left of the pool.
+
+    Of n frames, round(even · n) are the nearest to the middles of as many equal intervals of the pool's time: at least
+    one where `even` is above 0, at most n − 1. Raises UserError unless 0 ≤ even < 1.
+    """
+    check_even(even)
+    if even == 0:
+        return choose
+
+    @selector
+    def both(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
+        num_even = min(max(round(even * num), 1), num - 1)
+        step = (times_P[-1] - times_P[0]) / (len(times_P) - 1)  # a frame stands for half of it on either side
+        levels = (np.arange(num_even) + 0.5) / max(num_even, 1)
+        wanted = np.interp(
+            times_P[0] - step / 2 + levels * (times_P[-1] - times_P[0] + step),
+            times_P,
+            np.arange(len(times_P)),
+        )
+        chosen = _free(wanted, len(times_P))
+        left = np.setdiff1d(np.arange(len(times_P)), chosen)
+        others = choose(relevance_P[left], features_PD[left], times_P[left], num - num_even)
+        return chosen + left[others].tolist()
+
+    return both
+
+
 @selector
 def question(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, num: int) -> list[int]:
     """The most relevant frame, then those that are relevant and unlike all chosen (needs a question).
@@ -66,7 +101,7 @@ def question(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarr
     relevance r and the similarity s of frames each rescaled to 0–1 over the pool, since a dual encoder's scores differ
     by little.
     """
-    relevance_P, similarity_PP = _rescaled(relevance_P), _rescaled(features_PD @ features_PD.T)
+    relevance_P, similarity_PP = rescaled(relevance_P), rescaled(features_PD @ features_PD.T)
     chosen = [int(relevance_P.argmax())]
     nearest_P = similarity_PP[chosen[0]]
     while len(chosen) < num:
@@ -85,18 +120,11 @@ def bolt(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, 
     the frames at CDF⁻¹(linspace(1/n, 1 − 1/n, n)). Deviations: a frame that comes twice gives way to the nearest that
     is free, equal relevance is a uniform distribution, and a single frame is the one at the median.
     """
-    weights_P = _rescaled(relevance_P) ** 2.5
+    weights_P = rescaled(relevance_P) ** 2.5
     if not weights_P.any():
         weights_P = np.ones_like(weights_P)
     levels = np.linspace(1 / num, 1 - 1 / num, num) if num > 1 else np.array([0.5])
-    wanted = np.searchsorted(np.cumsum(weights_P) / weights_P.sum(), levels)
-    free_P = np.ones(len(relevance_P), dtype=bool)
-    chosen = []
-    for index in wanted:
-        left = np.flatnonzero(free_P)
-        chosen.append(int(left[np.abs(left - index).argmin()]))
-        free_P[chosen[-1]] = False
-    return chosen
+    return _free(np.searchsorted(np.cumsum(weights_P) / weights_P.sum(), levels), len(relevance_P))
 
 
 @selector
@@ -108,7 +136,7 @@ def aks(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarray, n
     relevant frames. Deviations: the depth is at most log2 n, beyond which a segment would give no frame, and what the
     division leaves over goes to the most relevant frames of all.
     """
-    relevance_P = _rescaled(relevance_P)
+    relevance_P = rescaled(relevance_P)
     by_relevance = np.argsort(-relevance_P, kind="stable")
     depths = min(5, int(math.log2(num)))
     chosen: list[int] = []
@@ -135,7 +163,7 @@ def coverage(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarr
     chosen} s_ij, which is monotone and submodular, so within 1 − 1/e of the best. Here λ = 0.5, r and s are rescaled to
     0–1 over the pool, and one encoder gives both; the paper has a second one for s, and λ by the kind of question.
     """
-    relevance_P, similarity_PP = _rescaled(relevance_P), _rescaled(features_PD @ features_PD.T)
+    relevance_P, similarity_PP = rescaled(relevance_P), rescaled(features_PD @ features_PD.T)
     covered_P = np.zeros(len(relevance_P))
     chosen: list[int] = []
     for _ in range(num):
@@ -146,7 +174,18 @@ def coverage(relevance_P: np.ndarray, features_PD: np.ndarray, times_P: np.ndarr
     return chosen
 
 
-def _rescaled(values: np.ndarray) -> np.ndarray:
-    """To 0–1 over all values; zeros if they are equal."""
+def rescaled(values: np.ndarray) -> np.ndarray:
+    """To 0–1 over all values; zeros if they are equal, up to ROUNDING."""
     low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+    return (values - low) / (high - low) if high - low > ROUNDING else np.zeros_like(values)
+
+
+def _free(wanted: np.ndarray, size: int) -> list[int]:
+    """Of `size` places the nearest to each wanted one that none before has taken."""
+    free = np.ones(size, dtype=bool)
+    chosen = []
+    for place in wanted:
+        left = np.flatnonzero(free)
+        chosen.append(int(left[np.abs(left - place).argmin()]))
+        free[chosen[-1]] = False
+    return chosen
