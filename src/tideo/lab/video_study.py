@@ -5,7 +5,7 @@
 A tiny SmolVLM sees 16 frames as a grid, as four panels, as single frames or as a video of its own, always with 64
 visual tokens. One start model has learned to see frames in all of these (`dollhouse_looks_start`); for every seed and
 look a finetuning goes on from it (`dollhouse_looks`), with the same episodes and steps for all looks of a seed. All are
-asked about the same rendered test videos, and without a picture (blind). What is finished is not trained again; a
+asked about the same rendered test videos, those of the first seed also without a picture (blind). What is finished is not trained again; a
 folder of another recipe is an error. Writes OUT/table.md and OUT/table.json.
 """
 
@@ -55,9 +55,11 @@ def video_study(
             name = f"{look}_{seed}"
             config = replace(recipe, model=str(started / look), grid=settings, seed=seed)
             folder = finetune(config, out=out / "models" / name, resume=True)
-            found = evaluated(GridVLM.load(folder), "test", test, out=out, run=name, controls=[BLIND])
+            controls = [BLIND] if seed == 0 else []
+            found = evaluated(GridVLM.load(folder), "test", test, out=out, run=name, controls=controls)
             rates[look].append(found[MAIN])
-            blind[look].append(found[BLIND])
+            if controls:
+                blind[look].append(found[BLIND])
             usage[look].append(read_report(out / "eval" / name).per_question)
     return figures(test, rates, blind=blind, usage=usage)
 

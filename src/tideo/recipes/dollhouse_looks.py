@@ -18,9 +18,9 @@ def dollhouse_looks() -> FinetuneConfig:
     return FinetuneConfig(
         model="runs/dollhouse_looks_start/grid",
         data="dollhouse",
-        num=240,
+        num=120,
         grid=LOOKS["grid"],
         modules=("tower", "projector", "llm"),
         packed=8,
-        train=GridTraining(steps=80, batch=8, lr=5e-4, muon_lr=0.002, log_steps=10, save_steps=80),
+        train=GridTraining(steps=40, batch=4, lr=1e-3, warmup=0.1, log_steps=10, save_steps=40),
     )
