@@ -5,8 +5,8 @@
 A tiny SmolVLM sees 16 frames as a grid, as four panels, as single frames or as a video of its own, always with 64
 visual tokens. One start model has learned to see frames in all of these (`dollhouse_looks_start`); for every seed and
 look a finetuning goes on from it (`dollhouse_looks`), with the same episodes and steps for all looks of a seed. All are
-asked about the same rendered test videos, those of the first seed also without a picture (blind). What is finished is not trained again; a
-folder of another recipe is an error. Writes OUT/table.md and OUT/table.json.
+asked about the same rendered test videos, those of the first seed also without a picture (blind). What is finished is
+not trained again; a folder of another recipe is an error. Writes OUT/table.md and OUT/table.json.
 """
 
 from __future__ import annotations
