@@ -22,6 +22,7 @@ from tideo.models.topa.blind import Blind
 from tideo.models.topa.settings import Settings
 from tideo.recipes.dollhouse_distill import dollhouse_distill
 from tideo.recipes.dollhouse_grid import dollhouse_grid
+from tideo.recipes.dollhouse_looks_start import dollhouse_looks_start
 from tideo.recipes.dollhouse_topa import dollhouse_topa
 from tideo.recipes.llama2_7b import llama2_7b
 from tideo.recipes.llava_1_5_13b_nextqa import llava_1_5_13b_nextqa
@@ -318,6 +319,8 @@ def test_a_setting_of_the_writer_changes_its_requests(field: str) -> None:
         (llava_1_5_13b_nextqa, "train.tower_lr=1e-6", "tower is not among the modules that learn"),
         (dollhouse_distill, "llm=mine", "the teacher brings its language model"),
         (dollhouse_distill, "train.projector_lr=1", "all that learns has one rate"),
+        (dollhouse_looks_start, "train.eval_steps=9", "a distillation has no validation set"),
+        (dollhouse_looks_start, "train.workers=1", "the teacher's vectors are computed in this process"),
     ],
 )
 def test_a_setting_of_a_recipe_that_changes_nothing_is_refused(

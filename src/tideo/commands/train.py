@@ -178,6 +178,7 @@ COMMANDS = {
     "ClipRecipe": "train",
     "LMConfig": "train",
     "DistillConfig": "train",
+    "LooksConfig": "train",
 }
 
 

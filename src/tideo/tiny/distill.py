@@ -94,8 +94,8 @@ def distill(config: DistillConfig, *, out: str | Path, resume: bool = False) -> 
         return out
     torch.manual_seed(config.seed)
     model, processor = tiny_llava(
-        clip=_folder(config.clip),
-        llm=_folder(config.teacher or config.llm),
+        clip=folder_of(config.clip),
+        llm=folder_of(config.teacher or config.llm),
         image_size=config.grid.image_size,
         cells=(config.grid.rows, config.grid.cols) if config.tiled_positions else (1, 1),
         patch_size=config.patch_size,
@@ -114,7 +114,7 @@ def distill(config: DistillConfig, *, out: str | Path, resume: bool = False) -> 
 def _distill(
     model: Any, processor: Any, config: DistillConfig, *, training: GridTraining, out: Path, resume: bool
 ) -> None:
-    teacher = ZeroShot.load(_folder(str(config.teacher)))
+    teacher = ZeroShot.load(folder_of(str(config.teacher)))
     train_only(model, ("tower", "projector"))
     grids = grids_with_frames(num=config.num, settings=config.grid, seed=config.seed)
     chat = _CachedChat(processor, image_size=config.grid.image_size)
@@ -142,7 +142,8 @@ def _distill(
     tower_features(model, [c for c, _ in grids], chat=chat, features_dir=out.parent / "patch_features")
 
 
-def _folder(name: str) -> Path:
+def folder_of(name: str) -> Path:
+    """The folder of a bundled model, or of one that training wrote. Raises UserError if there is none."""
     folder = Path(located(name))
     if not folder.is_dir():
         raise UserError(f"{name}: expected a folder that training wrote, or the name of a bundled model")

@@ -25,6 +25,9 @@ from tideo.types import Frames, Sample, UserError, Video
 CAPTION = "What happens?"
 NUM_EPISODES, NUM_CAPTIONS, RETRIEVAL_TASKS = 4000, 8000, 6
 REDUCED = 2  # frames are drawn at half the size of the videos, which is still larger than a cell of a grid
+# Episodes whose frames are kept, 1.2 MB each: the teacher encodes the frames of the grid that was drawn last, and a
+# training that keeps no features shows them in every pass.
+_KEPT = 256
 WIDTH, HEIGHT = 128, 96  # of a single picture
 
 
@@ -156,7 +159,7 @@ def grids_with_frames(
     ]
 
 
-@lru_cache(maxsize=1)  # since the teacher encodes the frames of the grid that was drawn last
+@lru_cache(maxsize=_KEPT)
 def _frames(episode: Episode, times: tuple[float, ...]) -> Frames:
     width, height = episode.style.width // REDUCED, episode.style.height // REDUCED
     rgb = np.stack([draw_frame(episode.state_at(t), width=width, height=height) for t in times])

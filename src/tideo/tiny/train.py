@@ -9,12 +9,14 @@ from typing import Any
 from tideo.tiny.clip import ClipRecipe, pretrain_clip
 from tideo.tiny.distill import DistillConfig, distill
 from tideo.tiny.lm import LMConfig, pretrain_lm
+from tideo.tiny.looks import LooksConfig, train_looks
 from tideo.types import UserError
 
 TRAININGS: dict[type, Callable[..., Path]] = {
     ClipRecipe: pretrain_clip,
     LMConfig: pretrain_lm,
     DistillConfig: distill,
+    LooksConfig: train_looks,
 }
 
 

@@ -1,6 +1,6 @@
 """The parts that trainings of tiny models share: arguments for a CPU, and a heap that keeps freed memory.
 
-The heap serves `tiny_clip`, `tiny_lm` and `dollhouse_distill`; `tideo prealign` and `tideo finetune` do without it.
+The heap serves all of `tideo train`; `tideo prealign` and `tideo finetune` do without it.
 """
 
 from __future__ import annotations

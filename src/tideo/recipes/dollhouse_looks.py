@@ -1,0 +1,26 @@
+"""Finetuning: the tiny SmolVLM on one look of the dollhouse's training episodes, all looks with 64 visual tokens.
+
+    tideo train dollhouse_looks_start
+    tideo finetune dollhouse_looks
+    tideo finetune dollhouse_looks --set grid.look=video --set grid.image_size=64 \
+        --set model=runs/dollhouse_looks_start/video --out runs/dollhouse_looks_video
+
+It starts from the folder of the first command for that look; the second command is of the grid. `frames` is set as
+`video` is; `panels` needs `grid.panels=4`, `grid.rows=2`, `grid.cols=2` and `grid.image_size=96`. All modules
+learn: the tower too, at the size of this look's images.
+"""
+
+from tideo.tiny.looks import LOOKS
+from tideo.train.grid.config import FinetuneConfig, GridTraining
+
+
+def dollhouse_looks() -> FinetuneConfig:
+    return FinetuneConfig(
+        model="runs/dollhouse_looks_start/grid",
+        data="dollhouse",
+        num=120,
+        grid=LOOKS["grid"],
+        modules=("tower", "projector", "llm"),
+        packed=8,
+        train=GridTraining(steps=40, batch=4, lr=1e-3, warmup=0.1, log_steps=10, save_steps=40),
+    )
