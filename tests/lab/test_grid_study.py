@@ -66,6 +66,15 @@ def test_a_study_runs_and_what_is_there_is_not_made_again(
         study.rates
     )
     assert (tmp_path / "table.md").read_text() == page(study, reading)
+    shutil.move(tmp_path / "outcomes", tmp_path / "kept")  # a model of another recipe is not taken either
+    with pytest.raises(
+        UserError, match=r"recipe_0 is a run of another recipe \(packed is \d+ there and 1 here\)"
+    ):
+        grid_study(
+            replace(recipe, packed=1), out=tmp_path, **settings | {"jobs": 1, "seeds": 1, "variants": []}
+        )
+    shutil.rmtree(tmp_path / "outcomes")
+    shutil.move(tmp_path / "kept", tmp_path / "outcomes")
     shutil.rmtree(tmp_path / "models")  # with the outcomes alone the table is made again
     again, read_again = grid_study(recipe, out=tmp_path, **settings)
     assert (again.rates, read_again) == (study.rates, reading)

@@ -84,4 +84,8 @@ def test_a_study_runs_and_what_is_there_is_not_made_again(
     before = (out / "models" / "full_0" / "model.safetensors").stat().st_mtime_ns
     again, _ = zero_shot_study(replace(recipe, num_tideos=4), out=out, seeds=1, num=1, num_val=1)
     assert again.rates == study.rates
+    with pytest.raises(
+        UserError, match=r"full_0 is a run of another recipe \(num_tideos is 4 there and 5 here\)"
+    ):
+        zero_shot_study(replace(recipe, num_tideos=5), out=out, seeds=1, num=1, num_val=1)
     assert (out / "models" / "full_0" / "model.safetensors").stat().st_mtime_ns == before

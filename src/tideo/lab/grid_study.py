@@ -155,10 +155,11 @@ class Models:
         if (kept := self.kept(name, seed)) is not None:
             return kept
         folder = _folder(name, seed)
-        model = self.out / "models" / folder
+        model, start = self.out / "models" / folder, self._distilled_folder(name, seed)
         if not (model / GRID_FILE).is_file():
-            start = self.distilled(name, seed)
-            finetune(replace(self.variant(name, seed), model=str(start)), out=model, resume=True)
+            self.distilled(name, seed)
+        # A finished one is taken as it is; one of another recipe is an error.
+        finetune(replace(self.variant(name, seed), model=str(start)), out=model, resume=True)
         loaded = GridVLM.load(model)
         if name != RECIPE:
             rates = {name: self._evaluated(loaded, folder)[MAIN]}
@@ -180,9 +181,10 @@ class Models:
 
     def distilled(self, name: str, seed: int) -> Path:
         """The folder of the feature distillation that a variant starts from; variants with the same one share it."""
-        config = self.distill_variant(name, seed)
-        folder = self.out / "models" / f"distilled_{key_of(asdict(config))[:12]}"
-        return folder if (folder / GRID_FILE).is_file() else distill(config, out=folder, resume=True)
+        return distill(self.distill_variant(name, seed), out=self._distilled_folder(name, seed), resume=True)
+
+    def _distilled_folder(self, name: str, seed: int) -> Path:
+        return self.out / "models" / f"distilled_{key_of(asdict(self.distill_variant(name, seed)))[:12]}"
 
     def _about(self, name: str, seed: int) -> dict[str, Any]:
         finetuning, distillation = chosen(self.variant(name, seed)), chosen(self.distill_variant(name, seed))

@@ -21,7 +21,6 @@ from tideo.dollhouse.script import Split
 from tideo.evaluate.answers import MAIN
 from tideo.lab.tables import Rates, Study, evaluated, markdown, questions_of, study_of, table
 from tideo.models.load import load_model
-from tideo.models.topa.settings import SETTINGS_FILE
 from tideo.store.files import atomic_write_text
 from tideo.train.topa.config import PrealignConfig
 from tideo.train.topa.prealign import prealign
@@ -42,7 +41,8 @@ def zero_shot_study(
     """Train, evaluate and write the tables to `out`.
 
     `ablations`: the number of seeds that are also trained without the multiple-choice task; None for all. Returns the
-    study, and the accuracy on validation questions by the form of their options.
+    study, and the accuracy on validation questions by the form of their options. Raises UserError if a model in `out`
+    is of another recipe.
     """
     if seeds < 1:
         raise UserError(f"a study needs at least one seed, not {seeds}")
@@ -54,7 +54,8 @@ def zero_shot_study(
             config = replace(recipe, seed=seed)
             if variant == NO_CHOOSING:
                 config = replace(config, tasks=replace(config.tasks, choose=0.0))
-            model = _prealigned(config, out=out / "models" / f"{variant}_{seed}")
+            # A finished one is taken as it is; one of another recipe is an error.
+            model = prealign(config, out=out / "models" / f"{variant}_{seed}", resume=True)
             controls: list[str] | None = None if variant == FULL else []
             for name, rates in _rates(model, "test", test, out=out, controls=controls).items():
                 condition = name if variant == FULL else NO_CHOOSING
@@ -77,10 +78,6 @@ def page(study: Study, validation: Mapping[str, float]) -> str:
     accuracies = ", ".join(f"{form} scoring {100 * a:.1f}" for form, a in validation.items())
     text = markdown(table(study), trained="pre-alignment", result="video, zero-shot")
     return f"{text}On validation videos (seed 0), {accuracies}.\n"
-
-
-def _prealigned(config: PrealignConfig, *, out: Path) -> Path:
-    return out if (out / SETTINGS_FILE).is_file() else prealign(config, out=out, resume=True)
 
 
 def _rates(

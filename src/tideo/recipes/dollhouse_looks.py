@@ -6,8 +6,8 @@
         --set model=runs/dollhouse_looks_start/video --out runs/dollhouse_looks_video
 
 It starts from the folder of the first command for that look; the second command is of the grid. `frames` is set as
-`video` is; `panels` needs `grid.panels=4`, `grid.rows=2`, `grid.cols=2` and `grid.image_size=96`. All modules
-learn: the tower too, at the size of this look's images.
+`video` is; `panels` needs `grid.panels=4`, `grid.rows=2`, `grid.cols=2` and `grid.image_size=96`. Connector and
+language model learn; the tower is frozen.
 """
 
 from tideo.tiny.looks import LOOKS
@@ -20,7 +20,8 @@ def dollhouse_looks() -> FinetuneConfig:
         data="dollhouse",
         num=120,
         grid=LOOKS["grid"],
-        modules=("tower", "projector", "llm"),
+        modules=("projector", "llm"),
+        keep_features=False,  # which is for LLaVA
         packed=8,
-        train=GridTraining(steps=40, batch=4, lr=1e-3, warmup=0.1, log_steps=10, save_steps=40),
+        train=GridTraining(steps=80, batch=4, lr=4e-4, warmup=0.1, log_steps=10, save_steps=80),
     )
