@@ -16,6 +16,7 @@ from tideo.models.grid.settings import GridSettings
 from tideo.models.load import load_model
 from tideo.train.grid.config import FinetuneConfig, GridTraining
 from tideo.train.grid.finetune import finetune
+from tideo.train.grid.memory_plan import plan
 from tideo.types import Answer, Sample, Stopped, UserError, Video
 from tiny_vlms import made, saved
 from videos import encode
@@ -56,11 +57,14 @@ def asked(model: Path, video: Video, *args: str, options: tuple[str, ...] = OPTI
 
 
 def trained(model: Path, data: Path, out: Path, **changes: Any) -> Path:
-    config = FinetuneConfig(
-        model=str(model), data="nextqa", path=str(data), videos=str(data.parent / "videos"),
-        train=GridTraining(steps=1, batch=2, bf16=False), **{"grid": GRID, **changes},
-    )  # fmt: skip
-    return finetune(config, out=out)
+    return finetune(of(model, path=str(data), videos=str(data.parent / "videos"), **changes), out=out)
+
+
+def of(model: Path, **changes: Any) -> FinetuneConfig:
+    given = {"grid": GRID, "path": "train.csv", "videos": "videos", **changes}
+    return FinetuneConfig(
+        model=str(model), data="nextqa", train=GridTraining(steps=1, batch=2, bf16=False), **given
+    )
 
 
 OTHER_NUMBER = (
@@ -99,6 +103,25 @@ def test_idefics_says_it_in_other_words(video: Video, tmp_path: Path) -> None:
 def test_without_an_image_processor(folder: Path, tmp_path: Path) -> None:
     other = changed(folder, tmp_path / "m", "processor_config.json", lambda f: f.pop("image_processor"))
     with pytest.raises(UserError, match=r"it has no image processor, .* preprocessor_config\.json"):
+        load_model(str(other))
+
+
+def test_a_plan_without_an_image_processor(folder: Path, tmp_path: Path) -> None:
+    other = changed(folder, tmp_path / "m", "processor_config.json", lambda f: f.pop("image_processor"))
+    with pytest.raises(UserError, match=r"it has no image processor, .* preprocessor_config\.json"):
+        plan(of(other), gpus=1)
+
+
+def test_a_plan_of_cells_that_would_vanish(folder: Path) -> None:
+    grid = GridSettings(rows=5, cols=5, image_size=SIDE)
+    with pytest.raises(UserError, match="so 9 frames would vanish: set fewer rows and cols"):
+        plan(of(folder, grid=grid), gpus=1)
+
+
+def test_without_a_video_processor(tmp_path: Path) -> None:
+    model = saved("qwen3_vl", tmp_path / "whole")
+    other = changed(model, tmp_path / "m", "processor_config.json", lambda f: f.pop("video_processor"))
+    with pytest.raises(UserError, match=r"it has no video processor, .* get its folder anew"):
         load_model(str(other))
 
 

@@ -26,6 +26,10 @@ NO_IMAGES = (
     "model {name}: it has no image processor, so it cannot be shown a grid; expected an image-text-to-text model, with "
     "a preprocessor_config.json or processor_config.json that describes one"
 )
+NO_VIDEOS = (
+    "model {name}: it has no video processor, without which its class does not load, whatever it is shown; expected a "
+    "video_preprocessor_config.json or processor_config.json that describes one: get its folder anew"
+)
 TOKEN_SIDE = 64  # pixels; no family has larger tokens
 SHAPES = ((16, 9), (1, 1))  # of frames: with some families the one has fewer tokens, with some the other
 
@@ -154,8 +158,9 @@ def load_processor(source: str) -> Any:
         processor.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **OWN_CODE)
     except OSError as error:
         check_packages(error)
-        if "load image processor" in str(error):
-            raise UserError(NO_IMAGES.format(name=source)) from error
+        for what, line in (("image", NO_IMAGES), ("video", NO_VIDEOS)):
+            if f"load {what} processor" in str(error):
+                raise UserError(line.format(name=source)) from error
         raise
     return processor
 

@@ -9,7 +9,8 @@ optimiser is in host memory, with the gradients.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from tideo import registry
 from tideo.bundled import located
 from tideo.loading import DTYPES
 from tideo.models.grid.families import family_of
 from tideo.models.grid.inputs import Visual
+from tideo.models.grid.loading import check_shown, load_processor
 from tideo.models.grid.template import ChatTemplate, Kind
 from tideo.models.likelihood import context_of
-from tideo.pretrained import FAULTS, OWN_CODE, check_packages
+from tideo.pretrained import FAULTS, check_packages
 from tideo.train.annotated import PUBLISHED
 from tideo.train.grid.config import LLAVA, FinetuneConfig
+from tideo.train.grid.examples import check_packing
 from tideo.train.grid.modules import module_of, train_only, with_lora
 from tideo.train.parallel import deepspeed_file, sharding
 from tideo.train.plan import (
@@ -66,7 +69,12 @@ def plan(config: FinetuneConfig, *, gpus: int, on: str | None = None) -> str:
     Raises UserError if the model's configuration cannot be read, and for an unknown card.
     """
     model, source = shape(config)
+    check_packing(model.config, config.packed)
     check_context(config, model.config)
+    if config.model not in SHAPES:
+        with _reading(config.model):
+            processor = load_processor(located(config.model))
+        check_shown(processor, config.grid, config=model.config, name=config.model)
     total, learning = parameters(model)
     memory = memory_of(config, model, gpus=gpus)
     training = config.train
@@ -241,18 +249,23 @@ def visual_tokens(config: FinetuneConfig, settings: Any) -> int:
     return round(grid.frames * of_frame(settings, grid.image_size))
 
 
-def _counted(model: str, visuals: Sequence[Visual], *, kind: Kind) -> int:
+@contextmanager
+def _reading(model: str) -> Iterator[None]:
+    """FAULTS of a processor as UserError."""
     try:
-        processor = AutoProcessor.from_pretrained(located(model), **OWN_CODE)
-        if getattr(processor, "image_processor", None) is None:
-            raise ImportError("it has no image processor, or that needs torchvision")
-        template = ChatTemplate(processor, name=model, kind=kind)
-        opening = template.opening("What happens?", num_images=len(visuals))
-        ids = template.encode(opening, visuals)["input_ids"]
+        yield
     except UserError:
         raise
     except FAULTS as error:
         check_packages(error)
         raise UserError(f"the processor of {model!r} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _counted(model: str, visuals: Sequence[Visual], *, kind: Kind) -> int:
+    with _reading(model):
+        processor = load_processor(located(model))
+        template = ChatTemplate(processor, name=model, kind=kind)
+        opening = template.opening("What happens?", num_images=len(visuals))
+        ids = template.encode(opening, visuals)["input_ids"]
     tokens = (getattr(processor, f"{name}_token_id", None) for name in ("image", "video"))
     return sum(int((ids == token).sum()) for token in tokens if token is not None) or int(ids.shape[1])
