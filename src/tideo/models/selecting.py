@@ -19,7 +19,7 @@ class Selecting(PoolSettings):
     """`selector`: the dual encoder that compares frames with the question, a name that `load_encoder` takes.
 
     `subtitles`: what is said at a frame counts too, where a benchmark has subtitles. `even`: the share of the frames
-    that are even, whatever the question, at least one if it is above 0. The pool is as of `PoolSettings`.
+    that are even, whatever the question, of several at least one if it is above 0. The pool is as of `PoolSettings`.
 
     These settings count only with a sampler that is a selector.
     """
@@ -42,7 +42,8 @@ class Selecting(PoolSettings):
     def unused(self) -> dict[str, str]:
         """Field that changes nothing → the reason."""
         if self.chooses:
-            return {}
+            one = self.num_frames == 1  # type: ignore[attr-defined]
+            return {"even": "one frame is the selector's, of several some can be even"} if one else {}
         return dict.fromkeys(FIELDS, "only a sampler that chooses for the question uses it, as bolt")
 
     @property
