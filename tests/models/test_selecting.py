@@ -141,7 +141,7 @@ def test_settings_that_do_not_go_together(folders: dict[str, str]) -> None:
     ):
         with pytest.raises(UserError, match=message):
             load_model(folders["grid"], args=args)
-    with pytest.raises(UserError, match="even=0.5: it changes nothing .one frame is the selector's"):
+    with pytest.raises(UserError, match=r"even=0.5: it changes nothing .one frame is the selector's"):
         load_model(folders["topa"], args=["sampler=bolt", "num_frames=1", "even=0.5"])
     named = load_model(folders["grid"], args=["sampler=bolt", "encoder=dollhouse-clip", "image_size=28"])
     assert named.selector == "dollhouse-clip"
