@@ -57,7 +57,7 @@ def test_beside_even_frames_a_selector_keeps_its_promises(
     assert len(chosen) == min(num, len(relevance))
     assert chosen == sorted(set(chosen))
     if 1 < num < len(relevance):
-        # with no relevance anywhere `bolt` says which frames are even: those of any other relevance are among them
+        # The even frames are the same whatever the selector takes beside them.
         num_even = min(max(round(even * num), 1), num - 1)
         flat = beside_even(_last, even)(*arrays, num)
         assert len(set(flat) & set(chosen)) >= num_even

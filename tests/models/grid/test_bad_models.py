@@ -12,7 +12,9 @@ import pytest
 
 from grid_training import GRID, SIDE, nextqa_in
 from tideo.config import override
+from tideo.models.grid.loading import check_context
 from tideo.models.grid.settings import GridSettings
+from tideo.models.grid.template import ChatTemplate
 from tideo.models.load import load_model
 from tideo.train.grid.config import FinetuneConfig, GridTraining
 from tideo.train.grid.finetune import finetune
@@ -153,6 +155,16 @@ def test_a_prompt_beyond_the_context_says_how_much_of_it_is_images(
     )
     line = "tokens exceed the model's context of 150: shorten the text, or show less: 48 of them"
     assert line in str(answer.error)
+
+
+def test_frames_of_a_small_video_are_not_taken_for_large_ones() -> None:
+    _, processor = made("qwen2_vl")
+    processor.image_processor.size = {"shortest_edge": 28 * 28, "longest_edge": 4096 * 28 * 28}
+    template = ChatTemplate(processor, name="m")
+    settings = GridSettings(look="frames", frames=16, image_size=896)
+    check_context(template, settings, limit=2048)  # of 160 x 90 pixels they fit, of 896 x 504 they do not
+    with pytest.raises(UserError, match=r"about 16 frames has \d+ tokens, .* context of 300: show less"):
+        check_context(template, settings, limit=300)
 
 
 @pytest.mark.parametrize(

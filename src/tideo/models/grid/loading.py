@@ -32,6 +32,7 @@ NO_VIDEOS = (
 )
 TOKEN_SIDE = 64  # pixels; no family has larger tokens
 SHAPES = ((16, 9), (1, 1))  # of frames: with some families the one has fewer tokens, with some the other
+SMALLEST = 160  # pixels on the longer side of a frame: single frames of small videos are not enlarged
 
 
 def seen_side(processor: Any, side: int, *, num_images: int = 1) -> int | None:
@@ -111,8 +112,13 @@ def check_cells(template: ChatTemplate, settings: GridSettings) -> None:
 
 
 def check_context(template: ChatTemplate, settings: GridSettings, *, limit: float) -> None:
-    """Raises UserError if not even a short question about what is shown fits the context of `limit` tokens."""
+    """Raises UserError if not even a short question about what is shown fits the context of `limit` tokens.
+
+    Single frames are taken to be as small as those of a small video: larger ones are refused where they are shown.
+    """
     side, num, least = settings.image_size, settings.num_frames, limit
+    if not settings.shows_grids:
+        side = min(side, SMALLEST)
     for width, height in ((1, 1),) if settings.shows_grids else SHAPES:
         size = (side, side * height // width)
         visuals: list[Any] = [Image.new("RGB", size)] * (settings.panels if settings.shows_grids else num)
