@@ -72,6 +72,15 @@ def test_processes_are_shared_by_units_or_fresh_for_each(fresh: bool) -> None:
     assert sorted(results) == [0, 1, 2, 3]
     assert os.getpid() not in results.values()
     assert (len(set(results.values())) == 4) is fresh
+    assert not active_children()
+    with pytest.raises(ValueError, match="0 jobs: expected at least 1"):
+        next(in_processes(pid_of, [(0,)], jobs=0, fresh=fresh))
+
+
+def test_a_fresh_process_starts_when_the_one_before_has_ended() -> None:
+    results = in_processes(pid_of, [(unit,) for unit in range(3)], jobs=1, fresh=True)
+    for _, pid in results:
+        assert pid not in {child.pid for child in active_children()}
 
 
 def fails(unit: int) -> None:

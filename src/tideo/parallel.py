@@ -95,8 +95,10 @@ def in_processes(
 
     A `fresh` process is started for each unit, else one does as many as come. After an error or an interruption all are
     ended at once, and they end with this process however it ends. Of Ctrl-C, which a terminal sends to every process,
-    only this one hears.
+    only this one hears. Raises ValueError for less than one job.
     """
+    if jobs < 1:
+        raise ValueError(f"{jobs} jobs: expected at least 1")
     others, left = active_children(), iter(units)
     # Not max_tasks_per_child, with which an executor may wait for ever (python/cpython, issue 115634).
     shared = None if fresh else _executor(jobs)
@@ -115,7 +117,7 @@ def in_processes(
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 executor = waiting.pop(future)
                 if fresh:
-                    executor.shutdown(wait=False)
+                    executor.shutdown()  # its process ends, and frees its memory, before the next starts
                 yield future.result()
     except BaseException:
         for executor in [*waiting.values()] if shared is None else [shared]:

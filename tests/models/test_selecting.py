@@ -113,6 +113,10 @@ def test_the_stem() -> None:
     assert of("Steps:\n1. pours\n2. stirs\nWhat comes next?") == "What comes next?"
     assert of("(A) one\n(B) two\nWhich of them is it?\nAnswer.") == "Which of them is it?\nAnswer."
     assert of("1. She comes in. Why?") == "1. She comes in. Why?"
+    assert of("Options:\nA. one\nB. two\nQ: Why?\nA:") == "Q: Why?\nA:"  # Q and the other A end no list
+    assert of("A. is first\nWhy?\nA. one\nB. two") == "A. is first\nWhy?"
+    assert of("Why?\n0. zero\n1. one\n2. two") == "Why?"
+    assert of("1. cut\n2. stir\nWhy?\nA. one\nB. two") == "1. cut\n2. stir\nWhy?"
 
 
 def test_subtitles_are_an_option(folders: dict[str, str], video: Video) -> None:
@@ -137,6 +141,8 @@ def test_settings_that_do_not_go_together(folders: dict[str, str]) -> None:
     ):
         with pytest.raises(UserError, match=message):
             load_model(folders["grid"], args=args)
+    with pytest.raises(UserError, match=r"even=0.5: it changes nothing .one frame is the selector's"):
+        load_model(folders["topa"], args=["sampler=bolt", "num_frames=1", "even=0.5"])
     named = load_model(folders["grid"], args=["sampler=bolt", "encoder=dollhouse-clip", "image_size=28"])
     assert named.selector == "dollhouse-clip"
 

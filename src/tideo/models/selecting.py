@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ class Selecting(PoolSettings):
     """`selector`: the dual encoder that compares frames with the question, a name that `load_encoder` takes.
 
     `subtitles`: what is said at a frame counts too, where a benchmark has subtitles. `even`: the share of the frames
-    that are even, whatever the question, at least one if it is above 0. The pool is as of `PoolSettings`.
+    that are even, whatever the question, of several at least one if it is above 0. The pool is as of `PoolSettings`.
 
     These settings count only with a sampler that is a selector.
     """
@@ -41,7 +42,8 @@ class Selecting(PoolSettings):
     def unused(self) -> dict[str, str]:
         """Field that changes nothing → the reason."""
         if self.chooses:
-            return {}
+            one = self.num_frames == 1  # type: ignore[attr-defined]
+            return {"even": "one frame is the selector's, of several some can be even"} if one else {}
         return dict.fromkeys(FIELDS, "only a sampler that chooses for the question uses it, as bolt")
 
     @property
@@ -92,14 +94,28 @@ def stem(sample: Sample) -> str:
     question = sample.question if sample.stem is None else sample.stem
     lines = question.splitlines()
     marks = [match[1] if (match := _LISTED.match(line)) else "" for line in lines]
-    for first, second in ("AB", "ab", "12"):
-        if first in marks and second in marks[marks.index(first) :]:
-            start, end = marks.index(first), max(i for i, mark in enumerate(marks) if mark) + 1
-            before, after = "\n".join(lines[:start]), "\n".join(lines[end:])
-            if "?" in after and "?" not in before:  # the list comes first: of steps, or of options
-                return after
-            return before if before.strip() else question
+    for first in "Aa01":
+        if (items := _list_from(first, marks)) is None:
+            continue
+        before, after = "\n".join(lines[: items.start]), "\n".join(lines[items.stop :])
+        if "?" in after and "?" not in before:  # the list comes first: of steps, or of options
+            return after
+        return before if before.strip() else question
     return question
+
+
+def _list_from(first: str, marks: Sequence[str]) -> range | None:
+    """The lines of the list that this mark begins, up to its last item; None for a single item.
+
+    Marks that do not go on with it are no part of it, as in "Q: what does he do?".
+    """
+    places: list[int] = []
+    for place, mark in enumerate(marks):
+        if mark == first and len(places) < 2:
+            places = [place]
+        elif places and mark == chr(ord(first) + len(places)):
+            places.append(place)
+    return range(places[0], places[-1] + 1) if len(places) > 1 else None
 
 
 def no_selector(sampler: str) -> str:

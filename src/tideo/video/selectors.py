@@ -69,7 +69,7 @@ def beside_even(choose: Selector, even: float) -> Selector:
     """A selector of which a share of the frames are even, and `choose` takes the others from what is left of the pool.
 
     Of n frames, round(even · n) are the nearest to the middles of as many equal intervals of the pool's time: at least
-    one where `even` is above 0, at most n − 1. Raises UserError unless 0 ≤ even < 1.
+    one of several where `even` is above 0, at most n − 1. Raises UserError unless 0 ≤ even < 1.
     """
     check_even(even)
     if even == 0:

@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from transformers import InternVLConfig, LlavaConfig
 
 from tideo.llms.load import load_language_model
 from tideo.models.grid.chat import ImageChat
 from tideo.models.grid.settings import GRID_FILE, GridSettings
-from tideo.models.grid.vllm import GridVLLM
+from tideo.models.grid.vllm import GridVLLM, check_names
 from tideo.models.grid.vllm_chat import VLLMChat
 from tideo.models.interface import Controls
 from tideo.models.listener import Listener
@@ -269,6 +271,14 @@ def test_weights_whose_names_vllm_does_not_read_are_refused_before_it_starts() -
     )
     with pytest.raises(UserError, match=line):
         load_model("vllm:dollhouse-grid")
+
+
+def test_the_names_of_towers_that_transformers_does_not_change_are_read(tmp_path: Path) -> None:
+    name = "vision_tower.embeddings.cls_token"
+    save_file({name: torch.zeros(1)}, tmp_path / "model.safetensors")
+    check_names(tmp_path, config=InternVLConfig(), name="m")
+    with pytest.raises(UserError, match=rf"m: model\.safetensors has {name}"):
+        check_names(tmp_path, config=LlavaConfig(), name="m")
 
 
 @pytest.mark.usefixtures("package")

@@ -124,10 +124,13 @@ def test_a_sequence_beyond_the_context_is_not_planned() -> None:
     recipe = load("recipes", "llava_1_5_7b_nextqa")()
     for name in ("llava_1_5_7b_nextqa", "llava_1_6_34b_nextqa", "smolvlm2_500m_nextqa", "qwen3_vl_8b_nextqa"):
         config = load("recipes", name)()
-        check_context(config, settings_of(config.model, located="")[0])
+        check_context(config, settings_of(config.model, located="")[0], questions=config.packed)
     settings, _ = settings_of(recipe.model, located="")
     frames = override(recipe, ["grid.look=frames", "grid.frames=6", "packed=4"])
-    check_context(frames, settings)
+    check_context(frames, settings, questions=4)
+    assert "34,132 questions in 3,870 sequences" in plan(
+        override(recipe, ["packed=64"]), gpus=1
+    )  # 9 of a video
     line = "3456 tokens of images and 8 questions of about 80 are a sequence of 4176, and its context has 4096: set a"
     with pytest.raises(UserError, match=line):
         plan(override(frames, ["packed=8"]), gpus=1)

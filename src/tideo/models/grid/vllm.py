@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 TOGETHER = 64  # questions that `batch=auto` hands over together; vLLM has batches of its own
 # Qwen3-VL's videos get other likelihoods where vLLM normalises the pixels (0.32: by up to 0.3, in float32).
 _EXACT = {"mm_device_do_normalize": False}
+_NAMED_ANEW = ("clip_vision_model", "siglip_vision_model")  # towers, by transformers 5
 # Options that say how much memory and how many devices are used, and not what is computed.
 _OF_MACHINE = (
     "data_parallel_size", "distributed_executor_backend", "enable_chunked_prefill", "enable_prefix_caching",
@@ -100,7 +101,7 @@ class GridVLLM(GridVLM):
                 f"{name}: vLLM cuts each of several images into tiles, and this model was trained on one tile of each: "
                 "set look=grid or look=video, or name it without vllm:"
             )
-        _check_names(Path(source), name=name)
+        check_names(Path(source), config=config, name=name)
         saved = config.dtype or config.get_text_config().dtype or "auto"  # vLLM's auto is half precision
         given = {"dtype": str(saved).removeprefix("torch."), **_EXACT, **options}
         if all(given.get(f"{kind}_parallel_size", 1) == 1 for kind in ("tensor", "pipeline", "data")):
@@ -133,12 +134,16 @@ def limits(settings: GridSettings) -> dict[str, int]:
     return {"image": settings.panels if settings.shows_grids else settings.frames, "video": 0}
 
 
-def _check_names(folder: Path, *, name: str) -> None:
+def check_names(folder: Path, *, config: Any, name: str) -> None:
     """Raises UserError for a folder with names of weights that vLLM (0.32) does not read.
 
     transformers 5 writes them into a folder of a model that it has made; of one that it has read, it keeps the names.
+    They are those of a tower of CLIP or SigLIP; InternVL's is published without `vision_model`.
     """
     from safetensors import safe_open
+
+    if getattr(config, "vision_config", None) is None or config.vision_config.model_type not in _NAMED_ANEW:
+        return
 
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:

@@ -56,10 +56,11 @@ _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Sequences of an epoch, questions in all of them, and where the numbers come from."""
+    """Sequences of an epoch, questions in all of them and at most in one, and where the numbers come from."""
 
     num: int
     questions: int
+    most: int
     source: str
 
 
@@ -70,7 +71,8 @@ def plan(config: FinetuneConfig, *, gpus: int, on: str | None = None) -> str:
     """
     model, source = shape(config)
     check_packing(model.config, config.packed)
-    check_context(config, model.config)
+    examples = examples_of(config)
+    check_context(config, model.config, questions=examples.most)
     if config.model not in SHAPES:
         with _reading(config.model):
             processor = load_processor(located(config.model))
@@ -78,7 +80,6 @@ def plan(config: FinetuneConfig, *, gpus: int, on: str | None = None) -> str:
     total, learning = parameters(model)
     memory = memory_of(config, model, gpus=gpus)
     training = config.train
-    examples = examples_of(config)
     per_step = training.batch * training.accumulate * gpus
     epoch_steps = examples.num / per_step
     steps = training.steps or max(1, -(-int((training.epochs or 0) * examples.num) // per_step))
@@ -104,12 +105,15 @@ def plan(config: FinetuneConfig, *, gpus: int, on: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def check_context(config: FinetuneConfig, settings: Any) -> None:
-    """Raises UserError if a sequence is longer than the context; what stands before the questions is as long as one."""
+def check_context(config: FinetuneConfig, settings: Any, *, questions: int) -> None:
+    """Raises UserError if a sequence of so many questions is longer than the context.
+
+    What stands before the questions is taken to be as long as one.
+    """
     visual, limit = visual_tokens(config, settings), context_of(settings)
-    if (length := visual + TEXT_TOKENS * (config.packed + 1)) > limit:
+    if (length := visual + TEXT_TOKENS * (questions + 1)) > limit:
         raise UserError(
-            f"{config.model}: {visual} tokens of images and {config.packed} questions of about {TEXT_TOKENS} are a "
+            f"{config.model}: {visual} tokens of images and {questions} questions of about {TEXT_TOKENS} are a "
             f"sequence of {length}, and its context has {limit:.0f}: set a smaller packed, grid.image_size, "
             "grid.panels or grid.frames"
         )
@@ -217,9 +221,11 @@ def examples_of(config: FinetuneConfig) -> Examples:
         per_video = [questions * (i + 1) // videos - questions * i // videos for i in range(num)]
         source = "as published"
     if not per_video:
-        return Examples(num=-(-questions // config.packed), questions=questions, source=source)
+        num = -(-questions // config.packed)
+        return Examples(num=num, questions=questions, most=config.packed, source=source)
     num = sum(-(-n // config.packed) for n in per_video)
-    return Examples(num=num, questions=sum(per_video), source=source)
+    most = min(config.packed, max(per_video))
+    return Examples(num=num, questions=sum(per_video), most=most, source=source)
 
 
 def image_tokens(config: FinetuneConfig, settings: Any) -> int:
