@@ -193,7 +193,7 @@ def test_a_finetuning_of_every_look_starts_from_its_folder(tmp_path: Path) -> No
         assert GridVLM.load(start / look).settings == settings
         config = FinetuneConfig(
             model=str(start / look), data="dollhouse", num=2, grid=settings, keep_features=False, packed=4,
-            modules=("projector", "llm"), train=replace(TRAINING, steps=1),
+            modules=("projector", "llm"), train=TRAINING,
         )  # fmt: skip
         tuned = load_file(finetune(config, out=tmp_path / look) / "model.safetensors")
         moved = {name for name, value in tuned.items() if not torch.equal(value, weights[name])}

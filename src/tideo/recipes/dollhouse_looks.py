@@ -7,7 +7,8 @@
 
 It starts from the folder of the first command for that look; the second command is of the grid. `frames` is set as
 `video` is; `panels` needs `grid.panels=4`, `grid.rows=2`, `grid.cols=2` and `grid.image_size=96`. Connector and
-language model learn; the tower is frozen.
+language model learn; the tower is frozen. One to six minutes on two cores that were shared with other work. Expected
+of 536 test questions (three seeds): grid 59.9%, panels 60.1%, frames 59.0%, video 34.0% (docs/results.md).
 """
 
 from tideo.tiny.looks import LOOKS
