@@ -54,3 +54,9 @@ def test_a_share_that_cannot_be_ends_before_a_video_is_made(tmp_path: Path) -> N
     with pytest.raises(UserError, match="even=1: expected a share of the frames, at least 0 and below 1"):
         study.uneven_study(["dollhouse-topa"], out=tmp_path, even=[1], num=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="two models are named best: rename a folder"):
+        study.uneven_study(["a/best", "b/best"], out=tmp_path, num=2)
+    assert not list(tmp_path.iterdir())

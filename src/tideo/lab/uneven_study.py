@@ -34,7 +34,7 @@ from tideo.models.load import load_model
 from tideo.models.selecting import COMPARED, stem
 from tideo.scoring import decide
 from tideo.store.files import atomic_write_text
-from tideo.types import Frames, Sample
+from tideo.types import Frames, Sample, UserError
 from tideo.video.decode import decode_at
 from tideo.video.pool import PoolSettings
 from tideo.video.samplers import sample_frames
@@ -62,9 +62,12 @@ def uneven_study(
     }
     for sampler, share in ways.values():
         beside_even(registry.load("samplers", sampler), share)  # what cannot be ends before a video is made
+    names = [Path(path).name for path in models]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"two models are named {twice}: rename a folder, as the table names models by theirs")
     samples = questions_of(split, num=num, out=out)
     outcomes = Outcomes(out / "outcomes", samples)
-    loaded = {Path(path).name: load_model(path) for path in models}
+    loaded = {name: load_model(path) for name, path in zip(names, models, strict=True)}
     about = {name: [model.key, COMPARED, ways] for name, model in loaded.items()}
     missing = {n: model for n, model in loaded.items() if outcomes.kept(n, about=about[n]) is None}
     if missing:
