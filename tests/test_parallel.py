@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -93,6 +94,17 @@ def fails(unit: int) -> None:
 def test_after_an_error_all_processes_are_ended(fresh: bool) -> None:
     with pytest.raises(UserError, match="the first one"):
         list(in_processes(fails, [(0,), (1,), (2,)], jobs=2, fresh=fresh))
+    assert not active_children()
+
+
+def dies(unit: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_process_that_is_killed_is_one_line(fresh: bool) -> None:
+    with pytest.raises(UserError, match="a process ended in the middle of its work, of 2 at a time"):
+        list(in_processes(dies, [(0,), (1,)], jobs=2, fresh=fresh))
     assert not active_children()
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -95,7 +96,7 @@ def in_processes(
 
     A `fresh` process is started for each unit, else one does as many as come. After an error or an interruption all are
     ended at once, and they end with this process however it ends. Of Ctrl-C, which a terminal sends to every process,
-    only this one hears. Raises ValueError for less than one job.
+    only this one hears. Raises ValueError for less than one job, UserError where a process is killed.
     """
     if jobs < 1:
         raise ValueError(f"{jobs} jobs: expected at least 1")
@@ -118,7 +119,14 @@ def in_processes(
                 executor = waiting.pop(future)
                 if fresh:
                     executor.shutdown()  # its process ends, and frees its memory, before the next starts
-                yield future.result()
+                try:
+                    result = future.result()
+                except BrokenProcessPool as error:
+                    raise UserError(
+                        f"a process ended in the middle of its work, of {jobs} at a time (killed, or out of memory): "
+                        "start again with fewer; what is finished is kept"
+                    ) from error
+                yield result
     except BaseException:
         for executor in [*waiting.values()] if shared is None else [shared]:
             executor.shutdown(wait=False, cancel_futures=True)

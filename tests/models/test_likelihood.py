@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedModel,
@@ -23,6 +27,7 @@ from transformers import (
 from tideo.models.likelihood import (
     LONG_PREFIX,
     METHODS,
+    context_of,
     option_loglikelihoods,
     token_loglikelihoods,
 )
@@ -175,3 +180,28 @@ def test_what_cannot_be_scored(llama: PreTrainedModel) -> None:
         option_loglikelihoods(llama, prefix=ids(1023), options_ids=[[1, 2]])
     with pytest.raises(UserError, match="method 'packt' is unknown; expected one of packed, cached"):
         option_loglikelihoods(llama, prefix=ids(3), options_ids=[[1]], method="packt")
+
+
+@pytest.mark.parametrize(
+    ("rope", "expected"),
+    [
+        (None, 4096),
+        ({"rope_type": "linear", "factor": 4.0}, 16_384),  # as Vicuna 16k
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}, 16_384),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}, 4096),
+        (
+            {
+                "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 512,
+                "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            },
+            4096,
+        ),
+    ],
+)  # fmt: skip
+def test_scaled_positions_reach_further(rope: dict[str, Any] | None, expected: int) -> None:
+    assert context_of(LlamaConfig(max_position_embeddings=4096, rope_scaling=rope)) == expected
+
+
+def test_a_context_that_the_config_does_not_scale_or_say() -> None:
+    assert context_of(Gemma3TextConfig(max_position_embeddings=8192)) == 8192
+    assert context_of(MambaConfig()) == math.inf

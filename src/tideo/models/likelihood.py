@@ -200,9 +200,19 @@ def context(model: nn.Module) -> float:
 
 
 def context_of(config: Any) -> float:
-    """`context` of a model with this config of transformers."""
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return math.inf if limit is None else limit
+    """`context` of a model with this config of transformers.
+
+    Rotary positions that are scaled by a factor reach as much further, as vLLM counts them. Of `llama3` and `longrope`
+    the limit in the config is that of the scaled ones, and so is Gemma 3's, whose layers have settings of their own.
+    """
+    text = config.get_text_config()
+    if (limit := getattr(text, "max_position_embeddings", None)) is None:
+        return math.inf
+    rope = getattr(text, "rope_parameters", None) or {}
+    if rope.get("rope_type") in ("linear", "dynamic", "yarn"):
+        trained = rope.get("original_max_position_embeddings") or limit
+        return max(limit, int(trained * rope.get("factor", 1)))
+    return limit
 
 
 def _padded_inputs(options_ids: TokenIds, *, device: torch.device) -> torch.Tensor:
