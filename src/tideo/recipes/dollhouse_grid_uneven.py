@@ -3,8 +3,9 @@
     tideo finetune dollhouse_grid_uneven
 
 It goes on from the bundled model; half of the episodes have their frames at uneven times. About five minutes of one
-core. One seed: of 1,062 test questions 75.8% on even frames (`dollhouse-grid` 75.6), 76.2% with `aks` (74.6), 69.3% with
-`question` (70.2): 80 steps do not regain what choosing frames costs; `even=0.5` at inference does (docs/results.md).
+core. One seed: of 1,062 test questions 75.8% on even frames (`dollhouse-grid` 75.6), 76.2% with `aks` (74.6), 69.3%
+with `question` (70.2): 80 steps do not regain what choosing frames costs; `even=0.5` at inference does
+(docs/results.md).
 """
 
 from dataclasses import replace
